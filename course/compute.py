@@ -1,0 +1,217 @@
+"""The machine: device, number format, seeds, several processes, what the hardware is and how much memory was used."""
+
+import contextlib
+import os
+import platform
+import random
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from course.errors import CourseError, UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto`: CUDA if there is one, else the CPU (MPS only when asked for). Absent devices are said to be absent."""
+    kind, _, index = str(name).partition(":")
+    if kind not in DEVICES or (index and (kind != "cuda" or not index.isdecimal())):
+        raise UsageError(f"There is no device '{name}'. There is: {', '.join(DEVICES)} (and cuda:0, cuda:1, ...).")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            why = (
+                "this torch was built without CUDA; install one of https://pytorch.org/get-started"
+                if torch.version.cuda is None
+                else "torch finds no NVIDIA GPU; `nvidia-smi` should list it, and the driver must suit "
+                f"CUDA {torch.version.cuda}"
+            )
+            raise CourseError(f"CUDA was asked for, but {why}. Without a GPU: --device cpu.")
+        if index and int(index) >= torch.cuda.device_count():
+            have = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+            raise CourseError(f"There is no {name} here; there is {have}.")
+        return torch.device(kind, int(index)) if index else torch.device(kind)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise CourseError("MPS was asked for, but it needs a Mac with Apple silicon. Here: --device cpu.")
+    return torch.device(kind)
+
+
+def autocast(device: torch.device):
+    """bfloat16 where it pays (CUDA); float32 elsewhere, so that a laptop's figures are plain float32."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch (every device)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def random_states() -> dict:
+    """Where the random streams of Python, numpy and torch stand."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_states(states: dict) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+# Several processes --------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that torchrun started; alone if nothing started it."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def setup_distributed(device: torch.device) -> tuple[Processes, torch.device]:
+    """Join the group that torchrun announces in the environment (NCCL on CUDA, gloo elsewhere); else stay alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes(), device
+    processes = Processes(*(int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    if device.type == "cuda":
+        if processes.local_rank >= torch.cuda.device_count():
+            raise CourseError(
+                f"torchrun started {os.environ.get('LOCAL_WORLD_SIZE', '?')} processes here, but there are "
+                f"{torch.cuda.device_count()} GPUs. Start one process per GPU: --nproc-per-node."
+            )
+        device = torch.device("cuda", processes.local_rank)
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return processes, device
+
+
+def finish_distributed() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+
+
+def wrap(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The model as DistributedDataParallel if there are several processes, itself otherwise."""
+    if dist.is_available() and dist.is_initialized():
+        ids = [device.index] if device.type == "cuda" else None
+        return torch.nn.parallel.DistributedDataParallel(model, device_ids=ids)
+    return model
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The model under DistributedDataParallel and torch.compile."""
+    while hasattr(model, "module") or hasattr(model, "_orig_mod"):
+        model = model.module if hasattr(model, "module") else model._orig_mod
+    return model
+
+
+def mean(value: float | torch.Tensor, device: torch.device) -> float:
+    """The mean of a number over all processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return float(value)
+    total = torch.as_tensor(float(value), dtype=torch.float32, device=device)
+    dist.all_reduce(total)
+    return float(total) / dist.get_world_size()
+
+
+# The machine --------------------------------------------------------------------------------------------------------
+
+def cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.lower().startswith(("model name", "hardware")):
+                    return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_mb() -> float | None:
+    """Physical memory, or None where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20)
+    return None
+
+
+def hardware(device: torch.device | None = None) -> dict:
+    """What the figures were measured on: for report.json and the README."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {"cpu": cpu_model(), "cores": cores, "memory_mb": memory_mb(), "gpu": None, "system": platform.system()}
+    if device is not None and device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found |= {"gpu": properties.name, "gpu_memory_mb": round(properties.total_memory / 2**20)}
+    return found
+
+
+def versions() -> dict:
+    from importlib.metadata import version
+
+    names = ("torch", "numpy", "pillow", "regex", "safetensors")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held so far, in MB of RAM.
+
+    Linux: VmHWM, not getrusage, whose maximum a child inherits from the process that started it.
+    """
+    with contextlib.suppress(OSError):
+        with open("/proc/self/status", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+    if os.name == "nt":
+        return windows_peak_mb()
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
+def windows_peak_mb() -> float:
+    import ctypes
+    from ctypes import wintypes
+
+    class Counters(ctypes.Structure):
+        _fields_ = [("cb", wintypes.DWORD), ("PageFaultCount", wintypes.DWORD)] + [
+            (name, ctypes.c_size_t)
+            for name in (
+                "PeakWorkingSetSize", "WorkingSetSize", "QuotaPeakPagedPoolUsage", "QuotaPagedPoolUsage",
+                "QuotaPeakNonPagedPoolUsage", "QuotaNonPagedPoolUsage", "PagefileUsage", "PeakPagefileUsage",
+            )
+        ]
+
+    counters = Counters(cb=ctypes.sizeof(Counters))
+    get = ctypes.WinDLL("psapi").GetProcessMemoryInfo
+    get.argtypes = [wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD]
+    handle = ctypes.WinDLL("kernel32")
+    handle.GetCurrentProcess.restype = wintypes.HANDLE
+    get(handle.GetCurrentProcess(), ctypes.byref(counters), counters.cb)
+    return counters.PeakWorkingSetSize / 2**20
+
+
+def peak_gpu_memory_mb(device: torch.device) -> float | None:
+    """The most GPU memory that tensors have held so far, or None without CUDA."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
