@@ -1,0 +1,318 @@
+"""A byte-level byte pair encoding (BPE) tokenizer: text -> bytes -> pieces -> token ids, and back without loss.
+
+Follows GPT-2 (Radford et al. 2019: BPE over bytes, so that no text is unknown) and GPT-4's way to cut text into
+pieces first; the style owes much to Karpathy's minbpe. Left out: Unicode normalisation, BPE dropout, vocabularies
+whose first 256 ids are not the bytes in order (GPT-2's own are permuted).
+
+Ids: 0..255 are the bytes, then one id per merge in the order in which the merges were learned, then the special
+tokens. Where two pairs are equally frequent the smaller pair of ids wins, (97, 98) before (97, 99) before (98, 0).
+"""
+
+import heapq
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+import regex
+
+SPECIAL_TOKENS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>")
+
+# How text is cut before any merging, so that no token spans two words: the idea of GPT-4's pattern ("cl100k_base",
+# published in OpenAI's tiktoken), written out anew. Every character falls into exactly one piece.
+PATTERN = regex.compile("|".join((
+    r"'(?:[sdmtSDMT]|[lL]{2}|[vV][eE]|[rR][eE])",   # 's 'd 'm 't 'll 've 're
+    r"[^\r\n\p{L}\p{N}]?\p{L}+",                    # a word, with the one space or sign before it
+    r"\p{N}{1,3}",                                  # at most three digits: 2024 is 202 4
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*",                   # signs, with the space before and the line ends after
+    r"\s*[\r\n]+",                                  # blank lines
+    r"\s+(?!\S)",                                   # spaces, but the last one belongs to the word after it
+    r"\s+",
+)))
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8. Bytes that Python read with errors="surrogateescape" come out as they were; other halves of
+    surrogate pairs are no characters and become "?"."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+# TODO pair_counts
+def pair_counts(pieces: Sequence[Sequence[int]], counts: Sequence[int]) -> dict[tuple[int, int], int]:
+    """How often each pair of neighbouring ids occurs, when pieces[i] occurs counts[i] times in the text.
+
+    pair_counts([[1, 2, 3], [1, 2]], [1, 10]) -> {(1, 2): 11, (2, 3): 1}. Every place with a neighbour to its
+    right counts, also where pairs overlap: [7, 7, 7] holds (7, 7) twice. No pair reaches from one piece into the next.
+    """
+    ### BEGIN SOLUTION
+    total = {}
+    for piece, count in zip(pieces, counts):
+        for pair in zip(piece, piece[1:]):
+            total[pair] = total.get(pair, 0) + count
+    return total
+    ### END SOLUTION
+
+
+# TODO merge
+def merge(ids: Sequence[int], pair: tuple[int, int], new_id: int) -> list[int]:
+    """A new list with each occurrence of `pair` replaced by `new_id`, from left to right and never overlapping.
+
+    merge([1, 2, 3, 1, 2], (1, 2), 9) -> [9, 3, 9]; merge([7, 7, 7], (7, 7), 9) -> [9, 7].
+    """
+    ### BEGIN SOLUTION
+    merged, i = [], 0
+    while i < len(ids):
+        if i + 1 < len(ids) and ids[i] == pair[0] and ids[i + 1] == pair[1]:
+            merged.append(new_id)
+            i += 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return merged
+    ### END SOLUTION
+
+
+# TODO train_bpe
+def train_bpe(pieces: Mapping[bytes, int], vocab_size: int) -> list[tuple[int, int]]:
+    """Learn merges from pieces {piece: how often it occurs} until there are `vocab_size` ids, or no pair is left.
+
+    Again and again: the most frequent pair (of equally frequent ones the smallest) becomes a new id, 256 first.
+    Returns the merged pairs in order, vocab_size - 256 of them at most.
+    """
+    ### BEGIN SOLUTION
+    # A piece is held as a string with one character per id, so that Python's own string search, written in C,
+    # finds the pairs, and comparing two pairs as strings compares their ids.
+    words = [piece.decode("latin-1") for piece in pieces]
+    counts = list(pieces.values())
+    total = defaultdict(int)     # pair -> how often it occurs now
+    where = defaultdict(list)    # pair -> the words that may hold it
+    for i, word in enumerate(words):
+        for pair in map(str.__add__, word, word[1:]):
+            total[pair] += counts[i]
+            where[pair].append(i)
+    heap = [(-count, pair) for pair, count in total.items()]
+    heapq.heapify(heap)
+
+    merges = []
+    while heap and 256 + len(merges) < vocab_size:
+        count, pair = heapq.heappop(heap)
+        if -count != total[pair]:    # it has become rarer since it was put there: put it back where it belongs
+            if total[pair] > 0:
+                heapq.heappush(heap, (-total[pair], pair))
+            continue
+        first, second = pair
+        new = chr(256 + len(merges))
+        merges.append((ord(first), ord(second)))
+        born = defaultdict(list)
+        for i in where.pop(pair):
+            word, count = words[i], counts[i]
+            at = word.find(pair)
+            while at >= 0:           # ... left [first second] right ...  becomes  ... left [new] right ...
+                left, right = word[:at], word[at + 2:]
+                if left:
+                    total[left[-1] + first] -= count
+                    total[left[-1] + new] += count
+                    born[left[-1] + new].append(i)
+                if right:
+                    total[second + right[0]] -= count
+                    total[new + right[0]] += count
+                    born[new + right[0]].append(i)
+                word = left + new + right
+                at = word.find(pair, at + 1)
+            words[i] = word
+        total[pair] = 0
+        where.update(born)
+        for pair in born:
+            heapq.heappush(heap, (-total[pair], pair))
+    return merges
+    ### END SOLUTION
+
+
+# TODO special_tokens
+def split_special(text: str, special_tokens: Collection[str]) -> list[str]:
+    """Cut `text` before and after each special token; joined, the parts are the text again. No part is empty.
+
+    split_special("hi<|end|>", ["<|end|>"]) -> ["hi", "<|end|>"]. Where one special token begins like another,
+    the longer one wins.
+    """
+    ### BEGIN SOLUTION
+    if not special_tokens:
+        return [text] if text else []
+    longest_first = sorted(special_tokens, key=len, reverse=True)
+    return [part for part in regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text) if part]
+    ### END SOLUTION
+
+
+def count_pieces(texts: Iterable[str], special_tokens: Collection[str] = ()) -> dict[bytes, int]:
+    """{piece as bytes: how often it occurs}. Special tokens are cut out: they are not text to learn from."""
+    found = Counter()
+    for text in texts:
+        for part in split_special(text, special_tokens):
+            if part not in special_tokens:
+                found.update(PATTERN.findall(part))
+    pieces = Counter()
+    for piece, count in found.items():
+        pieces[to_bytes(piece)] += count
+    return pieces
+
+
+def train(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = SPECIAL_TOKENS) -> "Tokenizer":
+    """A tokenizer of at most `vocab_size` ids, the special tokens included, learned from an iterable of texts."""
+    if vocab_size < 256 + len(special_tokens):
+        raise ValueError(f"vocab_size {vocab_size}: 256 bytes and {len(special_tokens)} special tokens need more")
+    merges = train_bpe(count_pieces(texts, special_tokens), vocab_size - len(special_tokens))
+    return Tokenizer(merges, {token: 256 + len(merges) + i for i, token in enumerate(special_tokens)})
+
+
+class Tokenizer:
+    """Text to ids and back. `special_tokens` maps text to id; a special token is never made by merging."""
+
+    def __init__(self, merges: Iterable[tuple[int, int]], special_tokens: Mapping[str, int] | None = None):
+        self.merges = [tuple(pair) for pair in merges]
+        self.special_tokens = dict(special_tokens or {})
+        self.merged_id = {pair: 256 + i for i, pair in enumerate(self.merges)}   # a smaller id was learned earlier
+        self.token_bytes = {i: bytes([i]) for i in range(256)}
+        for (first, second), new_id in self.merged_id.items():
+            self.token_bytes[new_id] = self.token_bytes[first] + self.token_bytes[second]
+        for token, token_id in self.special_tokens.items():
+            if token_id in self.token_bytes:
+                raise ValueError(f"special token {token!r}: id {token_id} is taken")
+            self.token_bytes[token_id] = to_bytes(token)
+        self.vocab_size = max(self.token_bytes) + 1
+        self._known: dict[str, list[int]] = {}    # piece -> ids: text repeats itself
+
+    # TODO encode
+    def encode_piece(self, piece: bytes) -> list[int]:
+        """The ids of one piece: of all pairs in it the one that was learned first is merged, until none is left.
+
+        With merges [(98, 99), (97, 98)] the piece b"abc" is [97, 256]: "bc" was learned before "ab".
+        """
+        ### BEGIN SOLUTION
+        ids = list(piece)
+        while len(ids) > 1:
+            pair = min(zip(ids, ids[1:]), key=lambda pair: self.merged_id.get(pair, float("inf")))
+            if pair not in self.merged_id:
+                break
+            ids = merge(ids, pair, self.merged_id[pair])
+        return ids
+        ### END SOLUTION
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """The ids of `text`, in which nothing is special."""
+        ids, known = [], self._known
+        for piece in PATTERN.findall(text):
+            if piece not in known:
+                if len(known) >= 1 << 18:    # some 50 MB: start again rather than grow with the text
+                    known.clear()
+                known[piece] = self.encode_piece(to_bytes(piece))
+            ids.extend(known[piece])
+        return ids
+
+    # TODO special_tokens
+    def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
+        """The ids of `text`. A special token written in it is one id if it is allowed ("all", or a set of them);
+        else it is text like any other, so that nobody can smuggle one in by typing it."""
+        ### BEGIN SOLUTION
+        allowed = [token for token in self.special_tokens if allowed_special == "all" or token in allowed_special]
+        ids = []
+        for part in split_special(text, allowed):
+            ids += [self.special_tokens[part]] if part in allowed else self.encode_ordinary(part)
+        return ids
+        ### END SOLUTION
+
+    def encode_stream(self, chunks: Iterable[str], allowed_special: Collection[str] | str = frozenset()
+                      ) -> Iterator[int]:
+        """The ids of a text that arrives in chunks (a file larger than memory), wherever the chunks are cut:
+        the ids of encode("".join(chunks), allowed_special)."""
+        allowed = [token for token in self.special_tokens if allowed_special == "all" or token in allowed_special]
+        text = ""
+        for chunk in chunks:
+            text += chunk
+            settled = self._settled(text, allowed)
+            yield from self.encode(text[:settled], allowed)
+            text = text[settled:]
+        yield from self.encode(text, allowed)
+
+    @staticmethod
+    def _settled(text: str, special_tokens: Collection[str]) -> int:
+        """How many characters of `text` give the same ids whatever follows."""
+        longest = max(map(len, special_tokens), default=0)
+        begin, at, end = 0, 0, len(text)
+        for part in split_special(text, special_tokens):
+            if part in special_tokens:
+                if at + longest > len(text):    # it may be the beginning of a longer one
+                    end = at
+                    break
+                begin = at + len(part)
+            at += len(part)
+        for at in range(max(begin, len(text) - longest + 1), end):
+            if any(token.startswith(text[at:]) for token in special_tokens):
+                end = at
+                break
+        # What follows can change the last piece, and the spaces and line ends after it; nothing before. A line
+        # begins a piece, so that only the last one need be looked at. Spaces stay with what they stand before.
+        known = text[begin:end].rstrip()
+        last = max(known.rfind("\n"), known.rfind("\r")) + 1
+        for match in PATTERN.finditer(known, last):
+            if not known[match.start() - 1:match.start()].isspace():
+                last = match.start()
+        return begin + last
+
+    # TODO decode
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes that the ids stand for. Raises KeyError for an id that there is not."""
+        ### BEGIN SOLUTION
+        return b"".join([self.token_bytes[i] for i in ids])
+        ### END SOLUTION
+
+    # TODO decode
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text. One character may be spread over several ids; bytes that are no UTF-8 (a cut character, noise)
+        become U+FFFD, as bytes.decode(errors="replace") does it."""
+        ### BEGIN SOLUTION
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+        ### END SOLUTION
+
+    def to_json(self) -> str:
+        """A Hugging Face tokenizer.json, which their `tokenizers` opens and encodes with to the same ids."""
+        name = {i: "".join(_BYTE_NAMES[b] for b in token) for i, token in self.token_bytes.items()}
+        return json.dumps({
+            "version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None,
+            "added_tokens": [
+                {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
+                 "normalized": False, "special": True}
+                for token, i in self.special_tokens.items()],
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": PATTERN.pattern}, "behavior": "Isolated", "invert": False},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                      "vocab": {name[i]: i for i in range(256 + len(self.merges))},
+                      "merges": [[name[first], name[second]] for first, second in self.merges]},
+        }, ensure_ascii=False, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """Read what to_json wrote. Raises ValueError for a file whose ids are laid out in another way."""
+        data = json.loads(text)
+        ids = data["model"]["vocab"]
+        merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in data["model"]["merges"]]
+        expected = [*_BYTE_NAMES, *(first + second for first, second in merges)]
+        if any(ids.get(name) != i for i, name in enumerate(expected)):
+            raise ValueError("this tokenizer.json does not number the bytes 0..255 and then its merges in order")
+        return cls([(ids[first], ids[second]) for first, second in merges],
+                   {token["content"]: token["id"] for token in data["added_tokens"]})
+
+
+def _byte_names() -> list[str]:
+    """The printable character by which a tokenizer.json writes each byte: GPT-2's table. Visible Latin-1
+    characters stand for themselves, the rest are U+0100 onwards in order."""
+    visible = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 512))
+    return [chr(byte if byte in visible else next(others)) for byte in range(256)]
+
+
+_BYTE_NAMES = _byte_names()
