@@ -1,0 +1,1 @@
+"""What carries the lessons: the list of steps, the checks, the chain, the command line (`python3 -m course`)."""

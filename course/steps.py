@@ -1,0 +1,146 @@
+"""The list of lessons and their TODOs: the one place that knows the folder names.
+
+Nothing here imports torch, so that the command line starts quickly. A step's files are executed from their current
+text and under a unique module name: six files called `model_exercise` never collide, and an edit is never stale.
+"""
+
+import difflib
+import itertools
+import linecache
+import re
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FILES = {"exercise": "model_exercise.py", "solution": "model_solution.py", "checks": "checks.py",
+         "mistakes": "mistakes.py", "train": "train.py"}
+
+
+class UnknownName(ValueError):
+    """A step or TODO that does not exist; the message lists what there is and the nearest match."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One lesson: its folder's name, a title, the ids of its TODOs in order, and about how long it takes."""
+    name: str
+    title: str
+    todos: tuple[str, ...]
+    hours: float
+    root: Path = ROOT       # another root for a copy, or for the throwaway lessons of the tests
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+    @property
+    def number(self) -> int:
+        """The 6 of `step6_vlm`; 0 for a name without a number."""
+        found = re.match(r"step(\d+)", self.name)
+        return int(found.group(1)) if found else 0
+
+    @property
+    def short(self) -> str:
+        """How ids name the step: `step6` in `step6.projection`."""
+        return f"step{self.number}" if self.number and "/" not in self.name else self.name
+
+    def file(self, which: str) -> Path:
+        """The path of one of the step's files: a key of FILES, such as "exercise"."""
+        return self.folder / FILES[which]
+
+
+STEPS = (
+    Step("step1_tokenizer", "A tokenizer: from bytes to tokens",
+         ("pair_counts", "merge", "train_bpe", "encode", "decode", "special_tokens"), 2),
+    Step("step2_gpt", "A GPT: from tokens to a guess at the next one",
+         ("rms_norm", "rope", "attention", "grouped_query_attention", "swiglu", "block", "gpt_forward", "sample",
+          "generate"), 4),
+    Step("step3_pretrain", "Pretraining: learning from text",
+         ("next_token_batch", "learning_rate", "train_step", "bits_per_byte"), 2),
+    Step("step4_sft", "Supervised fine-tuning: learning to answer",
+         ("chat_template", "loss_mask", "collate"), 2),
+    Step("step5_rlhf", "Preferences: learning which answer is better",
+         ("sequence_logprobs", "dpo_loss", "reward_loss"), 2),
+    Step("step6_vlm", "A vision-language model: learning to see",
+         ("patch_embed", "clip_vit", "freeze", "projection", "token_concat", "vlm_forward", "contrastive_loss"), 4),
+)
+
+
+def _unknown(kind: str, text: str, names) -> UnknownName:
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
+    ask = f" Did you mean {near[0]}?" if near else ""
+    return UnknownName(f"there is no {kind} {text!r}.{ask} There is: {', '.join(names)}")
+
+
+def find_step(text) -> Step:
+    """The step that `text` names: "6", 6, "step6", "step6_vlm", "vlm" or a path of its folder; a Step passes through."""
+    if isinstance(text, Step):
+        return text
+    name = Path(str(text).strip()).name.lower()
+    for step in STEPS:
+        if name in (step.name, f"step{step.number}", str(step.number), step.name.partition("_")[2]):
+            return step
+    raise _unknown("step", str(text), [step.name for step in STEPS])
+
+
+def find(text) -> tuple[Step, str | None]:
+    """The step and TODO that `text` names: "step6.projection", "projection", or "step6" (then the TODO is None)."""
+    if isinstance(text, Step):
+        return text, None
+    head, dot, todo = str(text).strip().partition(".")
+    if not dot:
+        owners = [step for step in STEPS if head in step.todos]
+        if len(owners) == 1:
+            return owners[0], head
+        return find_step(head), None
+    step = find_step(head)
+    if todo not in step.todos:
+        raise _unknown(f"TODO in {step.name} called", todo, step.todos)
+    return step, todo
+
+
+_number = itertools.count(1)
+
+
+def execute(source: str | bytes, file: str | Path, name: str, shown_as: str | None = None) -> types.ModuleType:
+    """Run `source` as a new module and return it.
+
+    `file` becomes its `__file__`; the unique module name starts with `name`. Where the text is not what lies in the
+    file (bodies filled in, a mistake patched in), `shown_as` names it in tracebacks, which then show these lines.
+    Whatever the code raises comes through; the module stays in sys.modules (dataclasses look there) unless it raised.
+    """
+    module = types.ModuleType(f"{name}_{next(_number)}")
+    module.__file__ = str(file)
+    module.__source__ = source
+    module.__shown__ = shown = shown_as or str(file)        # what this code's frames carry as their file
+    code = compile(source, shown, "exec", dont_inherit=True)
+    if shown_as:
+        text = source.decode() if isinstance(source, bytes) else source
+        linecache.cache[shown] = (len(text), None, text.splitlines(keepends=True), shown)
+    else:
+        linecache.checkcache(shown)
+    sys.modules[module.__name__] = module
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        sys.modules.pop(module.__name__, None)
+        raise
+    return module
+
+
+def forget(module: types.ModuleType) -> None:
+    """Take a module that `execute` made out of sys.modules, so that it can be freed."""
+    sys.modules.pop(module.__name__, None)
+
+
+def load(step, which: str, path=None) -> types.ModuleType:
+    """Execute one of a step's files as it is on disk now: "exercise", "solution", "checks", "mistakes" or "train".
+
+    `path` names another file to run in its place (a submission). Raises what the file raises, and FileNotFoundError.
+    """
+    step = find_step(step)
+    path = Path(path) if path is not None else step.file(which)
+    return execute(path.read_bytes(), path, f"course_{step.name.replace('/', '_')}_{which}")
