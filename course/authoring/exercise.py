@@ -1,0 +1,195 @@
+"""From solution to exercise: what the learner edits is generated, so that the two never drift apart."""
+
+import ast
+import hashlib
+import os
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from course import steps
+from course.authoring import notebooks
+from course.authoring.source import functions, split, todo_functions
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+
+TESTS = '''
+
+# The tests: run them in the notebook, or `python3 -m course check {short}` in a terminal. Nothing to edit below.
+
+def _check(todo):
+    import sys
+    from pathlib import Path
+    here = Path(__file__).resolve()
+    root = next((folder for folder in here.parents if (folder / "course" / "steps.py").is_file()), None)
+    if root is not None and str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    from course.checking import check_file
+    check_file(here, todo, step="{name}")
+'''
+TEST = '''
+
+def test_{todo}():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("{todo}")
+'''
+STAMP = "# as generated: "
+
+
+class AuthorError(ValueError):
+    """A solution that breaks a rule of its markers; the message names the line."""
+
+
+def generate(solution_source: str, step) -> str:
+    """The exercise of a solution: what stands between the markers becomes `raise NotImplementedError("TODO ...")`,
+    and the block of test functions follows. Raises AuthorError where markers, TODO lines and the step's list disagree.
+    """
+    step = steps.find_step(step)
+    lines = split(solution_source)
+    wanted = _marked(solution_source, step)
+    for function, (begin, end) in sorted(wanted, key=lambda item: item[1], reverse=True):
+        indent = lines[begin - 1][:len(lines[begin - 1]) - len(lines[begin - 1].lstrip())]
+        lines[begin - 1:end] = [
+            f'{indent}raise NotImplementedError("TODO {function.todo}: write {function.name}")\n']
+    return _stamped("".join(lines).rstrip("\n") + "\n" + _tests(step))
+
+
+def filled(solution_source: str, step) -> str:
+    """The solution with the block of tests: an exercise that somebody has solved."""
+    step = steps.find_step(step)
+    _marked(solution_source, step)
+    return solution_source.rstrip("\n") + "\n" + _tests(step)
+
+
+def _tests(step) -> str:
+    return TESTS.format(short=step.short, name=step.name) + "".join(TEST.format(todo=todo) for todo in step.todos)
+
+
+def _marked(source: str, step):
+    """[(function, (BEGIN's line, END's line))] of every TODO function; AuthorError when anything is out of place."""
+    lines, taken, found = split(source), set(), []
+    marks = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip() in (BEGIN, END)}
+    for function in functions(source).values():
+        inside = [number for number in marks if function.node.lineno < number <= function.last]
+        if not function.todo:
+            continue
+        if [marks[number] for number in inside] != [BEGIN, END]:
+            raise AuthorError(f"{step.name}, line {function.line}: {function.name} (TODO {function.todo}) "
+                              f"needs one {BEGIN!r} and then one {END!r} in its body")
+        taken.update(inside)
+        found.append((function, tuple(inside)))
+    stray = sorted(set(marks) - taken)
+    if stray:
+        raise AuthorError(f"{step.name}, line {stray[0]}: {marks[stray[0]]!r} stands in no function with a "
+                          f"`# TODO id` line directly above it")
+    have = list(todo_functions(source))
+    if sorted(have) != sorted(step.todos):
+        raise AuthorError(f"{step.name}: the solution marks the TODOs {', '.join(have) or 'none'}; "
+                          f"course/steps.py lists {', '.join(step.todos)}")
+    ast.parse(source)
+    return found
+
+
+def _fingerprint(text: str) -> str:
+    return hashlib.sha256("\n".join(text.splitlines()).encode()).hexdigest()[:16]
+
+
+def _stamped(text: str) -> str:
+    return f"{text}\n\n{STAMP}{_fingerprint(text.rstrip())}\n"
+
+
+def edited(exercise_source: str) -> bool:
+    """Whether an exercise differs from what was generated, whenever that was: its last line carries a fingerprint."""
+    text, found, stamp = exercise_source.rpartition(STAMP)
+    return not found or _fingerprint(text.rstrip()) != stamp.strip()
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file all at once: whoever reads it sees the old text or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def backup(path: Path) -> Path:
+    """Copy a file beside itself under a name with the time in it, and return that name."""
+    path = Path(path)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    copy, number = path.with_name(f"{path.stem}.backup-{stamp}{path.suffix}"), 1
+    while copy.exists():
+        number += 1
+        copy = path.with_name(f"{path.stem}.backup-{stamp}-{number}{path.suffix}")
+    copy.write_bytes(path.read_bytes())
+    return copy
+
+
+@dataclass
+class Report:
+    """What `build` did or would do: print it; `ok` is False when something is out of date, broken or missing."""
+    lines: list[str] = field(default_factory=list)
+    ok: bool = True
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def add(self, line: str, ok: bool = True) -> None:
+        self.lines.append(line)
+        self.ok = self.ok and ok
+
+
+def build(check: bool = False, force: bool = False, which=None) -> Report:
+    """Generate every step's exercise and strip the outputs of its notebooks; `check` only says what would change.
+
+    An exercise that somebody edited is reported and left alone; with `force` it is replaced and a backup lies beside
+    it. `which` limits the work to these steps.
+    """
+    report = Report()
+    for step in [steps.find_step(one) for one in which] if which else steps.STEPS:
+        solution, exercise = step.file("solution"), step.file("exercise")
+        try:
+            new = generate(solution.read_text(encoding="utf-8"), step)
+        except FileNotFoundError:
+            report.add(f"{step.name}: no {solution.name}", ok=False)
+            continue
+        except (AuthorError, SyntaxError) as error:
+            report.add(f"{step.name}: {error}", ok=False)
+            continue
+        old = exercise.read_text(encoding="utf-8", errors="replace") if exercise.exists() else None
+        if old == new:
+            report.add(f"{step.name}: {exercise.name} is up to date")
+        elif old is not None and edited(old) and not force:
+            report.add(f"{step.name}: {exercise.name} is edited, left alone")
+        elif check:
+            report.add(f"{step.name}: {exercise.name} is {'missing' if old is None else 'out of date'}; "
+                       f"run python3 -m course build", ok=False)
+        else:
+            kept = f" (the edited one is now {backup(exercise).name})" if old is not None and edited(old) else ""
+            write(exercise, new)
+            report.add(f"{step.name}: {exercise.name} written{kept}")
+        for path in sorted(step.folder.glob("*.ipynb")):
+            _tidy(step, path, check, report)
+    return report
+
+
+def _tidy(step, path: Path, check: bool, report: Report) -> None:
+    text = path.read_text(encoding="utf-8")
+    try:
+        clean = notebooks.stripped(text)
+    except ValueError as error:
+        report.add(f"{step.name}: {path.name} is not a notebook: {error}", ok=False)
+        return
+    if text != clean:
+        if not check:
+            write(path, clean)
+        report.add(f"{step.name}: {path.name} {'has outputs' if check else 'stripped of outputs'}", ok=not check)
+    for line in notebooks.problems(clean, step):
+        report.add(f"{step.name}: {path.name}: {line}", ok=False)
