@@ -1,0 +1,166 @@
+"""Running the learner's code inside this process: seeded, with its prints kept and its exceptions put in words."""
+
+import contextlib
+import io
+import linecache
+import os
+import random
+import signal
+import sys
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+SECONDS = 60.0      # for one call; an endless loop ends here (in the main thread, where signals arrive)
+KEPT = 4096         # characters of what the code printed
+
+
+@dataclass
+class Raised:
+    """An exception in words: plain text only, so that no frame and no tensor stays alive through it."""
+    kind: str
+    message: str
+    frames: list[tuple[int, str, str]] = field(default_factory=list)    # (line, function, source line): theirs only
+    values: list[str] = field(default_factory=list)                     # the innermost frame's tensors and numbers
+    line: int | None = None
+    waiting_for: str | None = None      # the TODO whose `raise NotImplementedError("TODO ...")` this is
+
+    @property
+    def headline(self) -> str:
+        return f"{self.kind}: {self.message}" if self.message else self.kind
+
+    def text(self, file: str) -> str:
+        """The frames and the exception, the way Python shows them."""
+        shown = self.frames if len(self.frames) <= 8 else self.frames[:4] + [None] + self.frames[-3:]
+        lines = []
+        for frame in shown:
+            if frame is None:
+                lines.append(f"  ... {len(self.frames) - 7} more")
+            else:
+                lines.append(f"  {file}, line {frame[0]}, in {frame[1]}")
+                lines.append(f"    {frame[2]}")
+        lines.append(self.headline)
+        if self.values:
+            lines.append("where " + ", ".join(self.values))
+        return "\n".join(lines)
+
+
+class TooSlow(BaseException):
+    """Raised into code that runs for longer than its limit; no `except Exception` catches it."""
+
+
+@contextlib.contextmanager
+def limit(seconds: float | None):
+    """Interrupt the body after so many seconds, where the platform can (the main thread of Linux and macOS)."""
+    able = (seconds and hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+            and signal.getitimer(signal.ITIMER_REAL)[0] == 0)
+    if not able:
+        yield
+        return
+
+    def stop(signum, frame):
+        raise TooSlow(f"still running after {seconds:g} seconds: is there an endless loop?")
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)      # again every second, should a `finally` swallow it
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def same_world(seed: int):
+    """Seed Python's, NumPy's and torch's random numbers, and put them and torch's switches back afterwards."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.is_grad_enabled()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
+    folder = os.getcwd()
+    random.seed(seed)
+    np.random.seed(seed % 2 ** 32)
+    torch.manual_seed(seed)
+    torch.set_grad_enabled(True)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+        torch.set_grad_enabled(before[3])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        torch.set_default_dtype(dtype)
+        torch.use_deterministic_algorithms(deterministic)
+        os.chdir(folder)
+
+
+class Kept(io.TextIOBase):
+    """A standard output that keeps the first KEPT characters."""
+
+    def __init__(self):
+        self.text, self.more = "", False
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        room = KEPT - len(self.text)
+        self.text, self.more = self.text + text[:room], self.more or len(text) > room
+        return len(text)
+
+    def __str__(self):
+        return self.text + ("\n... and more" if self.more else "")
+
+
+def run(function, file: str, *, seed: int = 0, kept: Kept | None = None, seconds: float | None = SECONDS):
+    """`function()` with everything around it kept in order: (its value, None), or (None, Raised) whatever it raised.
+
+    `file` is the learner's: the frames of a Raised are those whose code was compiled under this name.
+    """
+    kept = Kept() if kept is None else kept
+    out, err = sys.stdout, sys.stderr
+    try:
+        with same_world(seed), contextlib.redirect_stdout(kept), contextlib.redirect_stderr(kept), limit(seconds):
+            return function(), None
+    except BaseException as error:      # SystemExit and KeyboardInterrupt are theirs too
+        return None, _in_words(error, file)
+    finally:
+        sys.stdout, sys.stderr = out, err
+
+
+def _in_words(error: BaseException, file: str) -> Raised:
+    kind = type(error).__name__
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return Raised(kind, str(error.msg), [(error.lineno or 1, "the file", (error.text or "").strip())],
+                      line=error.lineno)
+    try:
+        message = str(error)[:1000]
+    except BaseException:
+        message = "(an exception that cannot say what it is)"
+    frames, values, line = [], [], None
+    where = error.__traceback__
+    while where is not None:
+        code = where.tb_frame.f_code
+        if code.co_filename == file:
+            line = where.tb_lineno
+            text = linecache.getline(file, line).strip()
+            name = getattr(code, "co_qualname", code.co_name)
+            frames.append((line, name.replace("<module>", "the file"), text))
+            values = _values(where.tb_frame)
+        where = where.tb_next
+    raised = Raised(kind, message, frames, values, line)
+    if isinstance(error, NotImplementedError) and message.startswith("TODO "):
+        raised.waiting_for, raised.values = message[5:].partition(":")[0].strip(), []
+    return raised
+
+
+def _values(frame) -> list[str]:
+    said = []
+    for name, value in frame.f_locals.items() if frame.f_code.co_name != "<module>" else ():
+        if type(value) is torch.Tensor:
+            said.append(f"{name} is {list(value.shape)} {str(value.dtype).removeprefix('torch.')}")
+        elif type(value) in (int, float, bool) and not name.startswith("_"):
+            said.append(f"{name} = {value}" if type(value) is not int or abs(value) < 10 ** 12 else f"{name} is huge")
+    return said[:12]

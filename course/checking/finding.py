@@ -1,0 +1,125 @@
+"""What a check says: as text for a terminal, as a quiet card for a notebook, as a dict for machines."""
+
+import html
+import os
+from dataclasses import asdict, dataclass, field
+
+from course.steps import ROOT
+
+HEADLINES = {"passed": "passed", "not started": "not started yet", "wrong": "not right yet",
+             "raised": "stopped with an error", "blocked": "blocked"}
+COLORS = {"passed": "#2e7d32", "not started": "#8a8a8a", "wrong": "#b26a00", "raised": "#b3261e", "blocked": "#8a8a8a"}
+
+
+@dataclass
+class Finding:
+    """The verdict on one TODO, with everything that helps to go on. Plain text and numbers only."""
+    step: str                   # "step6_vlm"
+    todo: str
+    status: str                 # "passed", "not started", "wrong", "raised" or "blocked"
+    asks: str = ""
+    called: str = ""            # how the call looked whose answer was wrong
+    expected: str = ""
+    got: str = ""
+    difference: str = ""        # where the first difference is and how large; or which property does not hold
+    more: list[str] = field(default_factory=list)       # further problems
+    mistake: str = ""           # what its author says to whoever made it
+    mistake_name: str = ""
+    error: str = ""             # the exception and the learner's own frames
+    blocked_by: str = ""
+    hint: str = ""              # the first hint
+    command: str = ""           # what to type for the next one
+    file: str = ""
+    line: int | None = None
+    note: str = ""              # one sentence more: which function is not written, what a message means
+    output: str = ""            # what their code printed
+    points: int = 1
+    seed: int = 0               # what gives the same cases again
+
+    @property
+    def id(self) -> str:
+        """The TODO with its step, as on the command line: "step6.projection"."""
+        return f"{self.step.split('_')[0]}.{self.todo}"
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "passed"
+
+    @property
+    def headline(self) -> str:
+        by = f" by {self.blocked_by}" if self.blocked_by else ""
+        return HEADLINES[self.status] + by
+
+    @property
+    def place(self) -> str:
+        """The file, as short as it can be said, and the line."""
+        where = _short(self.file)
+        return f"{where}, line {self.line}" if where and self.line else where
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What there is to say, as (label, text) in reading order."""
+        if self.status == "passed":
+            return [("printed", self.output)] if self.output else []
+        rows = [("asked", self.asks), ("where", self.place), ("", self.note)]
+        if self.status in ("wrong", "raised"):
+            rows += [("called", self.called), ("error", self.error), ("expected", self.expected), ("got", self.got),
+                     ("problem", self.difference), *(("also", text) for text in self.more),
+                     ("likely", self.mistake), ("printed", self.output)]
+        if self.status in ("wrong", "raised") or self.status == "not started":
+            rows.append(("hint", self.hint))
+        return [(label, text) for label, text in rows if text]
+
+    def text(self) -> str:
+        lines = [f"{self.id}: {self.headline}"]
+        for label, text in self.rows():
+            first, *others = text.rstrip().split("\n")
+            lines.append(f"  {label:<9} {first}")
+            lines += [f"  {'':<9} {other}" for other in others]
+        return "\n".join(lines)
+
+    __str__ = text
+
+    def html(self) -> str:
+        cells = []
+        for label, text in self.rows():
+            said = html.escape(text.rstrip())
+            if label in ("error", "printed", "called"):
+                said = f'<pre style="margin:0;white-space:pre-wrap;background:none;text-align:left">{said}</pre>'
+            cells.append(f'<div style="opacity:.65">{html.escape(label)}</div>'
+                         f'<div style="min-width:0;overflow-wrap:anywhere">{said}</div>')
+        grid = (f'<div style="display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin-top:.5em">'
+                f'{"".join(cells)}</div>') if cells else ""
+        return (f'<div style="border-left:4px solid {COLORS[self.status]};padding:.4em .9em;margin:.3em 0">'
+                f'<div><code>{html.escape(self.id)}</code> <b>{html.escape(self.headline)}</b></div>{grid}</div>')
+
+    def to_dict(self) -> dict:
+        """Everything, as plain JSON values."""
+        return {"id": self.id, **asdict(self)}
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/plain": self.text(), "text/html": self.html()}
+
+
+def _short(file: str) -> str:
+    """A path relative to the repository where it lies in it, otherwise as it is."""
+    if not file:
+        return ""
+    relative = os.path.relpath(file, ROOT)
+    return file if relative.startswith("..") else relative
+
+
+def display(finding: Finding) -> None:
+    """Show a finding: a card in a notebook, text everywhere else."""
+    try:
+        from IPython import get_ipython
+        shell = get_ipython()
+    except ImportError:
+        shell = None
+    if shell is not None and hasattr(shell, "kernel"):
+        from IPython.display import display as show
+        show(finding._repr_mimebundle_(), raw=True)
+    else:
+        print(finding.text(), flush=True)

@@ -1,0 +1,75 @@
+"""For authors of `call`: gradients as values, and modules where the case's tensors are."""
+
+import torch
+from torch import nn
+
+
+def with_grad(fn, inputs: dict, cotangent=None, module: nn.Module | None = None) -> dict:
+    """Call `fn(**inputs)` and return its output together with its gradients, as values.
+
+    Every floating tensor among `inputs` gets a gradient: that of `(output * cotangent).sum()`, where `cotangent` has
+    the output's shape (of a tuple: a list of them; None: the output is a scalar, such as a loss). With `module`, its
+    trainable parameters get theirs too, by name. No gradient, because nothing reaches the tensor, is None.
+
+    Returns {"output", "grad": {name: tensor | None}, "inputs": the floating tensors as they are after the call}, and
+    "parameters": {name: tensor | None} where a module was given. If the output is not what can be differentiated
+    (its shape is wrong, say), the gradients are None and the output tells.
+    """
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in inputs.items()
+              if isinstance(value, torch.Tensor) and value.is_floating_point()}
+    handed = {name: leaf.clone() for name, leaf in leaves.items()}      # not a leaf: may be changed in place, and shows it
+    weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad} if module else {}
+    output = fn(**{**inputs, **handed})
+    gradients = _gradients(output, cotangent, [*leaves.values(), *weights.values()])
+    result = {"output": output, "grad": dict(zip(leaves, gradients)),
+              "inputs": {name: value.detach() for name, value in handed.items()}}
+    if module is not None:
+        result["parameters"] = dict(zip(weights, gradients[len(leaves):]))
+    return result
+
+
+def _gradients(output, cotangent, wanted):
+    outputs = list(output) if isinstance(output, (tuple, list)) else [output]
+    given = [cotangent] if cotangent is None or isinstance(cotangent, torch.Tensor) else list(cotangent)
+    if len(outputs) != len(given) or not all(isinstance(one, torch.Tensor) for one in outputs):
+        return [None] * len(wanted)
+    total = None
+    for one, weight in zip(outputs, given):
+        if not one.requires_grad or (one.numel() != 1 if weight is None else one.shape != weight.shape):
+            continue
+        part = one.sum() if weight is None else (one * weight.to(one)).sum()
+        total = part if total is None else total + part
+    if total is None or not wanted:
+        return [None] * len(wanted)
+    return list(torch.autograd.grad(total, wanted, allow_unused=True))
+
+
+def first_float(case):
+    """The first floating tensor in a nest of lists and dicts, or None."""
+    if isinstance(case, torch.Tensor):
+        return case if case.is_floating_point() else None
+    items = case.values() if isinstance(case, dict) else case if isinstance(case, list) else ()
+    return next((found for found in map(first_float, items) if found is not None), None)
+
+
+def first_tensor(case):
+    """The first tensor in a nest of lists and dicts, or None."""
+    if isinstance(case, torch.Tensor):
+        return case
+    items = case.values() if isinstance(case, dict) else case if isinstance(case, list) else ()
+    return next((found for found in map(first_tensor, items) if found is not None), None)
+
+
+def like(case, module: nn.Module, weights: dict | None = None) -> nn.Module:
+    """`module` on the case's device and in its floating dtype, with `weights` (name -> tensor) loaded strictly.
+
+    `like(case, module.Projection(5, 7), case["weights"])` in a `call` makes the check work in float64 and on a GPU.
+    """
+    tensor = first_float(case)
+    if tensor is not None:
+        module = module.to(device=tensor.device, dtype=tensor.dtype)
+    elif (tensor := first_tensor(case)) is not None:
+        module = module.to(device=tensor.device)
+    if weights is not None:
+        module.load_state_dict(weights, strict=True)
+    return module

@@ -1,0 +1,289 @@
+"""Plain values: what cases and answers are made of, how they are copied, described and compared.
+
+Plain are tensors, int, float, bool, str, bytes, None, and lists and dicts of these. Types are taken exactly as they
+are: no object that says of itself that it equals everything gets any further than `plain`.
+"""
+
+import collections
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from course.checking.parts import Problem
+
+LARGEST = 2 ** 27       # numbers in one tensor
+DEEPEST = 32
+GRADIENTS = ("grad", "parameters")      # where with_grad puts gradients; None there is no gradient, not no `return`
+
+
+class NotPlain(TypeError):
+    """A value that no answer may hold; `where` says at which place, the message what it is and what to do."""
+
+    def __init__(self, where: str, text: str):
+        super().__init__(text)
+        self.where = where
+
+
+def plain(value, where: str = "answer", depth: int = 0):
+    """A copy of `value` that holds plain values only: tensors detached, tuples and ranges as lists, NumPy's numbers as
+    Python's. Raises NotPlain for everything else: NumPy arrays, generators, sets, subclasses, objects."""
+    kind = type(value)
+    if depth > DEEPEST:
+        raise NotPlain(where, "it is nested too deeply")
+    if kind in (int, float, bool, str, bytes, type(None)):
+        return value
+    if kind is torch.Tensor or kind is nn.Parameter or kind is nn.Buffer:
+        return _plain_tensor(value, where)
+    if kind in (list, tuple, range, torch.Size) or kind.__module__ == "torch.return_types":
+        return [plain(item, f"{where}[{number}]", depth + 1) for number, item in enumerate(tuple.__iter__(value)
+                if isinstance(value, tuple) else value)]
+    if kind in (dict, collections.OrderedDict, collections.defaultdict, collections.Counter):
+        return {_key(key, where): plain(item, f"{where}[{key!r}]", depth + 1) for key, item in dict.items(value)}
+    if kind is bytearray:
+        return bytes(value)
+    if kind.__module__ == "numpy" and isinstance(value, (np.integer, np.floating, np.bool_)):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        raise NotPlain(where, "it is a NumPy array where a torch tensor belongs: torch.from_numpy(...) makes one")
+    if isinstance(value, torch.Tensor):
+        raise NotPlain(where, f"it is a {kind.__name__}, a subclass of torch.Tensor, where a plain tensor belongs")
+    if isinstance(value, (set, frozenset)):
+        raise NotPlain(where, "it is a set, which has no order: a list belongs here")
+    if hasattr(kind, "__next__") or kind.__name__ in ("dict_keys", "dict_values", "dict_items"):
+        raise NotPlain(where, f"it is a {kind.__name__}, not its items: wrap it in list(...)")
+    raise NotPlain(where, f"it is an object of type {kind.__name__}, where a tensor, a number, text or a list belongs")
+
+
+def _key(key, where):
+    if isinstance(key, np.generic):
+        key = key.item()
+    if type(key) is tuple:
+        return tuple(_key(part, where) for part in key)
+    if type(key) in (int, float, bool, str, bytes, type(None)):
+        return key
+    raise NotPlain(where, f"a dict's key is of type {type(key).__name__}, where text or a number belongs")
+
+
+def _plain_tensor(tensor, where):
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        raise NotPlain(where, f"it is a tensor of layout {tensor.layout} on {tensor.device}, where a dense one belongs")
+    if tensor.numel() > LARGEST:
+        raise NotPlain(where, f"it is a tensor {list(tensor.shape)}, far too large")
+    return tensor.detach().resolve_conj().resolve_neg().clone()
+
+
+def mapped(value, change):
+    """The same nest of lists and dicts with `change` applied to every tensor."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: mapped(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mapped(item, change) for item in value]
+    return value
+
+
+def placed(value, device="cpu", dtype=torch.float32):
+    """A copy with every tensor on `device` and every floating tensor cast to `dtype`."""
+    return mapped(value, lambda t: t.detach().clone().to(device=device, dtype=dtype if t.is_floating_point() else t.dtype))
+
+
+def fresh(value):
+    """A copy that shares no memory with `value`."""
+    return mapped(value, lambda t: t.clone())
+
+
+def describe(value) -> str:
+    """A value in a few words: "tensor [2, 3, 5] float32", "list of 4", "'text'"."""
+    if isinstance(value, torch.Tensor):
+        one = f" = {_number(value.item())}" if value.numel() == 1 and value.dim() == 0 else ""
+        return f"tensor {list(value.shape)} {_dtype(value)}{one}"
+    if isinstance(value, (list, dict)):
+        inside = repr(value) if not _has_tensor(value) else ""
+        if inside and len(inside) <= 70:
+            return inside
+        if isinstance(value, list):
+            return f"list of {len(value)}" + (f": {inside[:60]}..." if inside else "")
+        names = ", ".join(str(key) for key in list(value)[:8])
+        return f"dict of {len(value)}: {names}{', ...' if len(value) > 8 else ''}"
+    if isinstance(value, float):
+        return _number(value)
+    text = repr(value)
+    return text if len(text) <= 90 else text[:80] + f"... ({len(value)} long)"
+
+
+def _has_tensor(value) -> bool:
+    if isinstance(value, dict):
+        return any(_has_tensor(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_tensor(item) for item in value)
+    return isinstance(value, torch.Tensor)
+
+
+def _dtype(tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _number(value) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def compare(answer, expected, rtol: float = 1e-4, atol: float = 1e-5, where: str = "answer") -> list[Problem]:
+    """The problems of a plain answer against a plain expected value; an empty list when they agree.
+
+    Goes down lists and dicts and compares types, lengths and keys, then of tensors shape, dtype, device and values.
+    NaN agrees with NaN only, and an infinity with the same infinity only. Half precision gets the tolerance it needs.
+    An int may stand for a float, and a tensor of no dimensions for a number.
+    """
+    if isinstance(expected, torch.Tensor):
+        return _compare_tensors(answer, expected, rtol, atol, where)
+    if answer is None and expected is not None:
+        return [_nothing(where, expected)]
+    if isinstance(expected, bool) or expected is None or isinstance(expected, (str, bytes)):
+        return _compare_exactly(answer, expected, where)
+    if isinstance(expected, (int, float)):
+        return _compare_numbers(answer, expected, rtol, atol, where)
+    if type(answer) is not type(expected):
+        return [_type_differs(answer, expected, where)]
+    problems = []
+    if isinstance(expected, dict):
+        missing = [key for key in expected if key not in answer]
+        extra = [key for key in answer if key not in expected]
+        if missing or extra:
+            said = [f"{words} {', '.join(repr(key) for key in keys[:5])}{', ...' if len(keys) > 5 else ''}"
+                    for words, keys in (("lacks", missing), ("has, beyond what is expected,", extra)) if keys]
+            problems.append(Problem(f"{where} keys", f"{where} {' and '.join(said)}", describe(expected), describe(answer)))
+        pairs = [(_place(where, key), answer[key], expected[key]) for key in expected if key in answer]
+    else:
+        if len(answer) != len(expected):
+            first = next((number for number, (a, e) in enumerate(zip(answer, expected))
+                          if compare(a, e, rtol, atol)), min(len(answer), len(expected)))
+            return [Problem(f"{where} length", f"{where} has {len(answer)} items, not {len(expected)}; "
+                            f"the first difference is at [{first}]", describe(expected), describe(answer))]
+        pairs = [(f"{where}[{number}]", a, e) for number, (a, e) in enumerate(zip(answer, expected))]
+    for place, a, e in pairs:
+        if problems and place in GRADIENTS:
+            break       # the gradients of a wrong output say nothing new
+        problems += compare(a, e, rtol, atol, place)
+        if len(problems) > 20:
+            break
+    return problems
+
+
+def _place(where, key):
+    return str(key) if where == "answer" and isinstance(key, str) else f"{where}[{key!r}]"
+
+
+def _nothing(where, expected):
+    if where.partition("[")[0] in GRADIENTS:
+        name = where.partition("[")[2].strip("]'")
+        return Problem(f"{where} missing", f"no gradient reaches {name}: is it detached, or not used?",
+                       describe(expected), "no gradient")
+    return Problem(f"{where} type", f"{where} is None: the function ends without returning a value. "
+                   "Is a `return` missing?", describe(expected), "None")
+
+
+def _type_differs(answer, expected, where):
+    return Problem(f"{where} type", f"{where} is {_kind(answer)}, not {_kind(expected)}", describe(expected),
+                   describe(answer))
+
+
+def _kind(value) -> str:
+    if isinstance(value, torch.Tensor):
+        return "a tensor"
+    return {int: "an int", float: "a float", bool: "a bool", str: "text", bytes: "bytes", list: "a list", dict: "a dict",
+            type(None): "None"}.get(type(value), type(value).__name__)
+
+
+def _compare_exactly(answer, expected, where):
+    if isinstance(expected, bool) and isinstance(answer, torch.Tensor) and answer.dim() == 0:
+        answer = answer.item()
+    if type(answer) is not type(expected):
+        return [_type_differs(answer, expected, where)]
+    if answer == expected:
+        return []
+    text = f"{where} differs"
+    if isinstance(expected, (str, bytes)):
+        first = next((i for i, (a, e) in enumerate(zip(answer, expected)) if a != e), min(len(answer), len(expected)))
+        text = (f"{where} differs from position {first} on: expected {expected[first:first + 20]!r}, "
+                f"got {answer[first:first + 20]!r}")
+    return [Problem(f"{where} values", text, describe(expected), describe(answer))]
+
+
+def _compare_numbers(answer, expected, rtol, atol, where):
+    if isinstance(answer, torch.Tensor) and answer.dim() == 0 and not answer.is_complex():
+        answer = answer.item()
+    if type(answer) not in (int, float) or (type(expected) is int and type(answer) is not int):
+        return [_type_differs(answer, expected, where)]
+    if type(expected) is int:
+        same = answer == expected
+    elif math.isnan(expected) or math.isnan(answer):
+        same = math.isnan(expected) and math.isnan(answer)
+    elif math.isinf(expected) or abs(answer) == math.inf:
+        same = answer == expected
+    else:
+        same = abs(answer - expected) <= atol + rtol * abs(expected)
+    if same:
+        return []
+    if isinstance(answer, float) and math.isnan(answer):
+        return [Problem(f"{where} nan", f"{where} is NaN (not a number)", describe(expected), "nan")]
+    return [Problem(f"{where} values", f"{where} is {_number(answer)}, expected {_number(expected)}", describe(expected),
+                    describe(answer))]
+
+
+def _compare_tensors(answer, expected, rtol, atol, where):
+    said = describe(expected), describe(answer)
+    if answer is None:
+        return [_nothing(where, expected)]
+    if not isinstance(answer, torch.Tensor):
+        return [_type_differs(answer, expected, where)]
+    if answer.shape != expected.shape:
+        return [Problem(f"{where} shape", f"{where} has the shape {list(answer.shape)}, not {list(expected.shape)}", *said)]
+    if answer.dtype != expected.dtype:
+        return [Problem(f"{where} dtype", f"{where} is of dtype {_dtype(answer)}, not {_dtype(expected)}", *said)]
+    if answer.device.type != expected.device.type:
+        return [Problem(f"{where} device", f"{where} lies on {answer.device}, not on {expected.device}", *said)]
+    a, e = answer.cpu(), expected.cpu()
+    if a.is_complex():
+        a, e = torch.view_as_real(a), torch.view_as_real(e)
+    if not a.is_floating_point():
+        return _differences(where, a, e, a != e, said)
+    if a.dtype in (torch.float16, torch.bfloat16):
+        rtol, atol = max(rtol, 2e-2), max(atol, 2e-2)
+    a, e = a.double(), e.double()
+    strange = a.isnan() & ~e.isnan()
+    if strange.any():
+        first = strange.nonzero()[0].tolist()
+        return [Problem(f"{where} nan", f"{where} holds NaN (not a number) in {int(strange.sum())} of {a.numel()} places, "
+                        f"first at {first}", *said)]
+    close = (a == e) | (a.isnan() & e.isnan()) | ((a - e).abs() <= atol + rtol * e.abs()) & e.isfinite()
+    return _differences(where, a, e, ~close, said)
+
+
+def _differences(where, a, e, wrong, said):
+    if not wrong.any():
+        return []
+    first = tuple(wrong.nonzero()[0].tolist())
+    text = f"expected {_number(e[first].item())}, got {_number(a[first].item())}"
+    if a.dim():
+        text = f"the first difference is at {list(first)}: {text}"
+    if a.numel() > 1:
+        text += f"; {int(wrong.sum())} of {a.numel()} values differ"
+        if a.dtype == torch.float64:
+            text += f", by up to {(a - e)[wrong].abs().max().item():.3g}"
+    return [Problem(f"{where} values", f"{where}: {text}", *said)]
+
+
+def nothing_returned(answer, expected, where: str = "answer") -> list[Problem]:
+    """The places where the answer is None and the expected value is not, for checks that judge by properties."""
+    if answer is None and expected is not None:
+        return [_nothing(where, expected)]
+    if isinstance(answer, dict) and isinstance(expected, dict):
+        return [problem for key in expected if key in answer and key not in GRADIENTS
+                for problem in nothing_returned(answer[key], expected[key], _place(where, key))]
+    if isinstance(answer, list) and isinstance(expected, list) and len(answer) == len(expected):
+        return [problem for number, pair in enumerate(zip(answer, expected))
+                for problem in nothing_returned(*pair, f"{where}[{number}]")]
+    return []
