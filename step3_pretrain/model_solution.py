@@ -1,0 +1,174 @@
+"""Training: batches, a learning-rate schedule, a step of gradient descent, a loop, and a figure that can be compared.
+
+Follows nanoGPT's loop (windows of a long row of tokens, warm-up and cosine, clipping, gradient accumulation, AdamW
+with decay on matrices only) and GPT-3's recipe behind it (Brown et al. 2020, appendix B). Left out: sharded optimisers,
+loss scaling for float16. The model is handed in: anything that returns (logits, loss) when called with
+`input_ids` and `labels`, labels aligned with the inputs and shifted inside, as Hugging Face's models do it.
+
+Steps 4 to 6 train with the same `fit`; only their batches and their loss are different.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+IGNORE = -100  # label of positions that the loss leaves out
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass
+class TrainConfig:
+    """How to train. learning_rate is the peak, reached after warmup_steps; a cosine then takes it to min_lr."""
+
+    max_steps: int = 1000
+    learning_rate: float = 1e-3
+    min_lr: float = 1e-4
+    warmup_steps: int = 100
+    accumulation: int = 1  # micro-batches per step: a large batch on a small machine
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+
+
+# TODO next_token_batch
+def next_token_batch(tokens: torch.Tensor, context: int, uniforms: torch.Tensor) -> Batch:
+    """Cut one window of `context` tokens out of a long row of tokens [N] for each number in uniforms [B].
+
+    Every window that lies wholly in the row is equally likely: u from [0, 1) chooses start floor(u * windows),
+    where `windows` is how many starts there are. Returns {"input_ids": [B, context], "labels": [B, context]}, int64;
+    the labels equal the inputs, because the model shifts them itself.
+    Raises ValueError if the row is shorter than a window.
+    """
+    ### BEGIN SOLUTION
+    windows = len(tokens) - context + 1
+    if windows < 1:
+        raise ValueError(f"a text of {len(tokens)} tokens holds no window of {context}")
+    starts = (uniforms * windows).long()  # [B]
+    offsets = torch.arange(context, device=tokens.device)
+    ids = tokens[starts[:, None] + offsets].long()  # [B, context]
+    return {"input_ids": ids, "labels": ids.clone()}
+    ### END SOLUTION
+
+
+# TODO learning_rate
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The learning rate of a step, counted from 0.
+
+    Warm-up: step s < warmup_steps gets (s + 1) / warmup_steps of the peak, so that not even step 0 is wasted.
+    Then half a cosine from the peak (at step warmup_steps) down to min_lr (at step max_steps, and after it).
+    """
+    ### BEGIN SOLUTION
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = min(1.0, (step - config.warmup_steps) / max(1, config.max_steps - config.warmup_steps))
+    return config.min_lr + 0.5 * (1 + math.cos(math.pi * progress)) * (config.learning_rate - config.min_lr)
+    ### END SOLUTION
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over the parameters that learn; weight decay on matrices only (a norm's gain has no reason to shrink)."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in learning if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def model_loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, int]:
+    """The model's own loss on a batch, and how many tokens it is the mean of (the first label has no prediction)."""
+    return model(**batch)[1], int((batch["labels"][:, 1:] != IGNORE).sum())
+
+
+# TODO train_step
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    max_grad_norm: float,
+    loss_fn: Callable[[nn.Module, Batch], tuple[torch.Tensor, int]] = model_loss,
+) -> tuple[float, float]:
+    """One step of gradient descent on several micro-batches, as if they were one large batch.
+
+    loss_fn(model, batch) gives a micro-batch's mean loss and the number n of tokens it is the mean of. Micro-batches
+    differ in n, so each counts by its share of all tokens, not by one over the number of micro-batches. Gradients of
+    earlier steps are cleared first; the new ones are clipped together: if their common norm is over max_grad_norm,
+    they are scaled down to it. Returns the loss of the large batch and the norm of its gradient before clipping.
+    """
+    ### BEGIN SOLUTION
+    optimizer.zero_grad()
+    losses, counts = [], []
+    for batch in batches:
+        loss, n = loss_fn(model, batch)
+        (loss * n).backward()  # adds to the gradients of the micro-batches before it
+        losses.append(loss.item() * n)
+        counts.append(n)
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= sum(counts)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+    optimizer.step()
+    return sum(losses) / sum(counts), norm.item()
+    ### END SOLUTION
+
+
+# TODO bits_per_byte
+@torch.no_grad()
+def bits_per_byte(model: nn.Module, tokens: torch.Tensor, num_bytes: int, context: int, batch_size: int = 32) -> float:
+    """How many bits the model needs for a byte of a text: comparable between tokenizers, unlike the loss per token.
+
+    The text is tokens [N] and num_bytes bytes long. It is read in windows of `context` tokens that overlap by one,
+    so that every token but the first is predicted once, and each window is read from its own start. Bits are nats
+    divided by ln 2. The model is in eval mode while it is measured, and afterwards in the mode it was in.
+    """
+    ### BEGIN SOLUTION
+    training = model.training
+    model.eval()
+    nats = 0.0
+    windows = [tokens[i : i + context].long() for i in range(0, len(tokens) - 1, context - 1)]
+    for i in range(0, len(windows), batch_size):
+        ids = nn.utils.rnn.pad_sequence(windows[i : i + batch_size], batch_first=True)  # the last window is shorter
+        labels = nn.utils.rnn.pad_sequence(windows[i : i + batch_size], batch_first=True, padding_value=IGNORE)
+        logits = model(input_ids=ids)[0]  # [B, context, V]
+        losses = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum")
+        nats += losses.item()
+    model.train(training)
+    return nats / math.log(2) / num_bytes
+    ### END SOLUTION
+
+
+def fit(
+    model: nn.Module,
+    next_batch: Callable[[int], Batch],
+    config: TrainConfig,
+    loss_fn: Callable[[nn.Module, Batch], tuple[torch.Tensor, int]] = model_loss,
+    state: dict | None = None,
+    autocast=contextlib.nullcontext,
+) -> Iterator[tuple[int, float, dict]]:
+    """Train; after each step, yield (step, loss, state), so that whoever calls draws the curve and keeps the state.
+
+    next_batch(i) gives micro-batch i, and must give the same one whenever it is asked: then a run that is
+    interrupted, and continued from a `state` it has yielded, ends as if nothing had happened.
+    """
+    optimizer = make_optimizer(model, config)
+    start = 0
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"] + 1
+    model.train()
+    for step in range(start, config.max_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
+        batches = [next_batch(step * config.accumulation + i) for i in range(config.accumulation)]
+        with autocast():
+            loss, _ = train_step(model, optimizer, batches, config.max_grad_norm, loss_fn)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {step}: try a lower learning rate or more warm-up")
+        yield step, loss, {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}

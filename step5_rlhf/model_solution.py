@@ -1,0 +1,66 @@
+"""Learning from preferences: how likely a reply is, what a reward model learns, and DPO, which needs none.
+
+Follows InstructGPT (Ouyang et al. 2022) for the reward model and Direct Preference Optimization (Rafailov et al.
+2023). Left out: PPO's value network, rollouts. The models are handed in: anything that returns (logits, loss).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+IGNORE = -100  # label of positions that do not belong to the reply
+
+
+# TODO sequence_logprobs
+def sequence_logprobs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """How likely each row's reply is: log-probabilities summed over its tokens. logits [B, T, V], labels [B, T] -> [B].
+
+    The labels are aligned with the inputs, so the logits at t are judged by the label at t + 1; where that label is
+    IGNORE (the prompt, padding), nothing is added.
+    """
+    ### BEGIN SOLUTION
+    targets = labels[:, 1:]  # [B, T - 1]
+    logprobs = logits[:, :-1].float().log_softmax(-1)  # [B, T - 1, V]
+    chosen = logprobs.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # [B, T - 1]
+    return chosen.where(targets != IGNORE, 0.0).sum(-1)
+    ### END SOLUTION
+
+
+# TODO reward_loss
+def reward_loss(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+    """A reward model's loss (Bradley and Terry 1952): rewards [B] of the preferred and of the other replies -> scalar.
+
+    The probability that the preferred reply wins is sigmoid(chosen - rejected); the loss is the mean of minus its
+    logarithm, and must stay finite for rewards that are far apart.
+    """
+    ### BEGIN SOLUTION
+    return -F.logsigmoid(chosen - rejected).mean()
+    ### END SOLUTION
+
+
+# TODO dpo_loss
+def dpo_loss(
+    policy_chosen: torch.Tensor,
+    policy_rejected: torch.Tensor,
+    reference_chosen: torch.Tensor,
+    reference_rejected: torch.Tensor,
+    beta: float = 0.1,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """DPO on B pairs of replies, given each reply's log-probability [B] under the policy and under the reference.
+
+    A reply's implicit reward is beta times how much likelier the policy finds it than the reference does. The loss
+    is the reward model's loss on these rewards. No gradient reaches the reference.
+    Returns (loss, a scalar; rewards of the chosen replies [B]; rewards of the rejected ones [B]), rewards detached.
+    """
+    ### BEGIN SOLUTION
+    chosen = beta * (policy_chosen - reference_chosen.detach())
+    rejected = beta * (policy_rejected - reference_rejected.detach())
+    loss = -F.logsigmoid(chosen - rejected).mean()
+    return loss, chosen.detach(), rejected.detach()
+    ### END SOLUTION
+
+
+def reply_logprobs(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """sequence_logprobs of a model on a batch of input_ids, labels and attention_mask: [B]."""
+    logits, _ = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    return sequence_logprobs(logits, batch["labels"])
