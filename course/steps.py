@@ -65,7 +65,7 @@ STEPS = (
     Step("step5_rlhf", "Preferences: learning which answer is better",
          ("sequence_logprobs", "dpo_loss", "reward_loss"), 2),
     Step("step6_vlm", "A vision-language model: learning to see",
-         ("patch_embed", "clip_vit", "freeze", "projection", "token_concat", "vlm_forward", "contrastive_loss"), 4),
+         ("patch_embed", "vit_block", "clip_vit", "freeze", "projection", "token_concat", "vlm_forward", "contrastive_loss"), 4),
 )
 
 

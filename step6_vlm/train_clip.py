@@ -1,0 +1,161 @@
+"""Train the eye: a small CLIP on pictures of the world and their descriptions, as CLIP was on the web's.
+
+    python3 -m step6_vlm.train_clip                       # writes step6_vlm/weights/, which the course ships
+    python3 -m step6_vlm.train_clip --steps 20 --out DIR  # a quick look at how it goes
+
+Half of each batch are twins of the other half: the same scene with one attribute changed (as in NegCLIP, Yuksekgonul
+et al. 2023). To tell a caption from its twin's, the eye has to look at every colour, shape, size and place.
+"""
+
+import argparse
+import json
+import random
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from course.world import COLORS, PLACES, SHAPES, SIZES, Scene, Shape, describe, pixels, sample_scene, sample_scenes, split_of
+
+WEIGHTS = Path(__file__).parent / "weights"
+MEAN, STD = 0.82, 0.27  # of the world's pixels, roughly; the same for the three channels
+WORDS = ["<pad>"] + sorted(
+    {"a", "an", "at", "the", "and", ","} | {w for p in PLACES for w in p.split()} | set(COLORS) | set(SHAPES) | set(SIZES)
+)
+MAX_WORDS = 40
+
+
+def normalize(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """uint8 pictures [N, 3, H, W] as the float32 values that the eye was trained on."""
+    return (torch.as_tensor(pictures).float() / 255 - MEAN) / STD
+
+
+class TextTower(nn.Module):
+    """CLIP's other half: a caption of words becomes one vector. Only training the eye and searching captions need it."""
+
+    def __init__(self, hidden_size: int = 128, num_hidden_layers: int = 3, num_attention_heads: int = 4):
+        super().__init__()
+        self.embedding = nn.Embedding(len(WORDS), hidden_size)
+        self.position = nn.Parameter(torch.randn(MAX_WORDS, hidden_size) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            hidden_size, num_attention_heads, 4 * hidden_size, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, num_hidden_layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(hidden_size)
+
+    def forward(self, captions: list[str]) -> torch.Tensor:
+        """Captions of B scenes -> [B, D], the mean over the words."""
+        rows = [[WORDS.index(w) for w in caption.replace(",", " ,").split()] for caption in captions]
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+        ids = ids.to(self.position.device)
+        words = (ids != 0).unsqueeze(-1)  # [B, T, 1]
+        x = self.encoder(self.embedding(ids) + self.position[: ids.shape[1]], src_key_padding_mask=~words.squeeze(-1))
+        return self.norm((x * words).sum(1) / words.sum(1))
+
+
+class CLIP(nn.Module):
+    """Both towers, their projections to a shared space, and the learned temperature."""
+
+    def __init__(self, vision: nn.Module, embed_dim: int = 128):
+        super().__init__()
+        width = vision.config.hidden_size
+        self.vision_model = vision
+        self.text_model = TextTower(width)
+        self.visual_projection = nn.Linear(width, embed_dim, bias=False)
+        self.text_projection = nn.Linear(width, embed_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07)))  # CLIP's initial temperature
+
+    def embed_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] -> [B, D], of length 1."""
+        return F.normalize(self.visual_projection(self.vision_model.pooled(pixel_values)), dim=-1)
+
+    def embed_captions(self, captions: list[str]) -> torch.Tensor:
+        """B captions -> [B, D], of length 1."""
+        return F.normalize(self.text_projection(self.text_model(captions)), dim=-1)
+
+
+def twin(scene: Scene, rng: random.Random) -> Scene:
+    """The same scene with one attribute of one shape changed, still in the training split."""
+    while True:
+        i = rng.randrange(len(scene.shapes))
+        old = scene.shapes[i]
+        attribute, values = rng.choice((("color", list(COLORS)), ("shape", SHAPES), ("size", SIZES), ("place", PLACES)))
+        value = rng.choice([v for v in values if v != getattr(old, attribute)])
+        if attribute == "place" and any(s.place == value for s in scene.shapes):
+            continue
+        new = Shape(**{**asdict(old), attribute: value})
+        shapes = sorted((*scene.shapes[:i], new, *scene.shapes[i + 1 :]), key=lambda s: PLACES.index(s.place))
+        if split_of(changed := Scene(tuple(shapes))) == "train":
+            return changed
+
+
+@torch.no_grad()
+def retrieval(clip: CLIP, scenes: list[Scene], size: int) -> float:
+    """How often the nearest of `size` captions is the picture's own (scenes that look the same count as one)."""
+    hits = total = 0
+    for start in range(0, len(scenes) - size + 1, size):
+        group = scenes[start : start + size]
+        device = clip.logit_scale.device
+        image = clip.embed_pictures(normalize(pixels(group, seed=start)).to(device))
+        captions = [describe(s) for s in group]
+        nearest = (image @ clip.embed_captions(captions).T).argmax(dim=1).tolist()
+        hits += sum(captions[j] == captions[i] for i, j in enumerate(nearest))
+        total += size
+    return hits / total
+
+
+@torch.no_grad()
+def twin_accuracy(clip: CLIP, scenes: list[Scene], seed: int = 1) -> float:
+    """How often a picture is nearer to its own caption than to that of a twin with one attribute changed."""
+    rng = random.Random(seed)
+    device = clip.logit_scale.device
+    image = clip.embed_pictures(normalize(pixels(scenes, seed=seed)).to(device))
+    own = clip.embed_captions([describe(s) for s in scenes])
+    other = clip.embed_captions([describe(twin(s, rng)) for s in scenes])
+    return ((image * own).sum(1) > (image * other).sum(1)).float().mean().item()
+
+
+def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0, pool: int = 60_000, every: int = 250) -> list:
+    """Train in place; returns the curve [[step, loss], ...]. Pictures are drawn once, then used in new company."""
+    device = clip.logit_scale.device
+    rng = random.Random(seed)
+    scenes = sample_scenes(min(pool, steps * batch) // 2, "train", seed)
+    scenes = [s for scene in scenes for s in (scene, twin(scene, rng))]  # a scene and its twin side by side
+    pictures = pixels(scenes, clip.vision_model.config.image_size, seed)
+    captions = [describe(s) for s in scenes]
+    decay = [p for p in clip.parameters() if p.dim() > 1]
+    plain = [p for p in clip.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=lr, betas=(0.9, 0.98)
+    )
+    warmup = min(200, steps // 10 + 1)
+    schedule = lambda s: (s + 1) / warmup if s < warmup else 0.5 * (1 + np.cos(np.pi * (s - warmup) / (steps - warmup)))  # noqa: E731
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    held_out = sample_scenes(1024, "held_out", seed)
+    curve, started = [], time.time()
+    for step in range(steps):
+        pairs = [rng.randrange(len(scenes) // 2) for _ in range(batch // 2)]
+        rows = [r for p in pairs for r in (2 * p, 2 * p + 1)]
+        image = clip.embed_pictures(normalize(pictures[rows]).to(device))
+        text = clip.embed_captions([captions[r] for r in rows])
+        loss = loss_fn(image, text, clip.logit_scale)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        clip.logit_scale.data.clamp_(max=np.log(100))  # as CLIP does
+        curve.append([step, loss.item()])
+        if step % every == every - 1:
+            print(
+                f"step {step + 1}/{steps}  loss {np.mean([v for _, v in curve[-every:]]):.4f}  retrieval in 128 "
+                f"{retrieval(clip, held_out[:512], 128):.3f}  twins {twin_accuracy(clip, held_out):.3f}  {time.time() - started:.0f} s",
+                flush=True,
+            )
+    return curve
