@@ -1,11 +1,11 @@
-"""A byte-level byte pair encoding (BPE) tokenizer: text -> bytes -> pieces -> token ids, and back without loss.
+"""A byte-level byte pair encoding (BPE) tokenizer: text -> pieces -> bytes -> ids, and back without loss.
 
-Follows GPT-2 (Radford et al. 2019: BPE over bytes, so that no text is unknown) and GPT-4's way to cut text into
-pieces first; the style owes much to Karpathy's minbpe. Left out: Unicode normalisation, BPE dropout, vocabularies
-whose first 256 ids are not the bytes in order (GPT-2's own are permuted).
+Follows GPT-2 (Radford et al. 2019: BPE over bytes, so that no text is unknown) and GPT-4's way of cutting
+text into pieces first; the style owes much to Karpathy's minbpe. Left out: Unicode normalisation, BPE dropout,
+vocabularies whose first 256 ids are not the bytes in order (GPT-2's are permuted).
 
-Ids: 0..255 are the bytes, then one id per merge in the order in which the merges were learned, then the special
-tokens. Where two pairs are equally frequent the smaller pair of ids wins, (97, 98) before (97, 99) before (98, 0).
+Ids: 0..255 are the bytes, then one id per merge in the order of learning, then the special tokens. Of equally
+frequent pairs the smallest pair of ids wins: (97, 98) before (97, 99) before (98, 0).
 """
 
 import heapq
@@ -17,22 +17,22 @@ import regex
 
 SPECIAL_TOKENS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>")
 
-# How text is cut before any merging, so that no token spans two words: the idea of GPT-4's pattern ("cl100k_base",
-# published in OpenAI's tiktoken), written out anew. Every character falls into exactly one piece.
+# How text is cut before any merging, so that no token spans two words: the idea of GPT-4's pattern
+# (cl100k_base, published in OpenAI's tiktoken), written anew. Every character falls into exactly one piece.
 PATTERN = regex.compile("|".join((
     r"'(?:[sdmtSDMT]|[lL]{2}|[vV][eE]|[rR][eE])",   # 's 'd 'm 't 'll 've 're
     r"[^\r\n\p{L}\p{N}]?\p{L}+",                    # a word, with the one space or sign before it
     r"\p{N}{1,3}",                                  # at most three digits: 2024 is 202 4
     r" ?[^\s\p{L}\p{N}]+[\r\n]*",                   # signs, with the space before and the line ends after
     r"\s*[\r\n]+",                                  # blank lines
-    r"\s+(?!\S)",                                   # spaces, but the last one belongs to the word after it
+    r"\s+(?!\S)",                                   # spaces; the last one is left to the word after it
     r"\s+",
 )))
 
 
 def to_bytes(text: str) -> bytes:
-    """UTF-8. Bytes that Python read with errors="surrogateescape" come out as they were; other halves of
-    surrogate pairs are no characters and become "?"."""
+    """The text in UTF-8. What was read from bytes with errors="surrogateescape" becomes these bytes again;
+    any other lone surrogate, which is no character, becomes "?"."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -44,7 +44,7 @@ def pair_counts(pieces: Sequence[Sequence[int]], counts: Sequence[int]) -> dict[
     """How often each pair of neighbouring ids occurs, when pieces[i] occurs counts[i] times in the text.
 
     pair_counts([[1, 2, 3], [1, 2]], [1, 10]) -> {(1, 2): 11, (2, 3): 1}. Every place with a neighbour to its
-    right counts, also where pairs overlap: [7, 7, 7] holds (7, 7) twice. No pair reaches from one piece into the next.
+    right counts, also where pairs overlap: [7, 7, 7] holds (7, 7) twice. No pair spans two pieces.
     """
     ### BEGIN SOLUTION
     total = {}
@@ -57,7 +57,7 @@ def pair_counts(pieces: Sequence[Sequence[int]], counts: Sequence[int]) -> dict[
 
 # TODO merge
 def merge(ids: Sequence[int], pair: tuple[int, int], new_id: int) -> list[int]:
-    """A new list with each occurrence of `pair` replaced by `new_id`, from left to right and never overlapping.
+    """A new list with every occurrence of `pair` replaced by `new_id`, from left to right, never overlapping.
 
     merge([1, 2, 3, 1, 2], (1, 2), 9) -> [9, 3, 9]; merge([7, 7, 7], (7, 7), 9) -> [9, 7].
     """
@@ -76,14 +76,14 @@ def merge(ids: Sequence[int], pair: tuple[int, int], new_id: int) -> list[int]:
 
 # TODO train_bpe
 def train_bpe(pieces: Mapping[bytes, int], vocab_size: int) -> list[tuple[int, int]]:
-    """Learn merges from pieces {piece: how often it occurs} until there are `vocab_size` ids, or no pair is left.
+    """Learn merges from {piece: how often it occurs} until there are `vocab_size` ids or no pair is left.
 
-    Again and again: the most frequent pair (of equally frequent ones the smallest) becomes a new id, 256 first.
-    Returns the merged pairs in order, vocab_size - 256 of them at most.
+    Again and again the most frequent pair, of equally frequent ones the smallest, gets a new id: 256, 257...
+    Returns the merged pairs in that order, at most vocab_size - 256 of them.
     """
     ### BEGIN SOLUTION
-    # A piece is held as a string with one character per id, so that Python's own string search, written in C,
-    # finds the pairs, and comparing two pairs as strings compares their ids.
+    # A piece is held as a string, one character per id: a pair is a string of two, Python's own search, in C,
+    # finds it, and pairs compare as their ids do.
     words = [piece.decode("latin-1") for piece in pieces]
     counts = list(pieces.values())
     total = defaultdict(int)     # pair -> how often it occurs now
@@ -98,7 +98,7 @@ def train_bpe(pieces: Mapping[bytes, int], vocab_size: int) -> list[tuple[int, i
     merges = []
     while heap and 256 + len(merges) < vocab_size:
         count, pair = heapq.heappop(heap)
-        if -count != total[pair]:    # it has become rarer since it was put there: put it back where it belongs
+        if -count != total[pair]:    # it has become rarer since it was put there
             if total[pair] > 0:
                 heapq.heappush(heap, (-total[pair], pair))
             continue
@@ -141,7 +141,8 @@ def split_special(text: str, special_tokens: Collection[str]) -> list[str]:
     if not special_tokens:
         return [text] if text else []
     longest_first = sorted(special_tokens, key=len, reverse=True)
-    return [part for part in regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text) if part]
+    either = "|".join(map(regex.escape, longest_first))
+    return [part for part in regex.split(f"({either})", text) if part]
     ### END SOLUTION
 
 
@@ -158,10 +159,10 @@ def count_pieces(texts: Iterable[str], special_tokens: Collection[str] = ()) -> 
     return pieces
 
 
-def train(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = SPECIAL_TOKENS) -> "Tokenizer":
-    """A tokenizer of at most `vocab_size` ids, the special tokens included, learned from an iterable of texts."""
+def train(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = SPECIAL_TOKENS):
+    """A Tokenizer of `vocab_size` ids, special tokens included (fewer where the texts run out of pairs)."""
     if vocab_size < 256 + len(special_tokens):
-        raise ValueError(f"vocab_size {vocab_size}: 256 bytes and {len(special_tokens)} special tokens need more")
+        raise ValueError(f"vocab_size {vocab_size} < 256 bytes + {len(special_tokens)} special tokens")
     merges = train_bpe(count_pieces(texts, special_tokens), vocab_size - len(special_tokens))
     return Tokenizer(merges, {token: 256 + len(merges) + i for i, token in enumerate(special_tokens)})
 
@@ -172,7 +173,7 @@ class Tokenizer:
     def __init__(self, merges: Iterable[tuple[int, int]], special_tokens: Mapping[str, int] | None = None):
         self.merges = [tuple(pair) for pair in merges]
         self.special_tokens = dict(special_tokens or {})
-        self.merged_id = {pair: 256 + i for i, pair in enumerate(self.merges)}   # a smaller id was learned earlier
+        self.merged_id = {pair: 256 + i for i, pair in enumerate(self.merges)}    # smaller: learned earlier
         self.token_bytes = {i: bytes([i]) for i in range(256)}
         for (first, second), new_id in self.merged_id.items():
             self.token_bytes[new_id] = self.token_bytes[first] + self.token_bytes[second]
@@ -185,7 +186,7 @@ class Tokenizer:
 
     # TODO encode
     def encode_piece(self, piece: bytes) -> list[int]:
-        """The ids of one piece: of all pairs in it the one that was learned first is merged, until none is left.
+        """The ids of one piece: of its pairs the one that was learned first is merged, until no pair is left.
 
         With merges [(98, 99), (97, 98)] the piece b"abc" is [97, 256]: "bc" was learned before "ab".
         """
@@ -210,12 +211,17 @@ class Tokenizer:
             ids.extend(known[piece])
         return ids
 
+    def allowed(self, allowed_special: Collection[str] | str) -> list[str]:
+        """Those of its special tokens that are in `allowed_special`; "all" are all."""
+        everything = allowed_special == "all"
+        return [token for token in self.special_tokens if everything or token in allowed_special]
+
     # TODO special_tokens
     def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
-        """The ids of `text`. A special token written in it is one id if it is allowed ("all", or a set of them);
-        else it is text like any other, so that nobody can smuggle one in by typing it."""
+        """The ids of `text`. A special token in it becomes its one id only if it is allowed ("all" or a set);
+        else it is text like any other, so that nobody gets one in by typing it."""
         ### BEGIN SOLUTION
-        allowed = [token for token in self.special_tokens if allowed_special == "all" or token in allowed_special]
+        allowed = self.allowed(allowed_special)
         ids = []
         for part in split_special(text, allowed):
             ids += [self.special_tokens[part]] if part in allowed else self.encode_ordinary(part)
@@ -224,10 +230,9 @@ class Tokenizer:
 
     def encode_stream(self, chunks: Iterable[str], allowed_special: Collection[str] | str = frozenset()
                       ) -> Iterator[int]:
-        """The ids of a text that arrives in chunks (a file larger than memory), wherever the chunks are cut:
-        the ids of encode("".join(chunks), allowed_special)."""
-        allowed = [token for token in self.special_tokens if allowed_special == "all" or token in allowed_special]
-        text = ""
+        """The ids of a text that comes in chunks (a file larger than memory), wherever it is cut into chunks:
+        those of encode("".join(chunks), allowed_special)."""
+        allowed, text = self.allowed(allowed_special), ""
         for chunk in chunks:
             text += chunk
             settled = self._settled(text, allowed)
@@ -238,8 +243,7 @@ class Tokenizer:
     @staticmethod
     def _settled(text: str, special_tokens: Collection[str]) -> int:
         """How many characters of `text` give the same ids whatever follows."""
-        longest = max(map(len, special_tokens), default=0)
-        begin, at, end = 0, 0, len(text)
+        begin, at, end, longest = 0, 0, len(text), max(map(len, special_tokens), default=0)
         for part in split_special(text, special_tokens):
             if part in special_tokens:
                 if at + longest > len(text):    # it may be the beginning of a longer one
@@ -251,8 +255,8 @@ class Tokenizer:
             if any(token.startswith(text[at:]) for token in special_tokens):
                 end = at
                 break
-        # What follows can change the last piece, and the spaces and line ends after it; nothing before. A line
-        # begins a piece, so that only the last one need be looked at. Spaces stay with what they stand before.
+        # What follows can change the last piece and the spaces and line ends around it, nothing before. A new
+        # line begins a new piece, so only the last line need be looked at.
         known = text[begin:end].rstrip()
         last = max(known.rfind("\n"), known.rfind("\r")) + 1
         for match in PATTERN.finditer(known, last):
@@ -269,40 +273,37 @@ class Tokenizer:
 
     # TODO decode
     def decode(self, ids: Iterable[int]) -> str:
-        """The text. One character may be spread over several ids; bytes that are no UTF-8 (a cut character, noise)
-        become U+FFFD, as bytes.decode(errors="replace") does it."""
+        """The text that the ids stand for. A character may be spread over several ids. Bytes that are no
+        UTF-8 (half a character, noise) become U+FFFD, in the way of bytes.decode(errors="replace")."""
         ### BEGIN SOLUTION
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
         ### END SOLUTION
 
     def to_json(self) -> str:
         """A Hugging Face tokenizer.json, which their `tokenizers` opens and encodes with to the same ids."""
-        name = {i: "".join(_BYTE_NAMES[b] for b in token) for i, token in self.token_bytes.items()}
+        name = {i: "".join(_BYTE_NAMES[byte] for byte in token) for i, token in self.token_bytes.items()}
+        no = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        split = {"type": "Split", "pattern": {"Regex": PATTERN.pattern}, "behavior": "Isolated", "invert": False}
+        bytelevel = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
         return json.dumps({
             "version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None,
-            "added_tokens": [
-                {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
-                 "normalized": False, "special": True}
-                for token, i in self.special_tokens.items()],
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": PATTERN.pattern}, "behavior": "Isolated", "invert": False},
-                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]},
-            "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-                      "vocab": {name[i]: i for i in range(256 + len(self.merges))},
+            "added_tokens": [{"id": i, "content": token, **no, "special": True}
+                             for token, i in self.special_tokens.items()],
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytelevel]},
+            "decoder": bytelevel,
+            "model": {"type": "BPE", "vocab": {name[i]: i for i in range(256 + len(self.merges))},
                       "merges": [[name[first], name[second]] for first, second in self.merges]},
         }, ensure_ascii=False, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
-        """Read what to_json wrote. Raises ValueError for a file whose ids are laid out in another way."""
+        """Read what to_json wrote. Raises ValueError for a file that numbers its tokens in another way."""
         data = json.loads(text)
         ids = data["model"]["vocab"]
         merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in data["model"]["merges"]]
         expected = [*_BYTE_NAMES, *(first + second for first, second in merges)]
         if any(ids.get(name) != i for i, name in enumerate(expected)):
-            raise ValueError("this tokenizer.json does not number the bytes 0..255 and then its merges in order")
+            raise ValueError("this tokenizer.json does not number the bytes 0..255, then its merges in order")
         return cls([(ids[first], ids[second]) for first, second in merges],
                    {token["content"]: token["id"] for token in data["added_tokens"]})
 
