@@ -8,11 +8,11 @@ learner's code: `cases(generator)` makes random inputs, `call(module, case)` run
 from course.checking.parts import Check, Mistake, Problem
 from course.checking.finding import Finding, display
 from course.checking.helpers import like, with_grad
-from course.checking.judging import (Answer, Lesson, answered, check, check_file, check_solution, check_step, lesson,
-                                     make_cases, problems)
+from course.checking.judging import (Answer, Lesson, answered, check, check_file, check_solution, check_step,
+                                     imported, lesson, make_cases, problems)
 from course.checking.standin import StandInCache, StandInLM
 from course.checking.values import NotPlain, compare, describe, plain
 
 __all__ = ["Answer", "Check", "Finding", "Lesson", "Mistake", "NotPlain", "Problem", "StandInCache", "StandInLM",
-           "answered", "check", "check_file", "check_solution", "check_step", "compare", "describe", "display", "lesson",
-           "like", "make_cases", "plain", "problems", "with_grad"]
+           "answered", "check", "check_file", "check_solution", "check_step", "compare", "describe", "display", "imported",
+           "lesson", "like", "make_cases", "plain", "problems", "with_grad"]

@@ -62,7 +62,10 @@ class Finding:
             return [("printed", self.output)] if self.output else []
         rows = [("asked", self.asks), ("where", self.place), ("", self.note)]
         if self.status in ("wrong", "raised"):
-            rows += [("called", self.called), ("error", self.error), ("expected", self.expected), ("got", self.got),
+            alike = self.expected == self.got and self.got.startswith("tensor")
+            rows += [("called", self.called), ("error", self.error),
+                     ("form", f"{self.got}, as it should be" if alike else ""),
+                     ("expected", "" if alike else self.expected), ("got", "" if alike else self.got),
                      ("problem", self.difference), *(("also", text) for text in self.more),
                      ("likely", self.mistake), ("printed", self.output)]
         if self.status in ("wrong", "raised") or self.status == "not started":

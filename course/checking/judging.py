@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -240,8 +241,9 @@ def _verdict(a, module, todo, seed, device, dtype, seconds):
         finding.note = _explained(a, module, todo, answer.raised)
     else:
         finding.difference, finding.more = found[0].text, [problem.text for problem in found[1:4]]
-        finding.expected = found[0].expected or ("" if one.judge else describe(expected))
-        finding.got = found[0].got or describe(answer.value)
+        finding.expected, finding.got = found[0].expected, found[0].got
+        if not one.judge and not finding.expected:
+            finding.expected, finding.got = describe(expected), describe(answer.value)
     return finding, answers, cases
 
 
@@ -284,9 +286,13 @@ def _explained(a, module, todo, raised) -> str:
         return ""
     if missing:
         return f"{missing[0]} is no longer in the file: give it back its name and signature."
-    if not raised.frames and raised.kind == "TypeError":
+    if raised.frames:
+        return ""
+    if re.search(r"positional argument|keyword argument|takes no arguments", raised.message):
         return "The call did not get into your function: are its parameters still those of the exercise?"
-    return ""
+    if "NoneType" in raised.message:
+        return "What the function returned is None and could not be used: is a `return` missing?"
+    return "The function returned, but its value could not be used: is it what the docstring promises?"
 
 
 def _recognise(a: Lesson, todo, finding, answers, cases, seed) -> None:
@@ -336,7 +342,8 @@ def _properties(a, one, cases, answers, seed) -> set[tuple]:
     return failed
 
 
-def _imported(step, path) -> tuple[ModuleType | None, calling.Raised | None, str]:
+def imported(step, path) -> tuple[ModuleType | None, calling.Raised | None, str]:
+    """Import a file as a step's exercise: (module, None, what it printed) or (None, what it raised, what it printed)."""
     path, kept = Path(path), calling.Kept()
     module, raised = calling.run(lambda: steps.load(step, "exercise", path), str(path), kept=kept)
     return module, raised, str(kept)
@@ -350,7 +357,7 @@ def check_step(step, target=None, *, seed: int | None = None, device="cpu", dtyp
     wanted, module = list(todos or a.checks), target
     if not isinstance(target, ModuleType):
         path = Path(target) if target is not None else a.step.file("exercise")
-        module, raised, output = _imported(a.step, path)
+        module, raised, output = imported(a.step, path)
         if raised is not None:
             return [_unimportable(a, path, todo, raised, output, seed) for todo in wanted]
     known: dict[str, Finding] = {}

@@ -276,14 +276,11 @@ def _differences(where, a, e, wrong, said):
     return [Problem(f"{where} values", f"{where}: {text}", *said)]
 
 
-def nothing_returned(answer, expected, where: str = "answer") -> list[Problem]:
-    """The places where the answer is None and the expected value is not, for checks that judge by properties."""
+def nothing_returned(answer, expected) -> list[Problem]:
+    """Where an answer, or one of the values that it names, is None and the solution's is not: for checks with a judge."""
     if answer is None and expected is not None:
-        return [_nothing(where, expected)]
+        return [_nothing("answer", expected)]
     if isinstance(answer, dict) and isinstance(expected, dict):
-        return [problem for key in expected if key in answer and key not in GRADIENTS
-                for problem in nothing_returned(answer[key], expected[key], _place(where, key))]
-    if isinstance(answer, list) and isinstance(expected, list) and len(answer) == len(expected):
-        return [problem for number, pair in enumerate(zip(answer, expected))
-                for problem in nothing_returned(*pair, f"{where}[{number}]")]
+        return [_nothing(str(key), expected[key]) for key in expected
+                if key in answer and key not in GRADIENTS and answer[key] is None and expected[key] is not None]
     return []
