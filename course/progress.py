@@ -1,0 +1,120 @@
+"""What is done: the state of every TODO, computed by its check and remembered until the file changes.
+
+The memory lies in `.course/` under the root, one small JSON file per step, keyed by a hash of everything the verdict
+depends on. It may be deleted at any time; where it cannot be written, verdicts are computed anew.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from course import authoring, steps
+
+KEPT = 8        # verdicts remembered per step: going back to an earlier version of a file costs nothing
+
+
+def fingerprint(step, path=None) -> str:
+    """A hash of an exercise's text and of all that judges it: the step's other files and the code of the checks."""
+    step = steps.find_step(step)
+    digest = hashlib.sha256()
+    files = [Path(path) if path is not None else step.file("exercise")]
+    files += [step.file(which) for which in ("solution", "checks", "mistakes")]
+    for folder in ("checking", "authoring"):
+        files += sorted((Path(__file__).parent / folder).glob("*.py"))
+    for file in files:
+        text = file.read_bytes() if file.is_file() else b"absent"
+        digest.update(len(text).to_bytes(8, "little") + text)
+    return digest.hexdigest()
+
+
+def recall(step, kind: str, key: str) -> dict | None:
+    """What `remember` kept under this key, or None."""
+    return _kept(step, kind).get(key)
+
+
+def remember(step, kind: str, key: str, value: dict) -> None:
+    """Keep a JSON value for a step under a key; nothing happens where the folder cannot be written."""
+    kept = {**_kept(step, kind), key: value}
+    try:
+        authoring.write(_memory(step, kind), json.dumps(dict(list(kept.items())[-KEPT:]), indent=1) + "\n")
+    except OSError:
+        pass
+
+
+def _memory(step, kind) -> Path:
+    step = steps.find_step(step)
+    return step.root / ".course" / f"{step.name.replace('/', '_')}.{kind}.json"
+
+
+def _kept(step, kind) -> dict:
+    try:
+        kept = json.loads(_memory(step, kind).read_text(encoding="utf-8"))
+        return kept if isinstance(kept, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def verdicts(step, path=None) -> dict:
+    """The state of each TODO of a step's exercise, or of the file at `path`.
+
+    Returns {"todos": {todo: status}, "error": why the file cannot be imported, or ""}. A file that nobody has edited is
+    "not started" all over, which needs no torch. Raises FileNotFoundError where the exercise or the checks are missing.
+    """
+    step = steps.find_step(step)
+    path = Path(path) if path is not None else step.file("exercise")
+    if not authoring.edited(path.read_text(encoding="utf-8", errors="replace")):
+        return {"todos": dict.fromkeys(step.todos, "not started"), "error": ""}
+    key = fingerprint(step, path)
+    known = recall(step, "verdicts", key)
+    if known is None:
+        known, certain = _computed(step, path)
+        if certain:
+            remember(step, "verdicts", key, known)
+    return known
+
+
+def _computed(step, path) -> tuple[dict, bool]:
+    """The verdict, and whether it would be the same again: not when somebody pressed Ctrl-C or the time was up."""
+    from course import checking         # torch comes with it
+    module, raised, _ = checking.imported(step, path)
+    if raised is not None:
+        where = f", line {raised.line}" if raised.line else ""
+        return {"todos": dict.fromkeys(step.todos, "raised"), "error": f"{path.name}{where}: {raised.headline}"}, True
+    findings = checking.check_step(step, module, diagnose=False)
+    steps.forget(module)
+    certain = not any(name in finding.error for finding in findings for name in ("KeyboardInterrupt", "TooSlow"))
+    return {"todos": {finding.todo: finding.status for finding in findings}, "error": ""}, certain
+
+
+def status(which=None) -> dict[str, dict[str, str]]:
+    """{step's name: {todo: status}} for all steps, or for `which`; a step whose files are missing has no entries."""
+    found = {}
+    for step in [steps.find_step(one) for one in which] if which else steps.STEPS:
+        try:
+            found[step.name] = verdicts(step)["todos"]
+        except FileNotFoundError:
+            found[step.name] = {}
+    return found
+
+
+def table(which=None) -> str:
+    """The status as text: a line per step, one per TODO of the steps that are begun and not done, and what is next."""
+    lines, following = [], None
+    for step in [steps.find_step(one) for one in which] if which else steps.STEPS:
+        try:
+            verdict = verdicts(step)
+        except FileNotFoundError as error:
+            lines.append(f"{step.short:<6} {step.title:<58} {Path(error.filename or '').name or 'a file'} is missing")
+            continue
+        todos = verdict["todos"]
+        passed = sum(state == "passed" for state in todos.values())
+        lines.append(f"{step.short:<6} {step.title:<58} {passed} of {len(todos)}"
+                     + ("" if passed else f"   about {step.hours:g} hours"))
+        if verdict["error"]:
+            lines.append(f"         {verdict['error']}")
+        if which or any(state != "not started" for state in todos.values()) and passed < len(todos):
+            lines += [f"         {todo:<26} {state}" for todo, state in todos.items()]
+        if following is None and passed < len(todos):
+            following = next(f"{step.short}.{todo}" for todo, state in todos.items() if state != "passed")
+    lines += ["", f"next: {following}" if following else "everything passes"]
+    return "\n".join(lines)
