@@ -247,42 +247,50 @@ class VLM(nn.Module):
             return self.vision(pixel_values)
 
     # TODO vlm_forward
+    def embed(
+        self, input_ids: torch.Tensor, features: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Embeddings [B, P + T, D] of picture and words, and the attention mask [B, P + T] that fits them (or None).
+
+        input_ids [B, T] are the words, features [B, P, vision_dim] what the eye said; without features there are
+        only words, and P is 0. attention_mask [B, T] belongs to the words; of the picture nothing is hidden (1).
+        """
+        ### BEGIN SOLUTION
+        text = self.llm.get_input_embeddings()(input_ids)  # [B, T, D]
+        if features is None:
+            return text, attention_mask
+        if attention_mask is not None:
+            attention_mask = F.pad(attention_mask, (features.shape[1], 0), value=1)
+        return token_concat(self.projection(features), text), attention_mask
+        ### END SOLUTION
+
+    # TODO vlm_forward
     def forward(
         self,
         input_ids: torch.Tensor,
-        features: torch.Tensor,
+        features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Read pictures and words; return (logits [B, P + T, V], loss or None).
+        """Read pictures and words as `embed` puts them together; return (logits [B, P + T, V], loss or None).
 
-        input_ids [B, T] are the words, features [B, P, vision_dim] what the eye said. labels [B, T] and
-        attention_mask [B, T] belong to the words, and the language model wants them for all P + T positions:
-        there is nothing to predict at the picture (IGNORE), and nothing to hide of it (1).
+        labels [B, T] belong to the words, and the language model wants them for all P + T positions: at the picture
+        there is nothing to predict (IGNORE).
         """
         ### BEGIN SOLUTION
         embeds, attention_mask = self.embed(input_ids, features, attention_mask)
-        if labels is not None:
+        if labels is not None and features is not None:
             labels = F.pad(labels, (features.shape[1], 0), value=IGNORE)  # [B, P + T]
         return self.llm(inputs_embeds=embeds, labels=labels, attention_mask=attention_mask)
         ### END SOLUTION
 
-    # TODO vlm_forward
-    def embed(
-        self, input_ids: torch.Tensor, features: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embeddings [B, P + T, D] of picture and words, and the attention mask [B, P + T] that fits them (or None)."""
-        ### BEGIN SOLUTION
-        text = self.llm.get_input_embeddings()(input_ids)  # [B, T, D]
-        embeds = token_concat(self.projection(features), text)  # [B, P + T, D]
-        if attention_mask is not None:
-            attention_mask = F.pad(attention_mask, (features.shape[1], 0), value=1)
-        return embeds, attention_mask
-        ### END SOLUTION
-
     @torch.no_grad()
     def generate(
-        self, input_ids: torch.Tensor, features: torch.Tensor, attention_mask: torch.Tensor | None = None, **options
+        self,
+        input_ids: torch.Tensor,
+        features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **options,
     ) -> torch.Tensor:
         """Answer: the new ids [B, N]. The picture is read once; from then on the KV cache remembers it."""
         embeds, attention_mask = self.embed(input_ids, features, attention_mask)
