@@ -24,10 +24,9 @@ from tqdm import tqdm
 
 from course import artifacts, compute, steps
 from course.artifacts import Artifact, ArtifactError
+from course.cli import Parser, run_arguments
 from course.errors import CourseError, UsageError
 
-PRESETS = ("smoke", "tiny", "small", "base")
-CODES = ("chain", "solution")
 CHECKPOINT_SECONDS = 20
 PARENT = "COURSE_RUN"  # set by course.run for the processes it starts
 
@@ -147,11 +146,10 @@ class Job:
     def differences(self, stamp: dict) -> list[str]:
         """How another run's stamp differs from this run, in words; modules and inputs it used are looked up here."""
         found = []
-        for key in ("step", "preset", "seed", "code"):
-            ours = getattr(self, key) if key != "step" else self.step.name
-            if stamp.get(key) != ours:
-                found.append(f"{key} {stamp.get(key)!r}, now {ours!r}")
         ours = self.stamp()
+        for key in ("step", "preset", "seed"):  # not "code": what counts is the sources that it led to
+            if stamp.get(key) != ours[key]:
+                found.append(f"{key} {stamp.get(key)!r}, now {ours[key]!r}")
         for key in ("settings", "options"):
             theirs = stamp.get(key) or {}
             for name in sorted(set(theirs) | set(ours[key])):
@@ -280,40 +278,29 @@ def source_of(module) -> str | bytes:
     return getattr(module, "__source__", None) or inspect.getsource(module)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that `run` and every train.py share."""
-    parser.add_argument("--preset", choices=PRESETS, default="tiny",
-                        help="smoke: seconds, for tests; tiny: minutes on a CPU; small: one GPU; base: several GPUs")
-    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", metavar="FOLDER", help="where artifacts go (default: artifacts/PRESET)")
-    parser.add_argument("--resume", action="store_true", help="keep what is finished, go on where it was interrupted")
-    parser.add_argument("--code", choices=CODES, default="chain",
-                        help="chain: your TODOs that pass, the solution for the rest; solution: the solution alone")
-
-
 def main(file, argv: list[str] | None = None) -> None:
     """Run a train.py as a script: its arguments, its `train(job)`, its figures printed; exits with a clear status."""
     train = sys.modules["__main__"]
     step = steps.find_step(Path(file).resolve().parent.name)
     if Path(getattr(train, "__file__", None) or "").resolve() != Path(file).resolve():
         train = steps.load(step, "train")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python3 -m {step.name}.train", description=(train.__doc__ or step.title),
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments(parser)
-    own = parser.add_argument_group("this step's own")
-    if hasattr(train, "add_arguments"):
-        shared = {action.dest for action in parser._actions}
-        train.add_arguments(own)
-        mine = {action.dest for action in parser._actions} - shared
-    else:
-        mine = set()
-    args = parser.parse_args(argv)
-    options = argparse.Namespace(**{name: getattr(args, name) for name in sorted(mine)})
+    args, options = parse(parser, train, argv)
     if os.environ.get(PARENT):
         threading.Thread(target=die_with_parent, daemon=True).start()
     sys.exit(perform(train, step, args, options))
+
+
+def parse(parser, train, argv: list[str] | None):
+    """(the shared arguments, the step's own from `train.add_arguments`)."""
+    run_arguments(parser)
+    shared = {action.dest for action in parser._actions}
+    if hasattr(train, "add_arguments"):
+        train.add_arguments(parser.add_argument_group("this step's own"))
+    args = parser.parse_args(argv)
+    return args, argparse.Namespace(**{name: value for name, value in sorted(vars(args).items()) if name not in shared})
 
 
 def perform(train, step, args, options) -> int:

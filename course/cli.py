@@ -1,0 +1,255 @@
+"""The command line: `python3 -m course VERB`. Only the standard library until a verb's set-up has been seen to."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+
+from course import setup, steps
+from course.errors import CourseError, UsageError
+
+HELP = """\
+From bytes to a model that answers questions about a picture: a course in six steps.
+
+usage: python3 -m course VERB ...
+
+for learners
+  learn [STEP]             open the lesson in JupyterLab
+  check [STEP[.TODO]]      check what you have written
+  status                   what is done and what is not
+  run                      train all six steps and see the last one answer questions about pictures
+
+for whoever works on the course
+  test [--all]             run the test suite
+  build [--check]          generate the exercises from the solutions
+
+Every verb tells more: python3 -m course VERB --help
+What a verb needs and is not there is installed into .venv beside the README, once.
+
+examples
+  python3 -m course run
+  python3 -m course learn step1
+  python3 -m course check step6.projection
+"""
+
+# What each verb imports, by import name; requirements.txt brings all of it.
+CORE = ("torch", "numpy", "regex", "PIL", "safetensors", "tqdm")
+LESSON = (*CORE, "matplotlib")
+NEEDS = {
+    "run": LESSON,
+    "learn": (*LESSON, "jupyterlab", "ipykernel"),
+    "check": CORE,
+    "status": CORE,
+    "build": CORE,
+    "test": (*LESSON, "pytest", "nbclient", "nbformat", "ipykernel", "transformers", "tokenizers", "tiktoken"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{message}\nSee: {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = Parser(prog="python3 -m course", usage=argparse.SUPPRESS, add_help=False)
+    top.add_argument("-h", "--help", action="store_true")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
+
+    def verb(name, help, examples):
+        return verbs.add_parser(name, prog=f"python3 -m course {name}", description=help, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                epilog="examples\n" + "".join(f"  python3 -m course {e}\n" for e in examples))
+
+    one = verb("learn", "Open a lesson in JupyterLab: the one you name, or the first that is not done.",
+               ["learn", "learn step6"])
+    one.add_argument("step", nargs="?", metavar="STEP", help="step1 ... step6, or a step's name")
+
+    one = verb("check", "Check your answers: all, a step's, or one TODO's. The exit status is 0 only if all pass.",
+               ["check", "check step2", "check step6.projection", "check --solution"])
+    one.add_argument("what", nargs="?", metavar="STEP[.TODO]", help="what to check (everything by default)")
+    one.add_argument("--solution", action="store_true", help="check the course's own solutions")
+    one.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+    verb("status", "Show what is done and what is not, step by step.", ["status"])
+
+    one = verb("run", "Train tokenizer, GPT, pretraining, SFT, DPO and VLM, one after the other, and write a report\n"
+               "with curves and pictures: artifacts/PRESET/report.html and report.json.\n\n"
+               "It uses your own code for the TODOs that pass their checks, the solution for the rest.",
+               ["run", "run --preset smoke", "run --resume", "run --steps step4-step6 --seed 1",
+                "run --preset small --device cuda"])
+    one.add_argument("--steps", metavar="LIST", help="for example step1,step3-step5 (default: all)")
+    run_arguments(one)
+
+    one = verb("test", "Run the test suite; what follows -- goes to pytest.",
+               ["test", "test --all", "test -- -k tokenizer -x"])
+    one.add_argument("--all", action="store_true", help="the slow tests too (about 20 minutes)")
+
+    one = verb("build", "Generate each model_exercise.py from its model_solution.py and strip the notebooks' outputs.\n"
+               "A file that somebody has edited is reported and left alone.", ["build", "build --check"])
+    one.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is out of date")
+    one.add_argument("--force", action="store_true", help="write edited files anew too, with a backup beside each")
+    return top
+
+
+def run_arguments(one) -> None:
+    """The flags of `run` and of every step's train.py."""
+    one.add_argument("--preset", choices=("smoke", "tiny", "small", "base"), default="tiny",
+                     help="smoke: seconds, for tests; tiny: minutes on a CPU (default); small: one GPU; "
+                     "base: several GPUs")
+    one.add_argument("--device", default="auto", type=device, help="auto (CUDA if there is one), cpu, cuda, cuda:1, mps")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--out", metavar="FOLDER", help="where artifacts go (default: artifacts/PRESET)")
+    one.add_argument("--resume", action="store_true", help="keep what is finished, go on where it was interrupted")
+    one.add_argument("--code", choices=("chain", "solution"), default="chain",
+                     help="chain (default): your TODOs that pass, the solution for the rest; solution: it alone")
+
+
+def device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name):
+        raise argparse.ArgumentTypeError(f"there is no device '{name}'. There is: auto, cpu, cuda (cuda:0, cuda:1, "
+                                         "...), mps")
+    return name
+
+
+def chosen(text: str | None) -> list[steps.Step]:
+    """The steps that "step1,step3-step5" names, in order; all of them for None."""
+    if not text:
+        return list(steps.STEPS)
+    picked = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        start = steps.STEPS.index(steps.find_step(first))
+        stop = steps.STEPS.index(steps.find_step(last)) if dash else start
+        if stop < start:
+            raise UsageError(f"{part} goes backwards; the steps are {', '.join(s.name for s in steps.STEPS)}.")
+        picked |= set(range(start, stop + 1))
+    if not picked:
+        raise UsageError(f"--steps names no step. There is: {', '.join(s.name for s in steps.STEPS)}.")
+    return [steps.STEPS[i] for i in sorted(picked)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    own, rest = argv, []
+    if "--" in argv:
+        own, rest = argv[: argv.index("--")], argv[argv.index("--") + 1:]
+    try:
+        args = parser().parse_args(own)
+        if args.help or args.verb is None:
+            print(HELP, end="")
+            return 0 if args.help or not argv else 2
+        if rest and args.verb != "test":
+            raise UsageError("Only `test` takes arguments after -- (for pytest).")
+        # Names are looked at before anything is installed for them.
+        if args.verb == "run":
+            args.steps = chosen(args.steps)
+        elif args.verb == "check":
+            args.step, args.todo = steps.find(args.what) if args.what else (None, None)
+        elif args.verb == "learn" and args.step:
+            args.step = steps.find_step(args.step)
+        setup.ensure(NEEDS[args.verb], argv)
+        return VERBS[args.verb](args, rest)
+    except steps.UnknownName as error:
+        print(sentence(error), file=sys.stderr)
+        return 2
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in {name for names in NEEDS.values() for name in names}:
+            raise
+        print(f"{error.name} is installed here but does not start: {error}\nMend it (pip install --force-reinstall), "
+              "or run the command with a Python that lacks it, and the course sets up its own.", file=sys.stderr)
+        return 1
+    except FileNotFoundError as error:
+        if not str(error.filename or "").startswith(str(steps.ROOT)):
+            raise
+        print(f"{error.filename} is missing from the course. Get it back, for example with git checkout.",
+              file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def sentence(error) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]
+
+
+# Verbs --------------------------------------------------------------------------------------------------------------
+
+def learn(args, rest) -> int:
+    step = args.step or next_step()
+    notebook = step.folder / "tutorial.ipynb"
+    if not notebook.exists():
+        raise CourseError(f"{step.name} has no tutorial.ipynb in {step.folder}.")
+    print(f"Opening {step.name}: {step.title}. Stop JupyterLab with Ctrl-C.", flush=True)
+    command = [sys.executable, "-m", "jupyterlab", f"{step.name}/tutorial.ipynb"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # containers; Jupyter refuses otherwise
+    try:
+        return subprocess.call(command, cwd=steps.ROOT)
+    except KeyboardInterrupt:
+        return 0
+
+
+def next_step() -> steps.Step:
+    """The first step with a TODO that does not pass yet."""
+    from course import progress
+
+    for name, todos in progress.status().items():
+        if any(state != "passed" for state in todos.values()):
+            return steps.find_step(name)
+    return steps.STEPS[-1]
+
+
+def check(args, rest) -> int:
+    from course.checking import check_solution, check_step
+
+    findings = []
+    for step in [args.step] if args.step else steps.STEPS:
+        todos = [args.todo] if args.todo else None
+        found = check_solution(step, todos=todos) if args.solution else check_step(step, todos=todos)
+        findings += found
+        if not args.json:
+            for finding in found:
+                print(f"{finding.text()}\n" if args.step else finding.text().splitlines()[0], flush=True)
+    passed = sum(finding.status == "passed" for finding in findings)
+    if args.json:
+        print(json.dumps([finding.to_dict() for finding in findings], indent=1))
+    else:
+        print(f"{passed} of {len(findings)} pass.")
+    return 0 if findings and passed == len(findings) else 1
+
+
+def status(args, rest) -> int:
+    from course import progress
+
+    print(progress.table())
+    return 0
+
+
+def run(args, rest) -> int:
+    from course.run import run as run_steps
+
+    return run_steps(args)
+
+
+def test(args, rest) -> int:
+    command = [sys.executable, "-m", "pytest", *([] if args.all else ["-m", "not slow"]), *rest]
+    return subprocess.call(command, cwd=steps.ROOT)
+
+
+def build(args, rest) -> int:
+    from course import authoring
+
+    report = authoring.build(check=args.check, force=args.force)
+    print(report)
+    return 0 if report.ok else 1
+
+
+VERBS = {"learn": learn, "check": check, "status": status, "run": run, "test": test, "build": build}
