@@ -1,8 +1,8 @@
 """A byte-level byte pair encoding (BPE) tokenizer: text -> pieces -> bytes -> ids, and back without loss.
 
 Follows GPT-2 (Radford et al. 2019: BPE over bytes, so that no text is unknown) and GPT-4's way of cutting
-text into pieces first; the style owes much to Karpathy's minbpe. Left out: Unicode normalisation, BPE dropout,
-vocabularies whose first 256 ids are not the bytes in order (GPT-2's are permuted).
+text into pieces first; the style owes much to Karpathy's minbpe. Left out: Unicode normalisation, dropout of
+merges, vocabularies whose first 256 ids are not the bytes in order (GPT-2's are permuted).
 
 Ids: 0..255 are the bytes, then one id per merge in the order of learning, then the special tokens. Of equally
 frequent pairs the smallest pair of ids wins: (97, 98) before (97, 99) before (98, 0).
@@ -106,22 +106,23 @@ def train_bpe(pieces: Mapping[bytes, int], vocab_size: int) -> list[tuple[int, i
         new = chr(256 + len(merges))
         merges.append((ord(first), ord(second)))
         born = defaultdict(list)
-        for i in where.pop(pair):
-            word, count = words[i], counts[i]
+        for i in set(where.pop(pair)):
+            word, count, done = words[i], counts[i], 0
             at = word.find(pair)
-            while at >= 0:           # ... left [first second] right ...  becomes  ... left [new] right ...
-                left, right = word[:at], word[at + 2:]
-                if left:
-                    total[left[-1] + first] -= count
-                    total[left[-1] + new] += count
-                    born[left[-1] + new].append(i)
-                if right:
-                    total[second + right[0]] -= count
-                    total[new + right[0]] += count
-                    born[new + right[0]].append(i)
-                word = left + new + right
-                at = word.find(pair, at + 1)
-            words[i] = word
+            while at >= 0:           # left [first second] right  becomes  left [new] right
+                if at > 0:
+                    left = new if at == done else word[at - 1]
+                    total[left + first] -= count
+                    total[left + new] += count
+                    born[left + new].append(i)
+                done = at + 2
+                if done < len(word):
+                    right = word[done]
+                    total[second + right] -= count
+                    total[new + right] += count
+                    born[new + right].append(i)
+                at = word.find(pair, done)
+            words[i] = word.replace(pair, new)
         total[pair] = 0
         where.update(born)
         for pair in born:
@@ -207,9 +208,17 @@ class Tokenizer:
             if piece not in known:
                 if len(known) >= 1 << 18:    # some 50 MB: start again rather than grow with the text
                     known.clear()
-                known[piece] = self.encode_piece(to_bytes(piece))
+                encode = self.encode_piece if len(piece) < 1000 else self._encode_long
+                known[piece] = encode(to_bytes(piece))
             ids.extend(known[piece])
         return ids
+
+    def _encode_long(self, piece: bytes) -> list[int]:
+        """encode_piece for a piece as long as a genome: all merges in order, most of which find nothing."""
+        text = piece.decode("latin-1")
+        for (first, second), new_id in self.merged_id.items():
+            text = text.replace(chr(first) + chr(second), chr(new_id))
+        return list(map(ord, text))
 
     def allowed(self, allowed_special: Collection[str] | str) -> list[str]:
         """Those of its special tokens that are in `allowed_special`; "all" are all."""
@@ -283,7 +292,8 @@ class Tokenizer:
         """A Hugging Face tokenizer.json, which their `tokenizers` opens and encodes with to the same ids."""
         name = {i: "".join(_BYTE_NAMES[byte] for byte in token) for i, token in self.token_bytes.items()}
         no = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        split = {"type": "Split", "pattern": {"Regex": PATTERN.pattern}, "behavior": "Isolated", "invert": False}
+        split = {"type": "Split", "pattern": {"Regex": PATTERN.pattern}, "behavior": "Isolated",
+                 "invert": False}
         bytelevel = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
         return json.dumps({
             "version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None,
@@ -297,9 +307,11 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
-        """Read what to_json wrote. Raises ValueError for a file that numbers its tokens in another way."""
+        """Read what to_json wrote. Raises ValueError for a tokenizer.json of another kind."""
         data = json.loads(text)
         ids = data["model"]["vocab"]
+        if json.dumps(PATTERN.pattern) not in json.dumps(data["pre_tokenizer"]):
+            raise ValueError("this tokenizer.json does not cut text into pieces by PATTERN")
         merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in data["model"]["merges"]]
         expected = [*_BYTE_NAMES, *(first + second for first, second in merges)]
         if any(ids.get(name) != i for i, name in enumerate(expected)):
