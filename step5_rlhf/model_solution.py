@@ -61,6 +61,6 @@ def dpo_loss(
 
 
 def reply_logprobs(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """sequence_logprobs of a model on a batch of input_ids, labels and attention_mask: [B]."""
-    logits, _ = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    """sequence_logprobs of a model on input_ids and labels [B, T], padded on the right: [B]."""
+    logits, _ = model(input_ids=batch["input_ids"])
     return sequence_logprobs(logits, batch["labels"])

@@ -1,0 +1,58 @@
+"""What the recipes of steps 3 to 6 share: loading what earlier steps left, and step 3's `fit` with a bar and checkpoints."""
+
+import torch
+
+from course import compute
+
+
+def load_model(job, step: str) -> torch.nn.Module:
+    """The GPT that a step left, in the chain's code (strict: a checkpoint of another shape is refused by name)."""
+    gpt = job.use("step2_gpt")
+    artifact = job.load(step)
+    model = gpt.GPT(gpt.GPTConfig(**artifact.config))
+    model.load_state_dict(artifact.tensors, strict=True)
+    return model.to(job.device)
+
+
+def load_tokenizer(job):
+    """Step 1's tokenizer."""
+    artifact = job.load("step1_tokenizer")
+    return job.use("step1_tokenizer").Tokenizer.from_json((artifact.path / "tokenizer.json").read_text(encoding="utf-8"))
+
+
+def fit(job, model, next_batch, config, loss_fn=None, stage: str = "train") -> list[list[float]]:
+    """Train `model` in place with the learner's (or the solution's) trainer; return its curve [[step, loss], ...].
+
+    next_batch(i) gives micro-batch i, on the model's device; with several processes each gets other ones. config is
+    a TrainConfig of step 3. A recipe with several stages names them: when an interrupted run is resumed, a stage
+    that was over is skipped (and its curve returned), because the checkpoint of the later stage holds its result.
+    """
+    trainer = job.use("step3_pretrain")
+    done = job.__dict__.setdefault("stages", {})  # curves of this run's earlier stages, kept in every checkpoint
+    kept = job.__dict__.get("kept") or job.restore() or {}
+    job.kept = kept
+    if stage in kept.get("stages", {}):
+        done[stage] = kept["stages"][stage]
+        return done[stage]
+    state, curve = (kept["fit"], kept["curve"]) if kept.get("stage") == stage else (None, [])
+    wrapped = compute.wrap(model, job.device)
+    if getattr(job.options, "compile", False):
+        wrapped = torch.compile(wrapped)
+    bar = job.bar(config.max_steps, stage, initial=len(curve))
+    rank, world = job.processes.rank, job.world_size
+    loop = trainer.fit(wrapped, lambda i: next_batch(i * world + rank), config, loss_fn or trainer.model_loss, state,
+                       job.autocast)
+    for step, loss, state in loop:
+        curve.append([step, compute.mean(loss, job.device)])
+        bar.set_postfix_str(f"loss {sum(value for _, value in curve[-20:]) / len(curve[-20:]):.3f}", refresh=False)
+        bar.update()
+        if job.due(step) and step + 1 < config.max_steps:
+            job.checkpoint({"stage": stage, "fit": state, "curve": curve, "stages": done})
+    bar.close()
+    done[stage] = curve
+    return curve
+
+
+def add_arguments(parser) -> None:
+    """The flag that every trained step has."""
+    parser.add_argument("--compile", action="store_true", help="compile the model with torch.compile first")

@@ -1,0 +1,196 @@
+"""A language model learns to see: first the projection alone, then projection and language model together.
+
+    python3 -m step6_vlm.train --preset tiny
+
+The eye (step6_vlm/weights, made by step6_vlm/train_clip.py) stays frozen. What it says about a picture never changes,
+so every picture is looked at once and its features are kept. Needs the artifacts of steps 1 to 5.
+"""
+
+import base64
+import io
+import json
+import random
+
+import numpy as np
+import torch
+from PIL import Image
+
+from course import training
+from course.chat import Chat, conversation, exam, prompt, score
+from course.world import describe, pixels, questions, sample_scenes
+from step6_vlm.train_clip import load_eye, normalize
+
+PRESETS = {
+    "smoke": dict(scenes=64, batch_size=4, turns=3, projection_steps=3, max_steps=4, projection_learning_rate=2e-3,
+                  learning_rate=1e-3, warmup_steps=1, exam_scenes=4, text_every=3),
+    "tiny": dict(scenes=20_000, batch_size=24, turns=8, projection_steps=100, max_steps=500, projection_learning_rate=3e-3,
+                 learning_rate=2e-3, warmup_steps=30, exam_scenes=200, text_every=8),
+    "small": dict(scenes=200_000, batch_size=64, turns=8, projection_steps=500, max_steps=4000, projection_learning_rate=1e-3,
+                  learning_rate=1e-4, warmup_steps=100, exam_scenes=500, text_every=8),
+    "base": dict(scenes=500_000, batch_size=64, turns=8, projection_steps=1000, max_steps=8000, projection_learning_rate=1e-3,
+                 learning_rate=5e-5, warmup_steps=100, exam_scenes=1000, text_every=8),
+}
+EVIDENCE = 0.5  # share of the answers that name their evidence
+BUCKET = 16  # batches whose rows are sorted by length together
+QUESTIONS_PER_SCENE = 3  # in the exam
+GALLERY = 12  # pictures in the report
+
+add_arguments = training.add_arguments
+
+
+@torch.no_grad()
+def look(eye, pictures: np.ndarray, device, bar=None) -> torch.Tensor:
+    """What a frozen eye says about uint8 pictures [N, 3, H, W]: features [N, P, D], kept on the CPU."""
+    features = []
+    for i in range(0, len(pictures), 256):
+        features.append(eye(normalize(pictures[i : i + 256]).to(device)).float().cpu())
+        if bar is not None:
+            bar.update(len(features[-1]))
+    return torch.cat(features)
+
+
+class Batches:
+    """Micro-batch i of conversations about pictures: rows of about the same length, each scene as often as the others.
+
+    Every `text_every`-th one is text only, scenes told in words as in step 4: the model shall learn to see and not
+    forget to read.
+    """
+
+    def __init__(self, chat: Chat, scenes, features, batch_size: int, turns: int, text_every: int, seed: int):
+        self.__dict__.update(locals())
+        self.kept = {}
+
+    def bucket(self, number: int) -> list:
+        if number not in self.kept:
+            rng = random.Random(f"{self.seed} vlm {number}")
+            chosen = rng.sample(range(len(self.scenes)), min(len(self.scenes), self.batch_size * BUCKET))
+            talks = [(i, rng.getrandbits(60)) for i in chosen]
+            told = lambda seed, i, t: conversation(self.scenes[i], random.Random(seed), self.turns, EVIDENCE, t)  # noqa: E731
+            rows = sorted(((i, seed, told(seed, i, False)) for i, seed in talks), key=lambda r: len(str(r[2])))
+            parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            rng.shuffle(parts)
+            self.kept = {number: parts}
+        return self.kept[number]
+
+    def __call__(self, i: int) -> dict:
+        parts = self.bucket(i // BUCKET)
+        rows = parts[i % BUCKET % len(parts)]
+        if self.text_every and i % self.text_every == self.text_every - 1:
+            return self.chat.batch([conversation(self.scenes[i], random.Random(seed), self.turns, EVIDENCE) for i, seed, _ in rows])
+        batch = self.chat.batch([talk for _, _, talk in rows])
+        batch["features"] = self.features[[i for i, _, _ in rows]].to(self.chat.device)
+        return batch
+
+
+def controls(features: torch.Tensor, black: torch.Tensor) -> dict[str, torch.Tensor | None]:
+    """What a blind model is shown instead of N pictures' features: black paper, the next picture, nothing at all."""
+    return {
+        "blind_black": black.expand_as(features),
+        "blind_other_picture": features.roll(7, 0),  # questions about one scene stand together: 7 is another scene
+        "blind_text_only": None,
+    }
+
+
+def gallery(chat: Chat, model, eye, seed: int) -> str:
+    """Pictures the model has never seen, with questions, its answers and the truth, as JSON for the report."""
+    rng = random.Random(f"{seed} gallery")
+    shown = [("held-out scene", s) for s in sample_scenes(GALLERY * 2 // 3, "held_out", seed + 99)]
+    shown += [("held-out combination", s) for s in sample_scenes(GALLERY // 3, "held_out_combinations", seed + 99)]
+    pictures = pixels([scene for _, scene in shown], eye.config.image_size, seed + 99)
+    features = look(eye, pictures, chat.device)
+    entries = []
+    for (split, scene), picture, seen in zip(shown, pictures, features):
+        asked = questions(scene, rng, 4)
+        replies = chat.replies(model, [q.text for q in asked], seen.expand(len(asked), -1, -1))
+        rows = zip(asked, replies, score_each(scene, asked, replies))
+        entries.append({
+            "image": as_png(picture),
+            "split": split,
+            "scene": describe(scene),
+            "questions": [
+                {"kind": q.kind, "question": q.text, "truth": q.answer, "answer": reply, "correct": right}
+                for q, reply, right in rows
+            ],
+        })
+    return json.dumps(entries)
+
+
+def score_each(scene, asked, replies) -> list[bool]:
+    return [score([(scene, q)], [reply])["exact_match"] == 1 for q, reply in zip(asked, replies)]
+
+
+def as_png(picture: np.ndarray) -> str:
+    """A uint8 picture [3, H, W] as base64 of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture.transpose(1, 2, 0)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def train(job) -> dict:
+    """Train in two stages; figures: exact match on held-out scenes and combinations, beside three blind controls."""
+    settings = dict(job.settings)
+    trainer, vlm = job.use("step3_pretrain"), job.use("step6_vlm")
+    chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
+    llm = training.load_model(job, "step5_rlhf")
+    eye = load_eye(vlm).to(job.device)
+    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye).to(job.device)
+
+    count, batch_size, turns, exam_scenes, text_every = (
+        settings.pop(key) for key in ("scenes", "batch_size", "turns", "exam_scenes", "text_every")
+    )
+    projection_steps, projection_learning_rate = settings.pop("projection_steps"), settings.pop("projection_learning_rate")
+    scenes = sample_scenes(count, "train", job.seed)
+    with job.bar(count, "look at pictures", unit="picture") as bar:
+        features = look(eye, pixels(scenes, eye.config.image_size, job.seed), job.device, bar)
+
+    llm.requires_grad_(False)
+    first = trainer.TrainConfig(max_steps=projection_steps, learning_rate=projection_learning_rate,
+                                min_lr=projection_learning_rate / 2, warmup_steps=settings["warmup_steps"])
+    seen_only = Batches(chat, scenes, features, batch_size, turns, 0, job.seed)
+    curve = training.fit(job, model, seen_only, first, stage="projection")
+    llm.requires_grad_(True)
+    second = trainer.TrainConfig(min_lr=settings["learning_rate"] / 50, weight_decay=0.01, **settings)
+    both = Batches(chat, scenes, features, batch_size, turns, text_every, job.seed + 1)
+    curve_2 = training.fit(job, model, both, second, stage="projection and language model")
+
+    def examine(split: str, blind: bool = False) -> dict:
+        items = exam(split, exam_scenes, QUESTIONS_PER_SCENE)
+        shown = look(eye, pixels([scene for scene, _ in items], eye.config.image_size, 4321), job.device)
+        black = look(eye, np.zeros((1, 3, eye.config.image_size, eye.config.image_size), np.uint8), job.device)
+        given = {"sighted": shown, **(controls(shown, black) if blind else {})}
+        results = {}
+        for name, seen in given.items():
+            with job.bar(len(items), f"exam {name}", unit="question") as bar, job.autocast():
+                results[name] = score(items, chat.replies(model, [q.text for _, q in items], seen, each=bar.update))
+        return results
+
+    on_scenes, on_combinations = examine("held_out", blind=True), examine("held_out_combinations")
+    items = exam("held_out", exam_scenes, QUESTIONS_PER_SCENE)
+    text = score(items, chat.replies(model, [prompt(scene, q.text) for scene, q in items]))
+    sighted = on_scenes.pop("sighted")
+    figures = {
+        "exact_match": sighted["exact_match"],
+        "exact_match_held_out_combinations": on_combinations["sighted"]["exact_match"],
+        **{name: result["exact_match"] for name, result in on_scenes.items()},
+        "by_kind": {
+            kind: {"sighted": value, **{name: result["by_kind"][kind] for name, result in on_scenes.items()}}
+            for kind, value in sighted["by_kind"].items()
+        },
+        "by_kind_held_out_combinations": on_combinations["sighted"]["by_kind"],
+        "names_evidence": sighted["names_evidence"],
+        "text_exact_match_before": job.load("step5_rlhf").figures["exact_match"],
+        "text_exact_match": text["exact_match"],
+    }
+    tensors = {**{f"projection.{k}": v for k, v in model.projection.state_dict().items()},
+               **{f"llm.{k}": v for k, v in llm.state_dict().items()}}
+    config = {"llm": llm.config.__dict__, "vision": eye.config.__dict__, "eye": "step6_vlm/weights/eye.safetensors"}
+    history = {"loss, projection only": curve, "loss, projection and language model": curve_2}
+    job.save(tensors=tensors, config=config, figures=figures, history=history,
+             files={"gallery.json": gallery(chat, model, eye, job.seed)})
+    return figures
+
+
+if __name__ == "__main__":
+    from course.job import main
+
+    main(__file__)
