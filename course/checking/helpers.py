@@ -35,7 +35,8 @@ def _gradients(output, cotangent, wanted):
         return [None] * len(wanted)
     total = None
     for one, weight in zip(outputs, given):
-        if not one.requires_grad or (one.numel() != 1 if weight is None else one.shape != weight.shape):
+        if not one.requires_grad or (one.numel() != 1 if weight is None
+                                     else (one.shape, one.device) != (weight.shape, weight.device)):
             continue
         part = one.sum() if weight is None else (one * weight.to(one)).sum()
         total = part if total is None else total + part

@@ -211,12 +211,9 @@ def _verdict(a, module, todo, seed, device, dtype, seconds):
     for number, case in enumerate(cases):
         answer = answered(one, module, case, seed=seed + 1, kept=kept, seconds=seconds)
         answers.append(answer)
+        if answer.raised is None or not answer.raised.frames:
+            expected = _solved(a, one, case, seed)
         if answer.raised is None:
-            expected = answered(one, a.solution, case, seed=seed)
-            if expected.raised or expected.refused:
-                raise RuntimeError(f"check {a.step.name}.{todo} does not work on the solution: "
-                                   + (expected.raised.text(_file(a.solution)) if expected.raised
-                                      else expected.refused.text))
             found = problems(one, case, answer, expected.value)
             if found and first is None:
                 first = (case, answer, expected.value, found)
@@ -245,6 +242,15 @@ def _verdict(a, module, todo, seed, device, dtype, seconds):
         if not one.judge and not finding.expected:
             finding.expected, finding.got = describe(expected), describe(answer.value)
     return finding, answers, cases
+
+
+def _solved(a, one, case, seed) -> Answer:
+    """The solution's answer. Raises RuntimeError where it has none, which is the check's fault."""
+    answer = answered(one, a.solution, case, seed=seed)
+    if answer.raised or answer.refused:
+        why = answer.raised.text(_file(a.solution)) if answer.raised else answer.refused.text
+        raise RuntimeError(f"the check of {a.step.short}.{one.id} does not work on the solution: {why}")
+    return answer
 
 
 def _shown(one: Check, case) -> str:
@@ -337,8 +343,8 @@ def _properties(a, one, cases, answers, seed) -> set[tuple]:
         if answer.raised:
             failed.add(("raised", answer.raised.kind))
         else:
-            expected = answered(one, a.solution, case, seed=seed)
-            failed.update((problem.property,) for problem in problems(one, case, answer, expected.value))
+            expected = _solved(a, one, case, seed).value
+            failed.update((problem.property,) for problem in problems(one, case, answer, expected))
     return failed
 
 
