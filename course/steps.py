@@ -63,7 +63,7 @@ STEPS = (
     Step("step4_sft", "Supervised fine-tuning: learning to answer",
          ("chat_template", "loss_mask", "collate"), 2),
     Step("step5_rlhf", "Preferences: learning which answer is better",
-         ("sequence_logprobs", "dpo_loss", "reward_loss"), 2),
+         ("sequence_logprobs", "reward_loss", "dpo_loss"), 2),
     Step("step6_vlm", "A vision-language model: learning to see",
          ("patch_embed", "vit_block", "clip_vit", "freeze", "projection", "token_concat", "vlm_forward", "contrastive_loss"), 4),
 )
