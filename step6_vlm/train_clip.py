@@ -9,6 +9,7 @@ et al. 2023). To tell a caption from its twin's, the eye has to look at every co
 
 import argparse
 import json
+import math
 import random
 import time
 from dataclasses import asdict
@@ -17,11 +18,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from course import compute
+from course.steps import load
+from course.artifacts import write_file
 from course.world import COLORS, PLACES, SHAPES, SIZES, Scene, Shape, describe, pixels, sample_scene, sample_scenes, split_of
 
 WEIGHTS = Path(__file__).parent / "weights"
+EYE, CARD = "eye.safetensors", "eye.json"
 MEAN, STD = 0.82, 0.27  # of the world's pixels, roughly; the same for the three channels
 WORDS = ["<pad>"] + sorted(
     {"a", "an", "at", "the", "and", ","} | {w for p in PLACES for w in p.split()} | set(COLORS) | set(SHAPES) | set(SIZES)
@@ -69,7 +75,7 @@ class CLIP(nn.Module):
         self.text_model = TextTower(width)
         self.visual_projection = nn.Linear(width, embed_dim, bias=False)
         self.text_projection = nn.Linear(width, embed_dim, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07)))  # CLIP's initial temperature
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's initial temperature
 
     def embed_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] -> [B, D], of length 1."""
@@ -121,7 +127,7 @@ def twin_accuracy(clip: CLIP, scenes: list[Scene], seed: int = 1) -> float:
     return ((image * own).sum(1) > (image * other).sum(1)).float().mean().item()
 
 
-def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0, pool: int = 60_000, every: int = 250) -> list:
+def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0, pool: int = 100_000, every: int = 250) -> list:
     """Train in place; returns the curve [[step, loss], ...]. Pictures are drawn once, then used in new company."""
     device = clip.logit_scale.device
     rng = random.Random(seed)
@@ -135,7 +141,10 @@ def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0,
         [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=lr, betas=(0.9, 0.98)
     )
     warmup = min(200, steps // 10 + 1)
-    schedule = lambda s: (s + 1) / warmup if s < warmup else 0.5 * (1 + np.cos(np.pi * (s - warmup) / (steps - warmup)))  # noqa: E731
+
+    def schedule(step: int) -> float:
+        return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
     held_out = sample_scenes(1024, "held_out", seed)
     curve, started = [], time.time()
@@ -150,7 +159,7 @@ def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0,
         nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
         optimizer.step()
         scheduler.step()
-        clip.logit_scale.data.clamp_(max=np.log(100))  # as CLIP does
+        clip.logit_scale.data.clamp_(max=math.log(100))  # as CLIP does
         curve.append([step, loss.item()])
         if step % every == every - 1:
             print(
@@ -159,3 +168,83 @@ def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0,
                 flush=True,
             )
     return curve
+
+
+def build(module, config: dict | None = None) -> CLIP:
+    """A CLIP with fresh weights whose eye is `module`'s CLIPVisionModel (module: this step's code, anybody's)."""
+    return CLIP(module.CLIPVisionModel(module.CLIPVisionConfig(**(config or {}))))
+
+
+def load_clip(module, folder: Path = WEIGHTS) -> CLIP:
+    """The shipped CLIP, both towers, in float32 and in eval mode, on the CPU.
+
+    Raises FileNotFoundError if it is not there, RuntimeError (naming the keys) if it does not fit `module`'s classes.
+    """
+    if not (folder / EYE).exists():
+        raise FileNotFoundError(f"{folder / EYE} is missing; make it with: python3 -m step6_vlm.train_clip")
+    clip = build(module, json.loads((folder / CARD).read_text())["vision_config"])
+    clip.load_state_dict({name: value.float() for name, value in load_file(folder / EYE).items()}, strict=True)
+    return clip.eval()
+
+
+def load_eye(module, folder: Path = WEIGHTS) -> nn.Module:
+    """The shipped eye alone: a CLIPVisionModel of `module`."""
+    return load_clip(module, folder).vision_model
+
+
+def save_clip(clip: CLIP, card: dict, folder: Path = WEIGHTS) -> None:
+    """Write the weights as float16 (half the size, and the figures on the card are measured on what is written)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().half().cpu().contiguous() for name, value in clip.state_dict().items()}
+    temporary = folder / (EYE + ".new")
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.replace(folder / EYE)
+    write_file(folder / CARD, json.dumps(card, indent=2) + "\n")
+
+
+def measure(clip: CLIP) -> dict:
+    """The figures of the card: how well held-out pictures find their captions."""
+    figures = {}
+    for split in ("held_out", "held_out_combinations"):
+        scenes = sample_scenes(2048, split, 77)
+        figures[split] = {
+            "retrieval_in_128": round(retrieval(clip, scenes, 128), 4),
+            "retrieval_in_2048": round(retrieval(clip, scenes, 2048), 4),
+            "twin_accuracy": round(twin_accuracy(clip, scenes), 4),
+        }
+    return figures
+
+
+def main() -> None:
+    """Train from the command line, then measure what has been written."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=256, help="pictures a step; half of them are twins")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    args = parser.parse_args()
+    device = compute.pick_device(args.device)
+    compute.seed_everything(args.seed)
+    solution = load("step6_vlm", "solution")
+    clip = build(solution).to(device)
+    started = time.time()
+    curve = train(clip, solution.contrastive_loss, args.steps, args.batch, args.lr, args.seed)
+    card = {
+        "made_by": f"python3 -m step6_vlm.train_clip --steps {args.steps} --batch {args.batch} --lr {args.lr} --seed {args.seed}",
+        "hardware": compute.hardware(device),
+        "seconds": round(time.time() - started),
+        "vision_config": asdict(clip.vision_model.config),
+        "image_mean": [MEAN] * 3,
+        "image_std": [STD] * 3,
+        "loss": [[step, round(value, 4)] for step, value in curve[:: max(1, len(curve) // 200)]],
+    }
+    save_clip(clip, card, args.out)
+    card["figures"] = measure(load_clip(solution, args.out).to(device))
+    write_file(args.out / CARD, json.dumps(card, indent=2) + "\n")
+    print(json.dumps(card["figures"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
