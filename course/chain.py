@@ -11,10 +11,11 @@ from course import authoring, progress, steps
 def use(step, code: str = "chain", folder=None) -> ModuleType:
     """The module of a step, for train.py and the notebooks of the steps after it.
 
-    `code` "chain" is the learner's model_exercise.py (in `folder`, by default the step's) with the functions of the
-    TODOs that do not pass filled in from the solution; "solution" is the solution. The module's `__course__` says of
-    each TODO whose it is: {todo: "mine" | "solution"}. Where the learner's file cannot serve (it does not import, or
-    does not work together with what is filled in), the whole solution does, and a line on stderr says why.
+    `code` "chain" is the learner's model_exercise.py (in `folder`, by default the step's) with the functions
+    of the TODOs that do not pass filled in from the solution; "solution" is the solution. The module's
+    `__course__` says of each TODO whose it is: {todo: "mine" | "solution"}. Where the learner's file cannot
+    serve (it does not import, or does not work together with what is filled in), the whole solution does, and
+    a line on stderr says why.
     """
     step = steps.find_step(step)
     if code not in ("chain", "solution"):
@@ -42,7 +43,9 @@ def _solution(step) -> ModuleType:
 
 
 def plan(step, path) -> tuple[list[str], str]:
-    """(the TODOs that the learner's file contributes, why the rest of it cannot serve or ""), remembered by hash."""
+    """(the TODOs that the learner's file contributes, why the rest of it cannot serve or ""), remembered
+    by hash.
+    """
     step = steps.find_step(step)
     verdict = progress.verdicts(step, path)
     if verdict["error"]:
@@ -69,7 +72,9 @@ def _filled(step, path, mine) -> ModuleType:
 
 
 def _trouble(step, path, mine) -> str:
-    """Why the learner's file with the solution's functions in it does not work; "" when every check passes on it."""
+    """Why the learner's file with the solution's functions in it does not work; "" when every check passes
+    on it.
+    """
     from course import checking
     try:
         module = _filled(step, path, mine)

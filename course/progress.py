@@ -1,7 +1,7 @@
 """What is done: the state of every TODO, computed by its check and remembered until the file changes.
 
-The memory lies in `.course/` under the root, one small JSON file per step, keyed by a hash of everything the verdict
-depends on. It may be deleted at any time; where it cannot be written, verdicts are computed anew.
+The memory lies in `.course/` under the root, one small JSON file per step, keyed by a hash of everything the
+verdict depends on. It may be deleted at any time; where it cannot be written, verdicts are computed anew.
 """
 
 import hashlib
@@ -14,7 +14,9 @@ KEPT = 8        # verdicts remembered per step: going back to an earlier version
 
 
 def fingerprint(step, path=None) -> str:
-    """A hash of an exercise's text and of all that judges it: the step's other files and the code of the checks."""
+    """A hash of an exercise's text and of all that judges it: the step's other files and the code of the
+    checks.
+    """
     step = steps.find_step(step)
     digest = hashlib.sha256()
     files = [Path(path) if path is not None else step.file("exercise")]
@@ -57,8 +59,9 @@ def _kept(step, kind) -> dict:
 def verdicts(step, path=None) -> dict:
     """The state of each TODO of a step's exercise, or of the file at `path`.
 
-    Returns {"todos": {todo: status}, "error": why the file cannot be imported, or ""}. A file that nobody has edited is
-    "not started" all over, which needs no torch. Raises FileNotFoundError where the exercise or the checks are missing.
+    Returns {"todos": {todo: status}, "error": why the file cannot be imported, or ""}. A file that nobody has
+    edited is "not started" all over, which needs no torch. Raises FileNotFoundError where the exercise or the
+    checks are missing.
     """
     step = steps.find_step(step)
     path = Path(path) if path is not None else step.file("exercise")
@@ -74,7 +77,9 @@ def verdicts(step, path=None) -> dict:
 
 
 def _computed(step, path) -> tuple[dict, bool]:
-    """The verdict, and whether it would be the same again: not when somebody pressed Ctrl-C or the time was up."""
+    """The verdict, and whether it would be the same again: not when somebody pressed Ctrl-C or the time
+    was up.
+    """
     from course import checking         # torch comes with it
     module, raised, _ = checking.imported(step, path)
     if raised is not None:
@@ -87,7 +92,9 @@ def _computed(step, path) -> tuple[dict, bool]:
 
 
 def status(which=None) -> dict[str, dict[str, str]]:
-    """{step's name: {todo: status}} for all steps, or for `which`; a step whose files are missing has no entries."""
+    """{step's name: {todo: status}} for all steps, or for `which`; a step whose files are missing has no
+    entries.
+    """
     found = {}
     for step in [steps.find_step(one) for one in which] if which else steps.STEPS:
         try:
@@ -98,13 +105,17 @@ def status(which=None) -> dict[str, dict[str, str]]:
 
 
 def table(which=None) -> str:
-    """The status as text: a line per step, one per TODO of the steps that are begun and not done, and what is next."""
+    """The status as text: a line per step, one per TODO of the steps that are begun and not done, and what
+    is next.
+    """
     lines, following = [], None
     for step in [steps.find_step(one) for one in which] if which else steps.STEPS:
         try:
             verdict = verdicts(step)
         except FileNotFoundError as error:
-            lines.append(f"{step.short:<6} {step.title:<58} {Path(error.filename or '').name or 'a file'} is missing")
+            name = Path(error.filename or "a file").name
+            lines.append(f"{step.short:<6} {step.title:<58} {name} is missing")
+            following = following or ("python3 -m course build" if name == steps.FILES["exercise"] else step.short)
             continue
         todos = verdict["todos"]
         passed = sum(state == "passed" for state in todos.values())

@@ -1,7 +1,8 @@
 """The list of lessons and their TODOs: the one place that knows the folder names.
 
-Nothing here imports torch, so that the command line starts quickly. A step's files are executed from their current
-text and under a unique module name: six files called `model_exercise` never collide, and an edit is never stale.
+Nothing here imports torch, so that the command line starts quickly. A step's files are executed from their
+current text and under a unique module name: six files called `model_exercise` never collide, and an edit is
+never stale.
 """
 
 import difflib
@@ -76,7 +77,9 @@ def _unknown(kind: str, text: str, names) -> UnknownName:
 
 
 def find_step(text) -> Step:
-    """The step that `text` names: "6", 6, "step6", "step6_vlm", "vlm" or a path of its folder; a Step passes through."""
+    """The step that `text` names: "6", 6, "step6", "step6_vlm", "vlm" or a path of its folder; a Step
+    passes through.
+    """
     if isinstance(text, Step):
         return text
     name = Path(str(text).strip()).name.lower()
@@ -87,7 +90,9 @@ def find_step(text) -> Step:
 
 
 def find(text) -> tuple[Step, str | None]:
-    """The step and TODO that `text` names: "step6.projection", "projection", or "step6" (then the TODO is None)."""
+    """The step and TODO that `text` names: "step6.projection", "projection", or "step6" (then the TODO is
+    None).
+    """
     if isinstance(text, Step):
         return text, None
     head, dot, todo = str(text).strip().partition(".")
@@ -108,9 +113,10 @@ _number = itertools.count(1)
 def execute(source: str | bytes, file: str | Path, name: str, shown_as: str | None = None) -> types.ModuleType:
     """Run `source` as a new module and return it.
 
-    `file` becomes its `__file__`; the unique module name starts with `name`. Where the text is not what lies in the
-    file (bodies filled in, a mistake patched in), `shown_as` names it in tracebacks, which then show these lines.
-    Whatever the code raises comes through; the module stays in sys.modules (dataclasses look there) unless it raised.
+    `file` becomes its `__file__`; the unique module name starts with `name`. Where the text is not what lies
+    in the file (bodies filled in, a mistake patched in), `shown_as` names it in tracebacks, which then show
+    these lines. Whatever the code raises comes through; the module stays in sys.modules (dataclasses look
+    there) unless it raised.
     """
     module = types.ModuleType(f"{name}_{next(_number)}")
     module.__file__ = str(file)
@@ -137,9 +143,11 @@ def forget(module: types.ModuleType) -> None:
 
 
 def load(step, which: str, path=None) -> types.ModuleType:
-    """Execute one of a step's files as it is on disk now: "exercise", "solution", "checks", "mistakes" or "train".
+    """Execute one of a step's files as it is on disk now: "exercise", "solution", "checks", "mistakes" or
+    "train".
 
-    `path` names another file to run in its place (a submission). Raises what the file raises, and FileNotFoundError.
+    `path` names another file to run in its place (a submission). Raises what the file raises, and
+    FileNotFoundError.
     """
     step = find_step(step)
     path = Path(path) if path is not None else step.file(which)

@@ -144,7 +144,7 @@ def test_build_writes_checks_and_spares_edited_files(tmp_path):
     assert authoring.build(which=[step]).ok and path.read_text() == exercise()
 
     solution = step.file("solution")
-    solution.write_text(solution.read_text().replace("A toy lesson", "A newer lesson"))     # the author goes on
+    solution.write_text(solution.read_text().replace("A toy lesson", "A newer lesson"))  # the author goes on
     assert not authoring.build(which=[step], check=True).ok
     assert authoring.build(which=[step]).ok and "A newer lesson" in path.read_text()
 

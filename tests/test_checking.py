@@ -463,7 +463,7 @@ def test_the_stand_in_is_a_language_model():
 
 def test_checks_have_defaults_that_show_the_call(tmp_path):
     check = Check("c", "asks", lambda module, case: 1, lambda g: [{"x": torch.ones(2, 3), "n": 4}])
-    from course.checking.judging import _shown
+    from course.checking.verdict import _shown
     assert _shown(check, {"x": torch.ones(2, 3), "n": 4}) == "c(x = tensor [2, 3] float32, n = 4)"
 
 

@@ -166,8 +166,8 @@ def test_mistakes_are_rejected_and_recognised(step, todo):
     assert len(mistakes) >= 3 and len({one.name for one in mistakes}) == len(mistakes)
     for mistake in mistakes:
         assert mistake.says.strip() and mistake.name.strip()
-        compile(mistake.applied(lesson.source), mistake.name, "exec")       # `old` occurs once, and the result is Python
-        for _ in range(3):      # now and then two mistakes answer alike on all cases; not three times in a row
+        compile(mistake.applied(lesson.source), mistake.name, "exec")  # `old` occurs once
+        for _ in range(3):  # now and then two mistakes answer alike on all cases; not three times
             finding = checking.check(step, lesson.wrong(mistake), todo)
             said = f"mistake {mistake.name!r}, seed {finding.seed}\n{finding.text()}"
             assert finding.status in ("wrong", "raised") and finding.mistake, said

@@ -1,4 +1,6 @@
-"""Every lesson's notebook, executed both ways at preset `smoke`: with the solution written in, and untouched."""
+"""Every lesson's notebook, executed both ways at preset `smoke`: with the solution written in, and
+untouched.
+"""
 
 import json
 import os
@@ -36,7 +38,9 @@ def in_copy(repository, step, code):
 
 
 def execute(path):
-    """Run a notebook where it lies and return its code cells with their outputs. Raises what a cell raised."""
+    """Run a notebook where it lies and return its code cells with their outputs. Raises what a cell
+    raised.
+    """
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     environment = {**os.environ, "COURSE_PRESET": "smoke", "MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": "1"}

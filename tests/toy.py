@@ -1,4 +1,4 @@
-"""A throwaway lesson for the tests of the machinery: three TODOs, of which one has two methods and one needs another."""
+"""A throwaway lesson for the tests: three TODOs, of which one has two methods and one needs another."""
 
 from course import authoring, steps
 
@@ -64,7 +64,7 @@ def call_projection(module, case):
     x = case["features"]
     projection = like(case, module.Projection(x.shape[-1], case["E"]))
     return {"output": projection(x), "flipped": projection(x.flip(1)).flip(1),
-            "trains": with_grad(projection, {"features": x}, torch.ones(2, 3, case["E"]).to(x), projection)["parameters"]}
+            "trains": with_grad(projection, {"features": x}, x.new_ones(2, 3, case["E"]), projection)["parameters"]}
 
 
 def judge_projection(case, answer, expected):
@@ -81,11 +81,14 @@ def judge_projection(case, answer, expected):
 
 
 CHECKS = [
-    Check("mean", "the mean of each row", call_mean, rows, shows=lambda case: f"mean(x {list(case['x'].shape)})",
+    Check("mean", "the mean of each row", call_mean, rows,
+          shows=lambda case: f"mean(x {list(case['x'].shape)})",
           hints=("What is summed, and over which axis?", "sum(x) / D", "x.sum(-1) / x.shape[-1]")),
-    Check("projection", "each patch into the text's space", call_projection, features, judge=judge_projection, points=2,
+    Check("projection", "each patch into the text's space", call_projection, features, judge=judge_projection,
+          points=2,
           hints=("Which layer maps D numbers to E?", "W f + b", "nn.Linear")),
-    Check("centred", "rows without their mean", lambda module, case: module.centred(case["x"]), rows, needs=("mean",)),
+    Check("centred", "rows without their mean", lambda module, case: module.centred(case["x"]), rows,
+          needs=("mean",)),
 ]
 '''
 
@@ -94,20 +97,26 @@ from course.checking import Mistake
 
 MISTAKES = {
     "mean": [
-        Mistake("wrong axis", "x.sum(-1) / x.shape[-1]", "x.sum(0) / x.shape[0]", "You average over the batch."),
-        Mistake("sum", "x.sum(-1) / x.shape[-1]", "x.sum(-1)", "This is the sum: divide by how many there are."),
-        Mistake("detached", "x.sum(-1) / x.shape[-1]", "x.detach().sum(-1) / x.shape[-1]", "detach() cuts the gradient."),
+        Mistake("wrong axis", "x.sum(-1) / x.shape[-1]", "x.sum(0) / x.shape[0]",
+                "You average over the batch."),
+        Mistake("sum", "x.sum(-1) / x.shape[-1]", "x.sum(-1)",
+                "This is the sum: divide by how many there are."),
+        Mistake("detached", "x.sum(-1) / x.shape[-1]", "x.detach().sum(-1) / x.shape[-1]",
+                "detach() cuts the gradient."),
     ],
     "projection": [
         Mistake("mixes patches", "return self.linear(features)",
-                "return self.linear(features) + self.linear(features).cumsum(1)", "Patches see their neighbours."),
-        Mistake("no weights", "return self.linear(features)", "return self.linear(features * 0)", "The features are lost."),
+                "return self.linear(features) + self.linear(features).cumsum(1)",
+                "Patches see their neighbours."),
+        Mistake("no weights", "return self.linear(features)", "return self.linear(features * 0)",
+                "The features are lost."),
         Mistake("transposed", "return self.linear(features)", "return self.linear(features).transpose(1, 2)",
                 "Two axes are swapped."),
     ],
     "centred": [
         Mistake("adds", "x - mean(x)[:, None]", "x + mean(x)[:, None]", "The sign is wrong."),
-        Mistake("in place", "return x - mean(x)[:, None]", "x -= mean(x)[:, None]\\n    return x", "You change the input."),
+        Mistake("in place", "return x - mean(x)[:, None]", "x -= mean(x)[:, None]\\n    return x",
+                "You change the input."),
         Mistake("overall", "x - mean(x)[:, None]", "x - mean(x).mean()", "One mean for all rows."),
     ],
 }

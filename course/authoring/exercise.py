@@ -16,7 +16,8 @@ BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 
 TESTS = '''
 
-# The tests: run them in the notebook, or `python3 -m course check {short}` in a terminal. Nothing to edit below.
+# The tests: run them in the notebook, or `python3 -m course check {short}` in a terminal. Nothing to edit
+# below.
 
 def _check(todo):
     import sys
@@ -42,8 +43,9 @@ class AuthorError(ValueError):
 
 
 def generate(solution_source: str, step) -> str:
-    """The exercise of a solution: what stands between the markers becomes `raise NotImplementedError("TODO ...")`,
-    and the block of test functions follows. Raises AuthorError where markers, TODO lines and the step's list disagree.
+    """The exercise of a solution: what stands between the markers becomes `raise NotImplementedError("TODO
+    ...")`, and the block of test functions follows. Raises AuthorError where markers, TODO lines and the
+    step's list disagree.
     """
     step = steps.find_step(step)
     lines = split(solution_source)
@@ -67,7 +69,9 @@ def _tests(step) -> str:
 
 
 def _marked(source: str, step):
-    """[(function, (BEGIN's line, END's line))] of every TODO function; AuthorError when anything is out of place."""
+    """[(function, (BEGIN's line, END's line))] of every TODO function; AuthorError when anything is out of
+    place.
+    """
     lines, taken, found = split(source), set(), []
     marks = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip() in (BEGIN, END)}
     for function in functions(source).values():
@@ -100,7 +104,9 @@ def _stamped(text: str) -> str:
 
 
 def edited(exercise_source: str) -> bool:
-    """Whether an exercise differs from what was generated, whenever that was: its last line carries a fingerprint."""
+    """Whether an exercise differs from what was generated, whenever that was: its last line carries a
+    fingerprint.
+    """
     text, found, stamp = exercise_source.rpartition(STAMP)
     return not found or _fingerprint(text.rstrip()) != stamp.strip()
 
@@ -134,7 +140,9 @@ def backup(path: Path) -> Path:
 
 @dataclass
 class Report:
-    """What `build` did or would do: print it; `ok` is False when something is out of date, broken or missing."""
+    """What `build` did or would do: print it; `ok` is False when something is out of date, broken or
+    missing.
+    """
     lines: list[str] = field(default_factory=list)
     ok: bool = True
 
@@ -147,10 +155,11 @@ class Report:
 
 
 def build(check: bool = False, force: bool = False, which=None) -> Report:
-    """Generate every step's exercise and strip the outputs of its notebooks; `check` only says what would change.
+    """Generate every step's exercise and strip the outputs of its notebooks; `check` only says what would
+    change.
 
-    An exercise that somebody edited is reported and left alone; with `force` it is replaced and a backup lies beside
-    it. `which` limits the work to these steps.
+    An exercise that somebody edited is reported and left alone; with `force` it is replaced and a backup lies
+    beside it. `which` limits the work to these steps.
     """
     report = Report()
     for step in [steps.find_step(one) for one in which] if which else steps.STEPS:

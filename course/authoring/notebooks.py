@@ -13,7 +13,9 @@ def code_cells(text: str) -> list[str]:
 
 
 def stripped(text: str) -> str:
-    """A notebook's text without outputs, execution counts and traces of who ran it, laid out the same every time."""
+    """A notebook's text without outputs, execution counts and traces of who ran it, laid out the same
+    every time.
+    """
     notebook = json.loads(text)
     if not isinstance(notebook, dict) or "cells" not in notebook:
         raise ValueError("no cells")

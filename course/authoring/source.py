@@ -1,7 +1,8 @@
-"""Whole functions in and out of a file, by qualified name: the one mechanism behind generate, reset, upgrade and chain.
+"""Whole functions in and out of a file, by qualified name: the one mechanism behind generate, reset, upgrade
+and chain.
 
-Everything here works on source text with `ast` positions, runs none of it, and leaves the rest of the text byte for
-byte. A SyntaxError in a text comes through.
+Everything here works on source text with `ast` positions, runs none of it, and leaves the rest of the text
+byte for byte. A SyntaxError in a text comes through.
 """
 
 import ast
@@ -16,7 +17,9 @@ MARK = re.compile(r"#\s*TODO\s+([A-Za-z]\w*)\s*$")      # the line above a funct
 
 @dataclass(frozen=True)
 class Function:
-    """Where a function stands: lines count from 1; `first` includes decorators, `last` its trailing comments."""
+    """Where a function stands: lines count from 1; `first` includes decorators, `last` its trailing
+    comments.
+    """
     name: str           # qualified: "Projection.forward"
     node: ast.AST
     first: int
@@ -29,12 +32,16 @@ class Function:
 
 
 def split(source: str) -> list[str]:
-    """Lines with their ends, cut where Python's parser cuts (str.splitlines also cuts at form feeds and others)."""
+    """Lines with their ends, cut where Python's parser cuts (str.splitlines also cuts at form feeds and
+    others).
+    """
     return list(io.StringIO(source, newline=""))
 
 
 def functions(source: str) -> dict[str, Function]:
-    """Every function and method of a source by qualified name; of two with one name the last, as in Python."""
+    """Every function and method of a source by qualified name; of two with one name the last, as in
+    Python.
+    """
     lines, found = split(source), {}
 
     def visit(body, prefix):
@@ -55,7 +62,9 @@ def functions(source: str) -> dict[str, Function]:
 
 
 def _last(lines, node) -> int:
-    """The last line of a function with the comments that follow its last statement and are indented deeper than it."""
+    """The last line of a function with the comments that follow its last statement and are indented deeper
+    than it.
+    """
     last = node.end_lineno
     for number in range(node.end_lineno, len(lines)):
         text = lines[number].strip()
@@ -80,7 +89,9 @@ def todo_functions(source: str) -> dict[str, list[str]]:
 
 
 def unwritten(source: str, todo: str) -> list[Function]:
-    """The functions in which `raise NotImplementedError("TODO <todo>...")` still stands, in the order of the file."""
+    """The functions in which `raise NotImplementedError("TODO <todo>...")` still stands, in the order of
+    the file.
+    """
     def stands(node):
         return (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
                 and isinstance(node.exc.func, ast.Name) and node.exc.func.id == "NotImplementedError"
@@ -91,9 +102,11 @@ def unwritten(source: str, todo: str) -> list[Function]:
 
 
 def untouched(source: str, todo: str) -> bool:
-    """Whether nothing of this TODO is written yet: all of its functions still raise NotImplementedError("TODO ...").
+    """Whether nothing of this TODO is written yet: all of its functions still raise NotImplementedError("TODO
+    ...").
 
-    Its functions are those marked `# TODO <todo>`; a function whose mark was lost counts as long as it raises.
+    Its functions are those marked `# TODO <todo>`; a function whose mark was lost counts as long as it
+    raises.
     """
     waiting = {function.name for function in unwritten(source, todo)}
     return bool(waiting) and waiting.issuperset(todo_functions(source).get(todo, ()))
@@ -108,9 +121,9 @@ def same_function(source: str, other: str, name: str) -> bool:
 def transplant(target: str, donor: str, names) -> str:
     """`target` with the functions `names` replaced by the donor's of the same qualified name.
 
-    From the first decorator to the last comment in the body; the `# TODO` line above stays the target's. A function
-    that the target lacks is added at the end of its class or of the file. Raises KeyError, with the qualified name,
-    for one that the donor lacks or whose class the target lacks.
+    From the first decorator to the last comment in the body; the `# TODO` line above stays the target's. A
+    function that the target lacks is added at the end of its class or of the file. Raises KeyError, with the
+    qualified name, for one that the donor lacks or whose class the target lacks.
     """
     lines, have, give = split(target), functions(target), functions(donor)
     donor_lines = split(donor)
@@ -156,7 +169,9 @@ def _inside_strings(text: str) -> set[int]:
 
 
 def _dedented(lines: list[str], function: Function) -> list[str]:
-    """A function's lines without line ends, moved to the left margin; the insides of long strings stay as they are."""
+    """A function's lines without line ends, moved to the left margin; the insides of long strings stay as
+    they are.
+    """
     body = [line.rstrip("\r\n") for line in lines[function.first - 1:function.last]]
     prefix = _prefix(body[0])
     if not prefix:
@@ -192,10 +207,11 @@ def _end_of_scope(target: str, name: str, count: int) -> tuple[int, int, str]:
 
 
 def graft(target: str, fragment: str, names) -> str:
-    """`target` with a fragment of somebody else's code in place: the functions `names` that it defines, and what they
-    bring along (imports, helper functions, constants, further methods of the same classes).
+    """`target` with a fragment of somebody else's code in place: the functions `names` that it defines, and
+    what they bring along (imports, helper functions, constants, further methods of the same classes).
 
-    Alternatives in tests/alternatives come in by this door. Raises KeyError where the fragment has none of `names`.
+    Alternatives in tests/alternatives come in by this door. Raises KeyError where the fragment has none of
+    `names`.
     """
     give = functions(fragment)
     wanted = [name for name in names if name in give]

@@ -1,4 +1,6 @@
-"""Running the learner's code inside this process: seeded, with its prints kept and its exceptions put in words."""
+"""Running the learner's code inside this process: seeded, with its prints kept and its exceptions put in
+words.
+"""
 
 import contextlib
 import io
@@ -22,8 +24,8 @@ class Raised:
     """An exception in words: plain text only, so that no frame and no tensor stays alive through it."""
     kind: str
     message: str
-    frames: list[tuple[int, str, str]] = field(default_factory=list)    # (line, function, source line): theirs only
-    values: list[str] = field(default_factory=list)                     # the innermost frame's tensors and numbers
+    frames: list[tuple[int, str, str]] = field(default_factory=list)  # (line, function, its text)
+    values: list[str] = field(default_factory=list)  # the innermost frame's tensors and numbers
     line: int | None = None
     waiting_for: str | None = None      # the TODO whose `raise NotImplementedError("TODO ...")` this is
 
@@ -53,7 +55,9 @@ class TooSlow(BaseException):
 
 @contextlib.contextmanager
 def limit(seconds: float | None):
-    """Interrupt the body after so many seconds, where the platform can (the main thread of Linux and macOS)."""
+    """Interrupt the body after so many seconds, where the platform can (the main thread of Linux and
+    macOS).
+    """
     able = (seconds and hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
             and signal.getitimer(signal.ITIMER_REAL)[0] == 0)
     if not able:
@@ -63,7 +67,7 @@ def limit(seconds: float | None):
     def stop(signum, frame):
         raise TooSlow(f"still running after {seconds:g} seconds: is there an endless loop?")
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)      # again every second, should a `finally` swallow it
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)    # again, should a `finally` swallow it
     try:
         yield
     finally:
@@ -73,7 +77,9 @@ def limit(seconds: float | None):
 
 @contextlib.contextmanager
 def same_world(seed: int):
-    """Seed Python's, NumPy's and torch's random numbers, and put them and torch's switches back afterwards."""
+    """Seed Python's, NumPy's and torch's random numbers, and put them and torch's switches back
+    afterwards.
+    """
     before = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.is_grad_enabled()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
@@ -115,7 +121,8 @@ class Kept(io.TextIOBase):
 
 
 def run(function, file: str, *, seed: int = 0, kept: Kept | None = None, seconds: float | None = SECONDS):
-    """`function()` with everything around it kept in order: (its value, None), or (None, Raised) whatever it raised.
+    """`function()` with everything around it kept in order: (its value, None), or (None, Raised) whatever it
+    raised.
 
     `file` is the learner's: the frames of a Raised are those whose code was compiled under this name.
     """

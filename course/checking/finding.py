@@ -39,7 +39,7 @@ class Finding:
     @property
     def id(self) -> str:
         """The TODO with its step, as on the command line: "step6.projection"."""
-        return f"{self.step.split('_')[0]}.{self.todo}"
+        return f"{self.step if '/' in self.step else self.step.partition('_')[0]}.{self.todo}"
 
     @property
     def passed(self) -> bool:
@@ -110,7 +110,10 @@ def _short(file: str) -> str:
     """A path relative to the repository where it lies in it, otherwise as it is."""
     if not file:
         return ""
-    relative = os.path.relpath(file, ROOT)
+    try:
+        relative = os.path.relpath(file, ROOT)
+    except ValueError:      # another drive
+        return file
     return file if relative.startswith("..") else relative
 
 

@@ -7,17 +7,18 @@ from torch import nn
 def with_grad(fn, inputs: dict, cotangent=None, module: nn.Module | None = None) -> dict:
     """Call `fn(**inputs)` and return its output together with its gradients, as values.
 
-    Every floating tensor among `inputs` gets a gradient: that of `(output * cotangent).sum()`, where `cotangent` has
-    the output's shape (of a tuple: a list of them; None: the output is a scalar, such as a loss). With `module`, its
-    trainable parameters get theirs too, by name. No gradient, because nothing reaches the tensor, is None.
+    Every floating tensor among `inputs` gets a gradient: that of `(output * cotangent).sum()`, where
+    `cotangent` has the output's shape (of a tuple: a list of them; None: the output is a scalar, such as a
+    loss). With `module`, its trainable parameters get theirs too, by name. No gradient, because nothing
+    reaches the tensor, is None.
 
-    Returns {"output", "grad": {name: tensor | None}, "inputs": the floating tensors as they are after the call}, and
-    "parameters": {name: tensor | None} where a module was given. If the output is not what can be differentiated
-    (its shape is wrong, say), the gradients are None and the output tells.
+    Returns {"output", "grad": {name: tensor | None}, "inputs": the floating tensors as they are after the
+    call}, and "parameters": {name: tensor | None} where a module was given. If the output is not what can be
+    differentiated (its shape is wrong, say), the gradients are None and the output tells.
     """
     leaves = {name: value.detach().clone().requires_grad_() for name, value in inputs.items()
               if isinstance(value, torch.Tensor) and value.is_floating_point()}
-    handed = {name: leaf.clone() for name, leaf in leaves.items()}      # not a leaf: may be changed in place, and shows it
+    handed = {name: leaf.clone() for name, leaf in leaves.items()}  # no leaf: can be changed in place
     weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad} if module else {}
     output = fn(**{**inputs, **handed})
     gradients = _gradients(output, cotangent, [*leaves.values(), *weights.values()])
@@ -62,9 +63,11 @@ def first_tensor(case):
 
 
 def like(case, module: nn.Module, weights: dict | None = None) -> nn.Module:
-    """`module` on the case's device and in its floating dtype, with `weights` (name -> tensor) loaded strictly.
+    """`module` on the case's device and in its floating dtype, with `weights` (name -> tensor) loaded
+    strictly.
 
-    `like(case, module.Projection(5, 7), case["weights"])` in a `call` makes the check work in float64 and on a GPU.
+    `like(case, module.Projection(5, 7), case["weights"])` in a `call` makes the check work in float64 and on
+    a GPU.
     """
     tensor = first_float(case)
     if tensor is not None:

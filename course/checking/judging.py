@@ -1,74 +1,21 @@
-"""A check applied: cases, the learner's answers, the judgement, the recognised mistake, the finding."""
+"""The three parts of a check, apart: a grader makes cases and judges answers on its side, and runs
+`answered` in a confined process that has never seen the solution.
+"""
 
-import hashlib
-import os
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from types import ModuleType
 
 import torch
 
-from course import steps
-from course.authoring.source import functions, same_function, todo_functions
 from course.checking import calling
-from course.checking.parts import Check, Mistake, Problem
-from course.checking.finding import Finding, display
-from course.checking.values import NotPlain, compare, describe, fresh, nothing_returned, placed, plain
+from course.checking.parts import Check, Problem
+from course.checking.values import NotPlain, compare, fresh, nothing_returned, placed, plain
 
-PATIENCE = 10.0     # seconds for one call of a known mistake, some of which never end
-
-
-@dataclass
-class Lesson:
-    """A step's checks, mistakes and solution, loaded."""
-    step: steps.Step
-    checks: dict[str, Check]
-    mistakes: dict[str, list[Mistake]]
-    solution: ModuleType
-    source: str                                                 # the solution's
-    patched: dict[str, ModuleType] = field(default_factory=dict)    # mistakes that were needed, by patched source's hash
-
-    def exercise(self) -> str:
-        """The exercise's source as it is generated."""
-        from course.authoring.exercise import generate
-        if not hasattr(self, "_exercise"):
-            self._exercise = generate(self.source, self.step)
-        return self._exercise
-
-    def wrong(self, mistake: Mistake) -> ModuleType:
-        """The solution with a mistake in it, as a module. Raises what executing it raises."""
-        source = mistake.applied(self.source)
-        key = hashlib.sha256(source.encode()).hexdigest()
-        if key not in self.patched:
-            self.patched[key] = steps.execute(source, self.step.file("solution"), "course_mistake",
-                                              shown_as=f"<{self.step.name} with a known mistake>")
-        return self.patched[key]
-
-
-_lessons: dict = {}
-
-
-def lesson(step) -> Lesson:
-    """The loaded lesson of a step, loaded anew when one of its three files has changed."""
-    step = steps.find_step(step)
-    files = [step.file(which) for which in ("checks", "mistakes", "solution")]
-    texts = [file.read_bytes() if file.exists() or file.name != "mistakes.py" else b"" for file in files]
-    have = _lessons.get(step.folder)
-    if have is None or have[0] != (step, texts):
-        checks = steps.load(step, "checks").CHECKS
-        mistakes = steps.load(step, "mistakes").MISTAKES if texts[1] else {}
-        have = ((step, texts), Lesson(step, {check.id: check for check in checks}, mistakes,
-                                      steps.load(step, "solution"), texts[2].decode()))
-        _lessons[step.folder] = have
-    return have[1]
-
-
-# The three parts of a check. A grader runs the first and third on its side and `answered` in a confined process.
 
 def make_cases(check: Check, seed: int, device="cpu", dtype=torch.float32) -> list[dict]:
-    """The check's cases for a seed, floating tensors in `dtype` and all on `device`. Raises NotPlain for a case that
-    holds what cannot be handed over, and ValueError when there is none: both are the check's fault, not the learner's.
+    """The check's cases for a seed, floating tensors in `dtype` and all on `device`. Raises NotPlain for a
+    case that holds what cannot be handed over, and ValueError when there is none: both are the check's
+    fault, not the learner's.
     """
     generator = torch.Generator().manual_seed(seed)
     cases = [placed(plain(case, f"case {number}"), device, dtype) for number, case in enumerate(check.cases(generator))]
@@ -79,7 +26,9 @@ def make_cases(check: Check, seed: int, device="cpu", dtype=torch.float32) -> li
 
 @dataclass
 class Answer:
-    """What came of one call: a plain value and the case as it is afterwards; or what was raised; or why neither."""
+    """What came of one call: a plain value and the case as it is afterwards; or what was raised; or why
+    neither.
+    """
     value: object = None
     after: dict | None = None
     raised: calling.Raised | None = None
@@ -96,7 +45,7 @@ def answered(check: Check, module: ModuleType, case: dict, *, seed: int = 0, kep
             return plain(value), None
         except NotPlain as error:
             return None, Problem(f"{error.where} type", f"{error.where} is no value that can be judged: {error}")
-    result, raised = calling.run(call, _file(module), seed=seed, kept=kept, seconds=seconds)
+    result, raised = calling.run(call, shown_as(module), seed=seed, kept=kept, seconds=seconds)
     if raised is not None:
         return Answer(raised=raised)
     value, refused = result
@@ -108,7 +57,9 @@ def answered(check: Check, module: ModuleType, case: dict, *, seed: int = 0, kep
 
 
 def problems(check: Check, case: dict, answer: Answer, expected) -> list[Problem]:
-    """What is wrong with an answer that was not raised, given the solution's to the same case; empty when nothing is."""
+    """What is wrong with an answer that was not raised, given the solution's to the same case; empty when
+    nothing is.
+    """
     if answer.refused is not None:
         return [answer.refused]
     if check.judge is None:
@@ -128,285 +79,6 @@ def problems(check: Check, case: dict, answer: Answer, expected) -> list[Problem
     return found
 
 
-def _file(module) -> str:
+def shown_as(module) -> str:
     """The name under which the module's code was compiled, which its frames carry."""
     return getattr(module, "__shown__", None) or str(getattr(module, "__file__", ""))
-
-
-def check(step, module: ModuleType, todo: str, *, seed: int | None = None, device="cpu", dtype=torch.float32,
-          seconds: float | None = calling.SECONDS, diagnose: bool = True) -> Finding:
-    """Check one TODO of a loaded module and say what was found. Never raises for anything the module's code does.
-
-    Cases come from `seed`, or are new each time. When the TODO fails and one that it needs fails too, the finding is
-    "blocked". `diagnose=False` leaves out the search for a known mistake.
-    """
-    return _check(lesson(step), module, todo, _seed(seed), device, dtype, seconds, diagnose, {})
-
-
-def _seed(seed):
-    return int.from_bytes(os.urandom(4), "little") if seed is None else seed
-
-
-def _check(a: Lesson, module, todo, seed, device, dtype, seconds, diagnose, known) -> Finding:
-    if todo in known:
-        return known[todo]
-    if todo not in a.checks:
-        raise steps._unknown(f"check in {a.step.name} called", todo, list(a.checks))
-    finding, answers, cases = _verdict(a, module, todo, seed, device, dtype, seconds)
-    known[todo] = finding
-    if finding.status in ("wrong", "raised"):
-        for need in a.checks[todo].needs:
-            other = _check(a, module, need, seed, device, dtype, seconds, diagnose, known)
-            if not other.passed:
-                finding = _plain_finding(a, module, todo, "blocked", seed, blocked_by=other.blocked_by or need,
-                                         note=f"It calls {need}, which is {other.headline}: start there.")
-                break
-        else:
-            if diagnose:
-                _recognise(a, todo, finding, answers, cases, seed)
-    known[todo] = finding
-    return finding
-
-
-def _plain_finding(a, module, todo, status, seed, **more) -> Finding:
-    one = a.checks[todo]
-    finding = Finding(a.step.name, todo, status, asks=one.asks, points=one.points, seed=seed,
-                      hint=one.hints[0] if one.hints else "", file=str(getattr(module, "__file__", "")),
-                      command=f"python3 -m course hint {a.step.short}.{todo}")
-    finding.line = _line(a, _source(module), todo)
-    for name, value in more.items():
-        setattr(finding, name, value)
-    return finding
-
-
-def _source(module) -> str:
-    source = getattr(module, "__source__", "")
-    return source.decode("utf-8", "replace") if isinstance(source, bytes) else source
-
-
-def _names(a: Lesson, todo) -> list[str]:
-    return todo_functions(a.source).get(todo, [])
-
-
-def _line(a, source, todo) -> int | None:
-    """The line of the TODO's first function that is not written yet, or of its first function."""
-    try:
-        have = functions(source)
-    except (SyntaxError, ValueError):
-        return None
-    names = [name for name in _names(a, todo) if name in have]
-    waiting = [name for name in names if _not_written(a, source, name)]
-    return have[(waiting or names)[0]].line if names else None
-
-
-def _not_written(a, source, name) -> bool:
-    return same_function(source, a.exercise(), name) and not same_function(source, a.source, name)
-
-
-def _verdict(a, module, todo, seed, device, dtype, seconds):
-    """The finding without diagnosis, the answers and the cases: those up to the first exception."""
-    one, kept, answers = a.checks[todo], calling.Kept(), []
-    cases = make_cases(one, seed, device, dtype)
-    first = None        # the first case that went wrong
-    for number, case in enumerate(cases):
-        answer = answered(one, module, case, seed=seed + 1, kept=kept, seconds=seconds)
-        answers.append(answer)
-        if answer.raised is None or not answer.raised.frames:
-            expected = _solved(a, one, case, seed)
-        if answer.raised is None:
-            found = problems(one, case, answer, expected.value)
-            if found and first is None:
-                first = (case, answer, expected.value, found)
-        else:
-            first = first or (case, answer, None, [])
-            break
-    if first is None:
-        unwritten = [name for name in _names(a, todo) if _not_written(a, _source(module), name)]
-        if unwritten:       # a check that does not reach a part must not pass it
-            return _not_started(a, module, todo, seed, unwritten), answers, cases
-        return _plain_finding(a, module, todo, "passed", seed, output=str(kept)), answers, cases
-    case, answer, expected, found = first
-    if answer.raised is not None and answer.raised.waiting_for:
-        finding = _waiting(a, module, todo, seed, answer.raised)
-        if finding is not None:
-            return finding, answers, cases
-    finding = _plain_finding(a, module, todo, "raised" if answer.raised else "wrong", seed,
-                             called=_shown(one, case), output=str(kept))
-    if answer.raised:
-        finding.error = answer.raised.text(os.path.basename(finding.file))
-        finding.line = answer.raised.line or finding.line
-        finding.note = _explained(a, module, todo, answer.raised)
-    else:
-        finding.difference, finding.more = found[0].text, [problem.text for problem in found[1:4]]
-        finding.expected, finding.got = found[0].expected, found[0].got
-        if not one.judge and not finding.expected:
-            finding.expected, finding.got = describe(expected), describe(answer.value)
-    return finding, answers, cases
-
-
-def _solved(a, one, case, seed) -> Answer:
-    """The solution's answer. Raises RuntimeError where it has none, which is the check's fault."""
-    answer = answered(one, a.solution, case, seed=seed)
-    if answer.raised or answer.refused:
-        why = answer.raised.text(_file(a.solution)) if answer.raised else answer.refused.text
-        raise RuntimeError(f"the check of {a.step.short}.{one.id} does not work on the solution: {why}")
-    return answer
-
-
-def _shown(one: Check, case) -> str:
-    try:
-        said = one.shows(case) if callable(one.shows) else one.shows
-    except Exception:
-        said = ""
-    return said or f"{one.id}({', '.join(f'{key} = {describe(value)}' for key, value in case.items())})"
-
-
-def _not_started(a, module, todo, seed, names) -> Finding:
-    return _plain_finding(a, module, todo, "not started", seed, note=f"To write: {', '.join(names)}.")
-
-
-def _waiting(a, module, todo, seed, raised) -> Finding | None:
-    """The finding for a `raise NotImplementedError("TODO ...")` that was reached."""
-    waiting, source = raised.waiting_for, _source(module)
-    if waiting != todo:
-        if waiting not in a.checks:
-            return None
-        return _plain_finding(a, module, todo, "blocked", seed, blocked_by=waiting,
-                              note=f"It calls {waiting}, which is not written yet: start there.")
-    names = [name for name in _names(a, todo) if _not_written(a, source, name)]
-    return _not_started(a, module, todo, seed, names) if names else None
-
-
-def _explained(a, module, todo, raised) -> str:
-    """One sentence about an exception, where there is one that helps."""
-    if raised.waiting_for == todo:
-        return "The line `raise NotImplementedError(...)` still stands in your code and was reached: delete it."
-    if raised.kind == "TooSlow":
-        return "The call was stopped."
-    if raised.kind in ("SystemExit", "KeyboardInterrupt") and raised.frames:
-        return "The code ended the program instead of returning a value." if raised.kind == "SystemExit" else (
-            "The call was interrupted here.")
-    try:
-        missing = [name for name in _names(a, todo) if name not in functions(_source(module))]
-    except (SyntaxError, ValueError):
-        return ""
-    if missing:
-        return f"{missing[0]} is no longer in the file: give it back its name and signature."
-    if raised.frames:
-        return ""
-    if re.search(r"positional argument|keyword argument|takes no arguments", raised.message):
-        return "The call did not get into your function: are its parameters still those of the exercise?"
-    if "NoneType" in raised.message:
-        return "What the function returned is None and could not be used: is a `return` missing?"
-    return "The function returned, but its value could not be used: is it what the docstring promises?"
-
-
-def _recognise(a: Lesson, todo, finding, answers, cases, seed) -> None:
-    """Give the finding the words of the known mistake that answers alike, or fails exactly the same properties."""
-    one, alike = a.checks[todo], []
-    mine = _properties(a, one, cases, answers, seed) if one.judge else None
-    for mistake in a.mistakes.get(todo, ()):
-        try:
-            module = a.wrong(mistake)
-        except Exception:       # tests see to it that mistakes execute; a learner is not to suffer
-            continue
-        theirs = []
-        for case in cases[:len(answers)]:
-            theirs.append(answered(one, module, case, seed=seed + 1, seconds=PATIENCE))
-            if not _alike(answers[len(theirs) - 1], theirs[-1], one):
-                break
-        else:
-            finding.mistake, finding.mistake_name = mistake.says, mistake.name
-            return
-        if mine:
-            for case in cases[len(theirs):len(answers)]:
-                theirs.append(answered(one, module, case, seed=seed + 1, seconds=PATIENCE))
-            if _properties(a, one, cases, theirs, seed) == mine:
-                alike.append(mistake)
-    if len(alike) == 1:         # two that fail alike: neither's words are safe
-        finding.mistake, finding.mistake_name = alike[0].says, alike[0].name
-
-
-def _alike(one: Answer, other: Answer, asked: Check) -> bool:
-    if one.raised or other.raised:
-        return bool(one.raised and other.raised and (one.raised.kind, one.raised.message)
-                    == (other.raised.kind, other.raised.message))
-    if one.refused or other.refused:
-        return bool(one.refused and other.refused and one.refused.text == other.refused.text)
-    return not compare(one.value, other.value, asked.rtol, asked.atol) and not compare(one.after, other.after, 0.0, 0.0)
-
-
-def _properties(a, one, cases, answers, seed) -> set[tuple]:
-    """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type."""
-    failed = set()
-    for case, answer in zip(cases, answers):
-        if answer.raised:
-            failed.add(("raised", answer.raised.kind))
-        else:
-            expected = _solved(a, one, case, seed).value
-            failed.update((problem.property,) for problem in problems(one, case, answer, expected))
-    return failed
-
-
-def imported(step, path) -> tuple[ModuleType | None, calling.Raised | None, str]:
-    """Import a file as a step's exercise: (module, None, what it printed) or (None, what it raised, what it printed)."""
-    path, kept = Path(path), calling.Kept()
-    module, raised = calling.run(lambda: steps.load(step, "exercise", path), str(path), kept=kept)
-    return module, raised, str(kept)
-
-
-def check_step(step, target=None, *, seed: int | None = None, device="cpu", dtype=torch.float32,
-               todos=None, diagnose: bool = True) -> list[Finding]:
-    """The findings for all TODOs (or `todos`) of a step, in order. `target` is a module or the path of a file; without
-    one it is the step's exercise. A file that cannot be imported gives each TODO a finding that says why."""
-    a, seed = lesson(step), _seed(seed)
-    wanted, module = list(todos or a.checks), target
-    if not isinstance(target, ModuleType):
-        path = Path(target) if target is not None else a.step.file("exercise")
-        module, raised, output = imported(a.step, path)
-        if raised is not None:
-            return [_unimportable(a, path, todo, raised, output, seed) for todo in wanted]
-    known: dict[str, Finding] = {}
-    found = [_check(a, module, todo, seed, device, dtype, calling.SECONDS, diagnose, known) for todo in wanted]
-    if module is not target:
-        steps.forget(module)
-    return found
-
-
-def _unimportable(a, path, todo, raised, output, seed) -> Finding:
-    blank = ModuleType("unimportable")
-    blank.__file__ = str(path)
-    return _plain_finding(a, blank, todo, "raised", seed, line=raised.line, output=output,
-                          error=raised.text(path.name), note="The file cannot be imported, so nothing in it can be tested.")
-
-
-def check_solution(step, **options) -> list[Finding]:
-    """The findings for the solution itself; options as for `check_step`."""
-    return check_step(step, lesson(step).solution, **options)
-
-
-def check_file(path, todo: str, step=None) -> None:
-    """Check one TODO of a file as it is on disk now, and show the finding. What `test_projection()` in an exercise does.
-
-    The step is that of `step`, or of the file's folder. Nothing is raised, except AssertionError where pytest itself
-    collected this test from the exercise: there a quiet return would count as passed.
-    """
-    path = Path(path).resolve()
-    finding = check_step(_step_of(path, step), path, todos=[todo])[0]
-    if f"{path.name}::test_{todo}" in os.environ.get("PYTEST_CURRENT_TEST", "") and not finding.passed:
-        raise AssertionError(finding.text())
-    display(finding)
-
-
-def _step_of(path: Path, step) -> steps.Step:
-    here = path.parent
-    for one in steps.STEPS:
-        if one.name == step or (step is None and one.name == here.name):
-            return one
-    if isinstance(step, steps.Step):
-        return step
-    if (here / "checks.py").is_file():      # a lesson outside the list
-        todos = tuple(check.id for check in steps.execute((here / "checks.py").read_bytes(), here / "checks.py",
-                                                          "course_checks").CHECKS)
-        return steps.Step(here.name, here.name, todos, 0, root=here.parent)
-    return steps.find_step(step if step is not None else here.name)

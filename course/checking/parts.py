@@ -16,12 +16,14 @@ class Problem:
 
 @dataclass
 class Check:
-    """What is asked of one TODO. Only `call` touches the learner's code; see the package's docstring for the parts.
+    """What is asked of one TODO. Only `call` touches the learner's code; see the package's docstring for the
+    parts.
 
-    `cases(generator)` yields a few dicts of tensors, numbers, strings, bytes, None, lists and dicts, all drawn from the
-    generator (a CPU torch.Generator) and never an expected value. `call(module, case)` gets a copy of a case and
-    returns the same kinds of values. `judge(case, answer, expected)` returns the problems, where `expected` is the
-    solution's answer to the same case; without a judge the two are compared within `rtol` and `atol`.
+    `cases(generator)` yields a few dicts of tensors, numbers, strings, bytes, None, lists and dicts, all
+    drawn from the generator (a CPU torch.Generator) and never an expected value. `call(module, case)` gets a
+    copy of a case and returns the same kinds of values. `judge(case, answer, expected)` returns the problems,
+    where `expected` is the solution's answer to the same case; without a judge the two are compared within
+    `rtol` and `atol`.
     """
     id: str
     asks: str
@@ -45,7 +47,9 @@ class Mistake:
     says: str               # to whoever made it
 
     def applied(self, source: str) -> str:
-        """The solution's source with this mistake in it. Raises ValueError when `old` does not occur exactly once."""
+        """The solution's source with this mistake in it. Raises ValueError when `old` does not occur
+        exactly once.
+        """
         if source.count(self.old) != 1:
             raise ValueError(f"mistake {self.name!r}: `old` occurs {source.count(self.old)} times, not once")
         return source.replace(self.old, self.new)

@@ -16,7 +16,9 @@ class StandInConfig:
 
 
 class StandInCache:
-    """What the model remembers of the tokens so far: the decayed sum of their vectors [B, D] and of their weights."""
+    """What the model remembers of the tokens so far: the decayed sum of their vectors [B, D] and of their
+    weights.
+    """
 
     def __init__(self):
         self.total = None       # [B, D]
@@ -27,8 +29,8 @@ class StandInCache:
 class StandInLM(nn.Module):
     """Causal, mask-aware and cacheable like a GPT, with its interface, and without attention.
 
-    A position sees the mean of the embeddings so far, each older one counting `decay` times less; padded tokens count
-    nothing, and what stands left of a sentence changes nothing in it.
+    A position sees the mean of the embeddings so far, each older one counting `decay` times less; padded
+    tokens count nothing, and what stands left of a sentence changes nothing in it.
     """
 
     decay = 0.8
@@ -44,9 +46,11 @@ class StandInLM(nn.Module):
         return self.embed_tokens
 
     def forward(self, input_ids=None, inputs_embeds=None, labels=None, attention_mask=None, cache=None):
-        """input_ids [B, T] or inputs_embeds [B, T, D]; attention_mask [B, T] or [B, past + T] of 1 and 0; labels [B, T].
+        """input_ids [B, T] or inputs_embeds [B, T, D]; attention_mask [B, T] or [B, past + T] of 1 and 0;
+        labels [B, T].
 
-        Returns (logits [B, T, V], loss or None). Labels are aligned with the inputs and shifted inside; -100 is ignored.
+        Returns (logits [B, T, V], loss or None). Labels are aligned with the inputs and shifted inside; -100
+        is ignored.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds, one of them")
@@ -57,7 +61,7 @@ class StandInLM(nn.Module):
         steps = torch.arange(T, device=x.device)
         past = (steps[:, None] - steps[None, :]).clamp(min=0)                               # [T, T]
         decays = (self.decay ** past.to(x)).tril()
-        total, weight = decays @ (x * seen), decays @ seen                                  # [B, T, D], [B, T, 1]
+        total, weight = decays @ (x * seen), decays @ seen                              # [B, T, D], [B, T, 1]
         if cache is not None:
             if cache.total is not None:
                 older = self.decay ** (steps + 1).to(x)[None, :, None]                      # [1, T, 1]

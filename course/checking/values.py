@@ -1,7 +1,7 @@
 """Plain values: what cases and answers are made of, how they are copied, described and compared.
 
-Plain are tensors, int, float, bool, str, bytes, None, and lists and dicts of these. Types are taken exactly as they
-are: no object that says of itself that it equals everything gets any further than `plain`.
+Plain are tensors, int, float, bool, str, bytes, None, and lists and dicts of these. Types are taken exactly
+as they are: no object that says of itself that it equals everything gets any further than `plain`.
 """
 
 import collections
@@ -15,7 +15,7 @@ from course.checking.parts import Problem
 
 LARGEST = 2 ** 27       # numbers in one tensor
 DEEPEST = 32
-GRADIENTS = ("grad", "parameters")      # where with_grad puts gradients; None there is no gradient, not no `return`
+GRADIENTS = ("grad", "parameters")      # where with_grad puts them: None there is not a missing `return`
 
 
 class NotPlain(TypeError):
@@ -27,8 +27,10 @@ class NotPlain(TypeError):
 
 
 def plain(value, where: str = "answer", depth: int = 0):
-    """A copy of `value` that holds plain values only: tensors detached, tuples and ranges as lists, NumPy's numbers as
-    Python's. Raises NotPlain for everything else: NumPy arrays, generators, sets, subclasses, objects."""
+    """A copy of `value` that holds plain values only: tensors detached, tuples and ranges as lists,
+    NumPy's numbers as Python's. Raises NotPlain for everything else: NumPy arrays, generators, sets,
+    subclasses, objects.
+    """
     kind = type(value)
     if depth > DEEPEST:
         raise NotPlain(where, "it is nested too deeply")
@@ -37,8 +39,10 @@ def plain(value, where: str = "answer", depth: int = 0):
     if kind is torch.Tensor or kind is nn.Parameter or kind is nn.Buffer:
         return _plain_tensor(value, where)
     if kind in (list, tuple, range, torch.Size) or kind.__module__ == "torch.return_types":
-        return [plain(item, f"{where}[{number}]", depth + 1) for number, item in enumerate(tuple.__iter__(value)
-                if isinstance(value, tuple) else value)]
+        return [
+            plain(item, f"{where}[{number}]", depth + 1)
+            for number, item in enumerate(tuple.__iter__(value) if isinstance(value, tuple) else value)
+        ]
     if kind in (dict, collections.OrderedDict, collections.defaultdict, collections.Counter):
         return {_key(key, where): plain(item, f"{where}[{key!r}]", depth + 1) for key, item in dict.items(value)}
     if kind is bytearray:
@@ -133,9 +137,9 @@ def _number(value) -> str:
 def compare(answer, expected, rtol: float = 1e-4, atol: float = 1e-5, where: str = "answer") -> list[Problem]:
     """The problems of a plain answer against a plain expected value; an empty list when they agree.
 
-    Goes down lists and dicts and compares types, lengths and keys, then of tensors shape, dtype, device and values.
-    NaN agrees with NaN only, and an infinity with the same infinity only. Half precision gets the tolerance it needs.
-    An int may stand for a float, and a tensor of no dimensions for a number.
+    Goes down lists and dicts and compares types, lengths and keys, then of tensors shape, dtype, device and
+    values. NaN agrees with NaN only, and an infinity with the same infinity only. Half precision gets the
+    tolerance it needs. An int may stand for a float, and a tensor of no dimensions for a number.
     """
     if isinstance(expected, torch.Tensor):
         return _compare_tensors(answer, expected, rtol, atol, where)
@@ -277,7 +281,9 @@ def _differences(where, a, e, wrong, said):
 
 
 def nothing_returned(answer, expected) -> list[Problem]:
-    """Where an answer, or one of the values that it names, is None and the solution's is not: for checks with a judge."""
+    """Where an answer, or one of the values that it names, is None and the solution's is not: for checks
+    with a judge.
+    """
     if answer is None and expected is not None:
         return [_nothing("answer", expected)]
     if isinstance(answer, dict) and isinstance(expected, dict):

@@ -1,0 +1,53 @@
+"""A step's checks, mistakes and solution, loaded as they are on disk now."""
+
+import hashlib
+from dataclasses import dataclass, field
+from types import ModuleType
+
+from course import steps
+from course.checking.parts import Check, Mistake
+
+
+@dataclass
+class Lesson:
+    """A step's checks, mistakes and solution, loaded."""
+    step: steps.Step
+    checks: dict[str, Check]
+    mistakes: dict[str, list[Mistake]]
+    solution: ModuleType
+    source: str                                                 # the solution's
+    patched: dict[str, ModuleType] = field(default_factory=dict)  # mistakes, by their sources' hashes
+
+    def exercise(self) -> str:
+        """The exercise's source as it is generated."""
+        from course.authoring.exercise import generate
+        if not hasattr(self, "_exercise"):
+            self._exercise = generate(self.source, self.step)
+        return self._exercise
+
+    def wrong(self, mistake: Mistake) -> ModuleType:
+        """The solution with a mistake in it, as a module. Raises what executing it raises."""
+        source = mistake.applied(self.source)
+        key = hashlib.sha256(source.encode()).hexdigest()
+        if key not in self.patched:
+            self.patched[key] = steps.execute(source, self.step.file("solution"), "course_mistake",
+                                              shown_as=f"<{self.step.name} with a known mistake>")
+        return self.patched[key]
+
+
+_lessons: dict = {}
+
+
+def lesson(step) -> Lesson:
+    """The loaded lesson of a step, loaded anew when one of its three files has changed."""
+    step = steps.find_step(step)
+    files = [step.file(which) for which in ("checks", "mistakes", "solution")]
+    texts = [file.read_bytes() if file.exists() or file.name != "mistakes.py" else b"" for file in files]
+    have = _lessons.get(step.folder)
+    if have is None or have[0] != (step, texts):
+        checks = steps.load(step, "checks").CHECKS
+        mistakes = steps.load(step, "mistakes").MISTAKES if texts[1] else {}
+        have = ((step, texts), Lesson(step, {check.id: check for check in checks}, mistakes,
+                                      steps.load(step, "solution"), texts[2].decode()))
+        _lessons[step.folder] = have
+    return have[1]
