@@ -256,6 +256,8 @@ class Job:
             }
             artifacts.save_artifact(self.folder(), self.saved, tensors, history, files)
             self.checkpoint_file.unlink(missing_ok=True)
+        else:
+            self.saved = {}
         compute.barrier()
 
     # Interruption
@@ -322,9 +324,10 @@ def perform(train, step, args, options) -> int:
                 job.note(f"{step.name}: made again, because {'; '.join(differs)}")
             compute.seed_everything(job.seed)
         figures = train.train(job)
+        if job.saved is None:
+            job.save(figures=figures or {})
+        compute.finish_distributed()
         if job.is_main:
-            if job.saved is None:
-                job.save(figures=figures or {})
             if not quiet:
                 print(figure_lines(job.saved["figures"]))
                 print(f"{job.saved['seconds']:.0f} s, {job.saved['peak_memory_mb']:.0f} MB, in {job.folder()}")
@@ -342,9 +345,6 @@ def perform(train, step, args, options) -> int:
         print(f"\nThe GPU's memory is not enough for this ({error}).\nChoose a smaller --preset, or --device cpu.",
               file=sys.stderr)
         return 1
-    finally:
-        if job is None or job.saved is not None:
-            compute.finish_distributed()
 
 
 def figure_lines(figures: dict, indent: str = "  ") -> str:
