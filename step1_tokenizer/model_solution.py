@@ -82,8 +82,8 @@ def train_bpe(pieces: Mapping[bytes, int], vocab_size: int) -> list[tuple[int, i
     Returns the merged pairs in that order, at most vocab_size - 256 of them.
     """
     ### BEGIN SOLUTION
-    # A piece is held as a string, one character per id: a pair is a string of two, Python's own search, in C,
-    # finds it, and pairs compare as their ids do.
+    # A piece is held as a string, one character per id: a pair is a string of two,
+    # Python's own search, in C, finds it, and pairs compare as their ids do.
     words = [piece.decode("latin-1") for piece in pieces]
     counts = list(pieces.values())
     total = defaultdict(int)     # pair -> how often it occurs now

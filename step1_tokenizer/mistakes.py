@@ -1,0 +1,250 @@
+"""Known wrong answers to the TODOs of step 1: each is the solution with `old` replaced by `new`."""
+
+from course.checking import Mistake
+
+COUNT = '''        for pair in zip(piece, piece[1:]):
+            total[pair] = total.get(pair, 0) + count
+'''
+
+PAIRS = "zip(piece, piece[1:])"
+
+MERGE_BODY = '''    merged, i = [], 0
+    while i < len(ids):
+'''
+
+TRAIN_BODY = "    # A piece is held as a string, one character per id: a pair is a string of two,"
+
+
+def _naive(best="min(total, key=lambda pair: (-total[pair], pair))", counts="list(pieces.values())",
+           new_id="255 + len(merges)", until="256 + len(merges) < vocab_size", stop="not total",
+           recount="total = pair_counts(ids, counts)", before="") -> str:
+    """train_bpe the slow way, with one thing wrong."""
+    return f'''    ids, counts, merges = [list(piece) for piece in pieces], {counts}, []
+{before}    while {until}:
+        {recount}
+        if {stop}:
+            break
+        best = {best}
+        merges.append(best)
+        ids = [merge(piece, best, {new_id}) for piece in ids]
+    return merges
+''' + TRAIN_BODY
+
+
+SMALLEST = """\
+            pair = min(zip(ids, ids[1:]), key=lambda pair: self.merged_id.get(pair, float("inf")))
+"""
+ENCODE_BODY = '''        ids = list(piece)
+        while len(ids) > 1:
+'''
+DECODE = '''        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+'''
+JOIN = '''        return b"".join([self.token_bytes[i] for i in ids])
+'''
+ALLOWED = '''        allowed = self.allowed(allowed_special)
+'''
+ONE_ID = "            ids += [self.special_tokens[part]] if part in allowed else self.encode_ordinary(part)\n"
+
+MISTAKES = {
+    "pair_counts": [
+        Mistake("counts ignored", COUNT, COUNT.replace("+ count", "+ 1"),
+                "Each pair is counted once per piece, however often the piece occurs. A piece that occurs "
+                "10 times brings each of its pairs 10 times: add its count, not 1."),
+        Mistake("overlapping pairs skipped", COUNT, '''        i = 0
+        while i + 1 < len(piece):
+            pair = (piece[i], piece[i + 1])
+            total[pair] = total.get(pair, 0) + count
+            i += 2 if i + 2 < len(piece) and piece[i] == piece[i + 1] == piece[i + 2] else 1
+''',
+                "In [7, 7, 7] the pair (7, 7) stands in two places that overlap, and both count here. "
+                "(Only merge must not overlap.) Go on by one place after each pair."),
+        Mistake("pairs two apart", COUNT, COUNT.replace(PAIRS, "zip(piece[::2], piece[1::2])"),
+                "You cut the piece into pairs, so that each id is in one pair only. Every id with a right "
+                "neighbour begins a pair: [1, 2, 3] holds (1, 2) and also (2, 3)."),
+        Mistake("pairs across pieces", '''    for piece, count in zip(pieces, counts):
+''' + COUNT, '''    row = [i for piece, count in zip(pieces, counts) for _ in range(count) for i in piece]
+    for pair in zip(row, row[1:]):
+        total[pair] = total.get(pair, 0) + 1
+''',
+                "The last id of one piece and the first id of the next are counted as a pair. Pieces are "
+                "separate words: no token may span two of them, so count inside each piece."),
+        Mistake("last pair missed", COUNT, COUNT.replace(PAIRS, "zip(piece, piece[1:-1])"),
+                "The last pair of every piece is missing. A piece of n ids has n - 1 pairs."),
+        Mistake("order ignored", COUNT, COUNT.replace("total[pair]", "total[tuple(sorted(pair))]").replace(
+                "total.get(pair, 0)", "total.get(tuple(sorted(pair)), 0)"),
+                "(1, 2) and (2, 1) are counted as the same pair. Order matters: \"on\" is not \"no\"."),
+        Mistake("once per piece", COUNT, COUNT.replace(PAIRS, f"set({PAIRS})"),
+                "A pair that occurs several times in a piece is counted once. Each place counts."),
+    ],
+    "merge": [
+        Mistake("overlapping pairs merged twice", "            i += 2\n", "            i += 1\n",
+                "After a merge you go on by one place, so that the second id of the pair is used again: "
+                "[7, 7, 7] became [9, 9, 7]. A merge uses up two ids: go on by two."),
+        Mistake("from the right", MERGE_BODY, '''    merged, i = [], len(ids) - 1
+    while i >= 0:
+        if i > 0 and (ids[i - 1], ids[i]) == tuple(pair):
+            merged, i = [new_id] + merged, i - 2
+        else:
+            merged, i = [ids[i]] + merged, i - 1
+    return merged
+''' + MERGE_BODY,
+                "You merge from right to left: [7, 7, 7] became [7, 9] instead of [9, 7]. Training and "
+                "encoding have to agree on a direction, and it is from left to right."),
+        Mistake("only the first", MERGE_BODY, '''    for i in range(len(ids) - 1):
+        if (ids[i], ids[i + 1]) == tuple(pair):
+            return list(ids[:i]) + [new_id] + list(ids[i + 2:])
+    return list(ids)
+''' + MERGE_BODY,
+                "Only the first occurrence is replaced. Go on behind it until the end of the list."),
+        Mistake("last id lost", MERGE_BODY, MERGE_BODY.replace("i < len(ids):", "i < len(ids) - 1:"),
+                "The last id is lost when it is not part of a pair: it has no right neighbour, but it has "
+                "to be in the result."),
+        Mistake("either order", "            merged.append(ids[i])\n", """\
+            if list(ids[i:i + 2]) == [pair[1], pair[0]]:
+                merged.append(new_id)
+                i += 2
+                continue
+            merged.append(ids[i])
+""",
+                "The pair is also replaced the other way round. (1, 2) is not (2, 1): the text would come "
+                "back with its letters swapped."),
+        Mistake("input changed", MERGE_BODY, '''    i = 0
+    while i < len(ids) - 1:
+        if (ids[i], ids[i + 1]) == tuple(pair):
+            ids[i:i + 2] = [new_id]
+        i += 1
+    return ids
+''' + MERGE_BODY,
+                "The result is right, but you changed the list that was given to you. Whoever calls merge "
+                "still needs it: build a new list and return that."),
+        Mistake("second id kept", "            i += 2\n",
+                "            merged.append(ids[i + 1])\n            i += 2\n",
+                "The new id stands for both ids of the pair; you kept the second one beside it."),
+    ],
+    "train_bpe": [
+        Mistake("first seen wins a tie", TRAIN_BODY, _naive(best="max(total, key=total.get)"),
+                "When pairs are equally frequent you take the one that was seen first, so the vocabulary "
+                "depends on the order of the text. The rule here: of equally frequent pairs the smallest."),
+        Mistake("largest wins a tie", TRAIN_BODY,
+                _naive(best="max(total, key=lambda pair: (total[pair], pair))"),
+                "When pairs are equally frequent you take the largest pair of ids; the rule is the smallest. "
+                "min with the key (-count, pair) does both at once."),
+        Mistake("counts ignored", TRAIN_BODY, _naive(counts="[1] * len(pieces)"),
+                "You count distinct pieces, not how often they occur. `pieces` maps each piece to its "
+                "count, and frequent words should decide what is merged."),
+        Mistake("counted only once", TRAIN_BODY, _naive(before="    total = pair_counts(ids, counts)\n",
+                recount="total = {pair: count for pair, count in total.items() if pair not in merges}"),
+                "The pairs are counted once, before the first merge. Each merge takes pairs away and makes "
+                "new ones, which contain the new id: without counting again no token gets longer than two "
+                "bytes."),
+        Mistake("ids start at 257", TRAIN_BODY, _naive(new_id="256 + len(merges)"),
+                "Your new ids are one too large. The first merge makes 256: if you append to merges first, "
+                "the new id is 255 + len(merges)."),
+        Mistake("vocab_size counts merges", TRAIN_BODY, _naive(until="len(merges) < vocab_size"),
+                "vocab_size counts all ids, and 256 of them are bytes before anything is learned: there are "
+                "vocab_size - 256 merges."),
+        Mistake("rare pairs left", TRAIN_BODY, _naive(stop="not total or max(total.values()) < 2"),
+                "You stop when no pair occurs twice. Reasonable, but not what is asked: go on while there "
+                "is any pair, as Hugging Face's trainer does."),
+        Mistake("no pair left", TRAIN_BODY, _naive(stop="False"),
+                "A small text runs out of pairs before vocab_size is reached: every piece is then one "
+                "token. Stop there, and return the merges there are."),
+        Mistake("overlapping pairs counted twice",
+                "left = new if at == done else word[at - 1]", "left = word[at - 1]",
+                "Where two occurrences stand side by side, as in abab, the left neighbour of the second "
+                "one is already merged. You count the pair between them for both: once too often."),
+        Mistake("outdated counts", "        if -count != total[pair]:", "        if total[pair] <= 0:",
+                "You trust the count that a pair had when it was put on the heap. Merges next to it have "
+                "made it rarer since: compare with the current count, and put it back when the two differ."),
+    ],
+    "encode": [
+        Mistake("merges applied by position", SMALLEST, """\
+            pair = next((p for p in zip(ids, ids[1:]) if p in self.merged_id), (None, None))
+""",
+                "You merge the first pair from the left that can be merged. The order of learning decides, "
+                "not the place: take the pair with the smallest merged_id."),
+        Mistake("last learned first", SMALLEST,
+                "            pair = max(zip(ids, ids[1:]), key=lambda pair: self.merged_id.get(pair, -1))\n",
+                "You merge the pair that was learned last. What was learned first is merged first: the "
+                "smallest merged_id."),
+        Mistake("one merge only",
+                "            ids = merge(ids, pair, self.merged_id[pair])\n        return ids\n",
+                "            return merge(ids, pair, self.merged_id[pair])\n        return ids\n",
+                "You stop after one merge. The new id may be part of a pair that can be merged in turn: go "
+                "on until no pair is in merged_id."),
+        Mistake("pairs at the end left", ENCODE_BODY, ENCODE_BODY.replace("len(ids) > 1", "len(ids) > 2"),
+                "Two ids are still a pair: you stop one merge early where the whole piece could become one "
+                "token."),
+        Mistake("place in the list as id", "            ids = merge(ids, pair, self.merged_id[pair])\n",
+                "            ids = merge(ids, pair, self.merged_id[pair] - 256)\n",
+                "The new id is the place of the merge in the list; ids 0 to 255 are the bytes, so merge "
+                "number k makes id 256 + k. self.merged_id holds it."),
+        Mistake("longest token first", ENCODE_BODY, '''\
+        known, out, at = {token: i for i, token in self.token_bytes.items()}, [], 0
+        while at < len(piece):
+            size = max(n for n in range(1, len(piece) - at + 1) if piece[at:at + n] in known)
+            out, at = out + [known[piece[at:at + size]]], at + size
+        return out
+''' + ENCODE_BODY,
+                "You take the longest known token from the left, as WordPiece does. BPE repeats its merges "
+                "in the order of learning, which may cut the piece elsewhere."),
+        Mistake("one pass over the pairs", ENCODE_BODY, '''        ids = list(piece)
+        for pair in list(zip(ids, ids[1:])):
+            if pair in self.merged_id:
+                ids = merge(ids, pair, self.merged_id[pair])
+        return ids
+''' + ENCODE_BODY,
+                "You go once over the pairs of the bytes, so that pairs with a new id in them never get "
+                "their turn. After each merge look at all pairs again."),
+    ],
+    "decode": [
+        Mistake("token by token", DECODE, '''\
+        return "".join(self.token_bytes[i].decode("utf-8", errors="replace") for i in ids)
+''',
+                "Each token is decoded by itself. A character may be spread over several tokens, and half a "
+                "character is no text: join the bytes of all tokens first, then decode once."),
+        Mistake("invalid bytes dropped", DECODE, DECODE.replace("replace", "ignore"),
+                "Bytes that are no UTF-8 vanish without a trace. They should show up as U+FFFD, the "
+                "replacement character: errors=\"replace\"."),
+        Mistake("strict", DECODE, DECODE.replace('"utf-8", errors="replace"', '"utf-8"'),
+                "A model can produce any ids, also half a character. decode must not fail on them: "
+                "errors=\"replace\" puts U+FFFD there."),
+        Mistake("a byte as a character", DECODE, DECODE.replace('"utf-8", errors="replace"', '"latin-1"'),
+                "Each byte became one character (é became Ã©). The bytes are UTF-8, in which a character "
+                "takes one to four of them."),
+        Mistake("special tokens left out", JOIN, '''        special = self.special_tokens.values()
+        return b"".join([self.token_bytes[i] for i in ids if i not in special])
+''',
+                "Special tokens are missing in the text. token_bytes knows them too: whoever does not want "
+                "to see them can take their ids out before."),
+        Mistake("merged ids left out", JOIN, "        return bytes(i for i in ids if i < 256)\n",
+                "Only ids below 256 are bytes themselves. A merged id stands for several bytes: "
+                "token_bytes[i]."),
+    ],
+    "special_tokens": [
+        Mistake("parsed though not allowed", ALLOWED, "        allowed = list(self.special_tokens)\n",
+                "A special token gets its id though it is not allowed. Then anybody who types <|end|> into "
+                "a chat ends the answer: only those in allowed_special may be special, and by default "
+                "there is none."),
+        Mistake("special tokens merged", ALLOWED, "        allowed = []\n",
+                "Special tokens are cut up and merged like ordinary text, also when they are allowed. Each "
+                "allowed one is a single id: cut the text at them first."),
+        Mistake("signs not escaped", '"|".join(map(regex.escape, longest_first))', '"|".join(longest_first)',
+                "| and [ mean something in a regular expression: <|end|> reads as \"<\" or \"end\" or \">\". "
+                "regex.escape makes a text stand for itself."),
+        Mistake("shorter one wins", "sorted(special_tokens, key=len, reverse=True)", "list(special_tokens)",
+                "Where one special token begins like another, the shorter one won because it came first in "
+                "the pattern. Put the longest first."),
+        Mistake("special tokens dropped", 'regex.split(f"({either})", text)', 'regex.split(either, text)',
+                "The special tokens themselves are gone: split without a group throws away what it splits "
+                "at. With ( ) around the pattern it keeps them."),
+        Mistake("empty parts kept", ', text) if part]\n', ', text)]\n',
+                "There are empty parts, as split makes them before, after and between special tokens. "
+                "Leave them out."),
+        Mistake("spaces stripped", "[part for part in regex.split", "[part.strip() for part in regex.split",
+                "Spaces next to a special token got lost. The parts, joined, are the text again, spaces "
+                "included."),
+        Mistake("ordinary text dropped", ONE_ID, ONE_ID.replace("self.encode_ordinary(part)", "[]"),
+                "Only the special tokens are encoded. What stands between them is text: encode_ordinary."),
+    ],
+}
