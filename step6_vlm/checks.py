@@ -1,0 +1,507 @@
+"""What step 6 asks of each TODO. Weights are handed in, the language model is a stand-in, nothing depends on
+initialisation. Where the structure is the learner's own (`projection`), properties decide."""
+
+import torch
+from torch import nn
+
+from course.checking import Check, Problem, StandInLM, compare, describe, like, with_grad
+
+IGNORE = -100
+
+
+# Weights, under the names of CLIPVisionModel
+
+def linear(g, name, inputs, outputs):
+    return {f"{name}.weight": torch.randn(outputs, inputs, generator=g) * inputs ** -0.5,
+            f"{name}.bias": torch.randn(outputs, generator=g) * 0.3}
+
+
+def norm(g, name, size):
+    return {f"{name}.weight": 1 + 0.4 * torch.randn(size, generator=g),
+            f"{name}.bias": torch.randn(size, generator=g) * 0.3}
+
+
+def embeddings(g, config):
+    D, C, p = config["hidden_size"], config["num_channels"], config["patch_size"]
+    tokens = (config["image_size"] // p) ** 2 + 1
+    return {"class_embedding": torch.randn(D, generator=g),
+            "patch_embedding.weight": torch.randn(D, C, p, p, generator=g) * (C * p * p) ** -0.5,
+            "position_embedding.weight": torch.randn(tokens, D, generator=g)}
+
+
+def block(g, config):
+    D, F = config["hidden_size"], config["intermediate_size"]
+    weights = {**norm(g, "layer_norm1", D), **norm(g, "layer_norm2", D),
+               **linear(g, "mlp.fc1", D, F), **linear(g, "mlp.fc2", F, D)}
+    for part in "qkv":
+        weights.update(linear(g, f"self_attn.{part}_proj", D, D))
+    return {**weights, **linear(g, "self_attn.out_proj", D, D)}
+
+
+def tower(g, config):
+    D = config["hidden_size"]
+    parts = {"embeddings": embeddings(g, config),
+             **{f"encoder.layers.{i}": block(g, config) for i in range(config["num_hidden_layers"])}}
+    weights = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+    return {**weights, **norm(g, "pre_layrnorm", D), **norm(g, "post_layernorm", D)}
+
+
+def sizes(side, patch, D, heads, F, layers=1):
+    return {"image_size": side * patch, "patch_size": patch, "hidden_size": D, "intermediate_size": F,
+            "num_hidden_layers": layers, "num_attention_heads": heads, "num_channels": 3}
+
+
+def pictures(g, config, B):
+    return torch.randn(B, config["num_channels"], config["image_size"], config["image_size"], generator=g)
+
+
+def integer(g, low, high):
+    """One of low ... high - 1."""
+    return int(torch.randint(low, high, (), generator=g))
+
+
+# patch_embed
+
+def patch_cases(g):
+    for B, side, patch in ((2, 3, 4), (3, 4, 2)):
+        config = sizes(side, patch, D=integer(g, 5, 9), heads=1, F=4)
+        yield {"config": config, "pixel_values": pictures(g, config, B), "weights": embeddings(g, config),
+               "cotangent": torch.randn(B, side * side + 1, config["hidden_size"], generator=g)}
+
+
+def call_patch_embed(module, case):
+    part = like(case, module.CLIPVisionEmbeddings(module.CLIPVisionConfig(**case["config"])), case["weights"])
+    return with_grad(part, {"pixel_values": case["pixel_values"]}, case["cotangent"], part)
+
+
+def shows_patch_embed(case):
+    c = case["config"]
+    return (f"CLIPVisionEmbeddings(patch_size={c['patch_size']}, hidden_size={c['hidden_size']})"
+            f"(pixel_values {list(case['pixel_values'].shape)})")
+
+
+# vit_block
+
+def block_cases(g):
+    for B, T, D, heads in ((2, 5, 12, 3), (3, 7, 8, 2)):
+        config = sizes(1, 1, D, heads, F=integer(g, 14, 20))
+        yield {"config": config, "x": torch.randn(B, T, D, generator=g), "weights": block(g, config),
+               "cotangent": torch.randn(B, T, D, generator=g)}
+
+
+def call_vit_block(module, case):
+    part = like(case, module.CLIPEncoderLayer(module.CLIPVisionConfig(**case["config"])), case["weights"])
+    return with_grad(part, {"x": case["x"]}, case["cotangent"], part)
+
+
+# clip_vit
+
+def tower_cases(g):
+    for side, D, heads, layers, asked in ((2, 12, 3, 3, (None, -1, 0, 2)), (3, 8, 2, 4, (-3, None, 1, 4, -5))):
+        config = sizes(side, 4, D, heads, F=10, layers=layers)
+        weights = tower(g, config)
+        for layer in asked:
+            yield {"config": config, "pixel_values": pictures(g, config, 2), "layer": layer, "weights": weights,
+                   "cotangent": torch.randn(2, side * side, D, generator=g)}
+
+
+def call_clip_vit(module, case):
+    eye = like(case, module.CLIPVisionModel(module.CLIPVisionConfig(**case["config"])), case["weights"])
+    options = {} if case["layer"] is None else {"layer": case["layer"]}
+    return with_grad(lambda pixel_values: eye(pixel_values, **options), {"pixel_values": case["pixel_values"]},
+                     case["cotangent"], eye)
+
+
+def shows_clip_vit(case):
+    c, layer = case["config"], "" if case["layer"] is None else f", layer={case['layer']}"
+    return (f"CLIPVisionModel(patch_size={c['patch_size']}, hidden_size={c['hidden_size']}, "
+            f"num_hidden_layers={c['num_hidden_layers']})(pixel_values {list(case['pixel_values'].shape)}{layer})")
+
+
+# freeze
+
+class Parts(nn.Module):
+    """Everything in a module that can move: weights, a bare parameter, dropout, running statistics, some of it nested."""
+
+    def __init__(self, D, E):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(E))
+        self.inner = nn.Linear(D, E)
+        self.norm = nn.BatchNorm1d(E)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(E, E), nn.Dropout(0.5)) for _ in range(2))
+
+    def forward(self, x):
+        x = self.norm(self.inner(x) * self.scale)
+        for one in self.blocks:
+            x = x + one(x)
+        return x
+
+
+def parts_weights(g, D, E):
+    weights = {"scale": 1 + 0.3 * torch.randn(E, generator=g), **linear(g, "inner", D, E), **norm(g, "norm", E)}
+    weights.update({"norm.running_mean": torch.randn(E, generator=g), "norm.running_var": 1 + torch.rand(E, generator=g),
+                    "norm.num_batches_tracked": torch.tensor(integer(g, 3, 9))})
+    for i in range(2):
+        weights.update(linear(g, f"blocks.{i}.0", E, E))
+    return weights
+
+
+def freeze_cases(g):
+    for N, D in ((6, 5), (4, 7)):
+        E = integer(g, 8, 12)
+        yield {"x": torch.randn(N, D, generator=g), "E": E, "weights": parts_weights(g, D, E)}
+
+
+def in_training(module):
+    return [name or "itself" for name, part in module.named_modules() if part.training]
+
+
+def look(eye, x):
+    """What shows that something in a module still moves: two outputs for one input, and its state afterwards."""
+    return {"once": eye(x), "again": eye(x), "training": in_training(eye), "state": dict(eye.state_dict()),
+            "learns": [name for name, parameter in eye.named_parameters() if parameter.requires_grad]}
+
+
+def call_freeze(module, case):
+    x, E = case["x"], case["E"]
+    eye = like(case, Parts(x.shape[1], E), case["weights"])
+    own = set(vars(eye))
+    returned = module.freeze(eye) is eye
+    result = {"returned": returned, "new attributes": sorted(set(vars(eye)) - own), "frozen": look(eye, x), "calls": {}}
+
+    vlm = module.VLM.__new__(module.VLM)        # put together by hand: `freeze` must not wait for `projection`
+    nn.Module.__init__(vlm)
+    vlm.num_patches, vlm.projection, vlm.llm = 1, nn.Linear(E, 3), StandInLM(5, 3)
+    vlm.vision = like(case, Parts(x.shape[1], E), case["weights"]).requires_grad_(False).eval()
+    vlm = like(case, vlm)
+    for name, switch in (("train()", lambda: vlm.train()), ("eval()", lambda: vlm.eval()),
+                         ("train(True)", lambda: vlm.train(True)), ("train(False)", lambda: vlm.train(False))):
+        same = switch() is vlm
+        result["calls"][name] = {"returned": same, "itself": vlm.training, "eye": in_training(vlm.vision),
+                                 "rest": in_training(vlm.projection) + in_training(vlm.llm)}
+        if name == "train()":
+            result["after train()"] = look(vlm.vision, x)
+    result["rest learns"] = [all(p.requires_grad for p in part.parameters()) for part in (vlm.projection, vlm.llm)]
+    vlm.vision = None
+    vlm.train()
+    result["without an eye"] = vlm.llm.training
+    return result
+
+
+def judge_freeze(case, answer, expected):
+    found = []
+    if not answer["returned"]:
+        found.append(Problem("returned", "freeze(module) does not return the module it was given"))
+    found += moves(answer["frozen"], expected["frozen"], "after freeze(module)", "")
+    for name, said in answer["calls"].items():
+        right = expected["calls"][name]
+        if not said["returned"]:
+            found.append(Problem("train returned", f"VLM.{name} does not return the VLM"))
+        if said["eye"]:
+            found.append(Problem("eye in training mode", f"after VLM.{name} these parts of the eye are in training mode: "
+                                 f"{', '.join(said['eye'])}", "none", f"{len(said['eye'])} of the eye's modules"))
+        if (said["itself"], said["rest"]) != (right["itself"], right["rest"]):
+            wanted = "training" if right["itself"] else "eval"
+            found.append(Problem(f"rest not in {wanted} mode", f"after VLM.{name} the projection, the language model and "
+                                 f"the VLM itself should be in {wanted} mode, and are not"))
+    found += moves(answer["after train()"], expected["after train()"], "after VLM.train()", " of the eye")
+    if not all(answer["rest learns"]):
+        found.append(Problem("rest frozen", "after VLM.train() projection or language model take no gradients any more: "
+                             "only the eye is frozen"))
+    if answer["without an eye"] is not True:
+        found.append(Problem("without an eye", "VLM.train() of a VLM whose vision is None does not switch it to training"))
+    return found
+
+
+def moves(said, right, when, whose):
+    found = []
+    if said["learns"]:
+        found.append(Problem(f"gradients{whose}", f"{when} these parameters{whose} still take gradients: "
+                             f"{', '.join(said['learns'])}", "requires_grad False", "requires_grad True"))
+    if said["training"] and not whose:
+        found.append(Problem("mode", f"{when} these modules are still in training mode (`itself` is the module that was "
+                             f"given): {', '.join(said['training'])}"))
+    if compare(said["again"], said["once"]):
+        found.append(Problem(f"dropout{whose}", f"{when} one input gives two different outputs: dropout is still at work"))
+    for name in right["state"]:
+        if compare(said["state"].get(name), right["state"][name]):
+            found.append(Problem(f"state{whose}", f"{when} two calls have changed {name}: what is frozen must not move"))
+            break
+    return found
+
+
+# projection
+
+def projection_cases(g):
+    # the lesson's own sizes, as part of a VLM too (the shape only: they are large); then sizes that fit nothing else
+    for B, P, V, D, inside in ((2, 196, 768, 512, False), (3, 5, 7, 11, False), (2, 6, 16, 4, False), (4, 3, 9, 13, True)):
+        yield {"features": torch.randn(B, P, V, generator=g), "text_dim": D, "inside": inside, "large": V > 100,
+               "other": 10 * torch.randn(V, generator=g), "patch": integer(g, 0, P), "row": integer(g, 0, B),
+               "order": torch.randperm(P, generator=g), "seed": integer(g, 0, 10 ** 6),
+               "cotangent": None if V > 100 else torch.randn(B, P, D, generator=g)}
+
+
+def made(module, case):
+    """The learner's projection with weights of our own, so that no initialisation (zeros, say) hides what it does."""
+    features, D = case["features"], case["text_dim"]
+    _, P, V = features.shape
+    if case["inside"]:
+        projection = module.VLM(StandInLM(7, D), V, D, P).projection
+    else:
+        projection = module.Projection(vision_dim=V, text_dim=D)
+    projection = like(case, projection)
+    for part in projection.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.eval()                         # dropout is allowed; it would only blur what is measured
+    if case["large"]:
+        return projection
+    projection(features)                        # lazy layers learn their sizes
+    g = torch.Generator().manual_seed(case["seed"])
+    with torch.no_grad():
+        for weight in projection.parameters():
+            noise = torch.randn(weight.shape, generator=g).to(weight)
+            if weight.dim() > 1:
+                weight.copy_(noise * (weight.numel() / weight.shape[0]) ** -0.5)
+            else:
+                weight.add_(0.1 * noise)        # norms stay near 1, gates that begin closed open a little
+    return projection
+
+
+def call_projection(module, case):
+    projection, features = made(module, case), case["features"]
+    if case["large"]:
+        return {"output": projection(features)}
+    changed = features.clone()
+    changed[case["row"], case["patch"]] = case["other"]
+    result = with_grad(projection, {"features": features}, case["cotangent"], projection)
+    with torch.no_grad():
+        return {"output": result["output"], "again": projection(features.clone()),
+                "permuted": projection(features[:, case["order"]]), "changed": projection(changed),
+                "alone": projection(features[case["row"]][None]), "grad": result["grad"],
+                "parameters": result["parameters"]}
+
+
+def judge_projection(case, answer, expected):
+    output = answer["output"]
+    wanted = [*case["features"].shape[:2], case["text_dim"]]
+    if not isinstance(output, torch.Tensor) or list(output.shape) != wanted:
+        return [Problem("shape", f"the output should have the shape [B, P, text_dim] = {wanted}",
+                        f"tensor {wanted}", describe(output))]
+    if output.dtype != case["features"].dtype:
+        return [Problem("dtype", "the output is not of the dtype of the features", str(case["features"].dtype),
+                        str(output.dtype))]
+    if not output.isfinite().all():
+        return [Problem("finite", "the output holds NaN or infinity")]
+    if case["large"]:
+        return []
+    if not answer["parameters"]:
+        return [Problem("learnable", "the module has no parameters: layers must be made in __init__ and kept in self, "
+                        "or there is nothing to train")]
+    found = []
+    row, patch, order = case["row"], case["patch"], case["order"]
+    tolerance = 1e-4 * (1 + output.abs().max().item())
+
+    def far(a, b):
+        return a.shape != b.shape or not (a - b).abs().max() <= tolerance
+
+    if far(answer["again"], output):
+        return [Problem("same again", "one input gives two different outputs: are layers made, or numbers drawn, "
+                        "inside forward?")]
+    if not far(output, output[:, :1].expand_as(output)):
+        found.append(Problem("one for all", "every patch gives the same output: the language model would see one patch "
+                             f"{wanted[1]} times"))
+    if far(answer["permuted"], output[:, order]):
+        found.append(Problem("patch by patch", "putting the patches in another order should put the outputs in that order "
+                             "and change nothing else"))
+    others = torch.ones(output.shape[:2], dtype=torch.bool, device=output.device)
+    others[row, patch] = False
+    same_row, other_rows = others.clone(), others.clone()
+    same_row[:row], same_row[row + 1:], other_rows[row] = False, False, False
+    if far(answer["changed"][same_row], output[same_row]):
+        found.append(Problem("patches mixed", f"another patch {patch} of picture {row} changes the outputs of that "
+                             "picture's other patches"))
+    if far(answer["changed"][other_rows], output[other_rows]) or far(answer["alone"], output[row][None]):
+        found.append(Problem("pictures mixed", "the outputs of one picture depend on the other pictures of the batch"))
+    if not far(answer["changed"][row, patch], output[row, patch]):
+        found.append(Problem("uses the features", f"another patch {patch} of picture {row} does not change its output"))
+    reach = answer["grad"]["features"]
+    if reach is None:
+        found.append(Problem("gradient", "no gradient reaches the features"))
+    elif (unread := (reach.abs().amax((0, 1)) == 0).sum().item()):
+        found.append(Problem("unread", f"{unread} of the {reach.shape[-1]} numbers of a patch have no influence on the "
+                             "output"))
+    idle = [name for name, gradient in answer["parameters"].items() if gradient is None or not gradient.any()]
+    if idle:
+        found.append(Problem("idle parameters", f"no gradient reaches these parameters, so they never learn: "
+                             f"{', '.join(idle)}"))
+    return found
+
+
+def shows_projection(case):
+    B, P, V = case["features"].shape
+    made = f"VLM(llm, {V}, {case['text_dim']}, {P}).projection" if case["inside"] else (
+        f"Projection(vision_dim={V}, text_dim={case['text_dim']})")
+    return f"{made}(features [{B}, {P}, {V}])"
+
+
+# token_concat
+
+def concat_cases(g):
+    for B, P, T, D in ((2, 5, 3, 4), (3, 4, 7, 6)):
+        yield {"image": torch.randn(B, P, D, generator=g), "text": torch.randn(B, T, D, generator=g), "fits": True,
+               "cotangent": torch.randn(B, P + T, D, generator=g)}
+    for image, text in (((1, 5, 4), (3, 2, 4)), ((2, 3, 6), (2, 5, 7)), ((3, 4, 5), (2, 4, 5)), ((3, 5, 4), (1, 2, 4))):
+        yield {"image": torch.randn(*image, generator=g), "text": torch.randn(*text, generator=g), "fits": False}
+
+
+def call_token_concat(module, case):
+    inputs = {"image": case["image"], "text": case["text"]}
+    if case["fits"]:
+        return with_grad(module.token_concat, inputs, case["cotangent"])
+    try:
+        return {"output": module.token_concat(**inputs), "raised": ""}
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        return {"output": None, "raised": "ValueError" if isinstance(error, ValueError) else type(error).__name__}
+
+
+def judge_token_concat(case, answer, expected):
+    if case["fits"]:
+        return compare(answer, expected)
+    if answer["raised"] == "ValueError":
+        return []
+    what = "batch" if case["image"].shape[0] != case["text"].shape[0] else "width"
+    got = f"a {answer['raised']}" if answer["raised"] else describe(answer["output"])
+    return [Problem(f"{what} {'raises' if answer['raised'] else 'accepted'}", f"picture {list(case['image'].shape)} and text "
+                    f"{list(case['text'].shape)} differ in {what}, which should raise a ValueError", "a ValueError", got)]
+
+
+# vlm_forward
+
+def vlm_cases(g):
+    for B, P, T, V, D, masked, labelled in ((2, 3, 5, 7, 4, True, True), (3, 4, 2, 5, 6, False, True),
+                                            (3, 2, 4, 6, 5, True, False), (2, 5, 3, 4, 7, False, False),
+                                            (3, 0, 4, 6, 5, True, True)):
+        words = integer(g, 11, 15)
+        labels, mask = torch.randint(words, (B, T), generator=g), torch.ones(B, T, dtype=torch.int64)
+        labels[:, T // 2] = IGNORE
+        mask[0, :2] = 0                 # padded on the left
+        if masked:
+            labels[mask == 0] = IGNORE
+        yield {"input_ids": torch.randint(words, (B, T), generator=g), "words": words, "num_patches": P or 8,
+               "features": torch.randn(B, P, V, generator=g) if P else None,
+               "labels": labels if labelled else None, "attention_mask": mask if masked else None,
+               "llm": {"embed_tokens.weight": torch.randn(words, D, generator=g), **linear(g, "mix", D, D),
+                       "lm_head.weight": torch.randn(words, D, generator=g)},
+               "projection": {name[2:]: value for name, value in linear(g, "p", V, D).items()},
+               "embeds_cotangent": torch.randn(B, P + T, D, generator=g),
+               "cotangent": torch.randn(B, P + T, words, generator=g)}
+
+
+def call_vlm_forward(module, case):
+    D, V = case["projection"]["weight"].shape
+    ids, labels, mask = case["input_ids"], case["labels"], case["attention_mask"]
+    vlm = module.VLM(like(case, StandInLM(case["words"], D), case["llm"]), V, D, case["num_patches"])
+    vlm.projection = like(case, nn.Linear(V, D), case["projection"])
+    said = {}
+
+    def embed(features):
+        embeds, whole = vlm.embed(ids, features, mask)
+        said["mask"] = whole.long() if isinstance(whole, torch.Tensor) else whole     # bool and float masks serve as well
+        return embeds
+
+    def forward(features):
+        logits, said["loss"] = vlm(ids, features, labels, mask)
+        return logits if said["loss"] is None else (logits, said["loss"])
+
+    inputs = {"features": case["features"]}
+    embeds = with_grad(embed, inputs, case["embeds_cotangent"])["output"]
+    cotangent = case["cotangent"] if labels is None else [case["cotangent"], None]
+    result = with_grad(forward, inputs, cotangent, vlm)
+    logits = result["output"] if said["loss"] is None else result["output"][0]
+    return {"embeds": embeds, "attention_mask": said["mask"], "logits": logits, "loss": said["loss"],
+            "grad": result["grad"], "parameters": result["parameters"]}
+
+
+def shows_vlm_forward(case):
+    B, T = case["input_ids"].shape
+    D, V = case["projection"]["weight"].shape
+    features = "None" if case["features"] is None else list(case["features"].shape)
+    said = [f"input_ids [{B}, {T}]", f"features {features}"]
+    said += [f"{name} [{B}, {T}]" for name in ("labels", "attention_mask") if case[name] is not None]
+    return f"VLM(llm, {V}, {D}, {case['num_patches']})({', '.join(said)})"
+
+
+# contrastive_loss
+
+def contrastive_cases(g):
+    for B, D in ((3, 5), (6, 4)):
+        yield {"image": 2 * torch.randn(B, D, generator=g), "text": 0.5 * torch.randn(B, D, generator=g),
+               "logit_scale": 0.5 + 2 * torch.rand((), generator=g)}
+
+
+def call_contrastive_loss(module, case):
+    return with_grad(module.contrastive_loss, {name: case[name] for name in ("image", "text", "logit_scale")})
+
+
+CHECKS = [
+    Check("patch_embed", "pictures [B, 3, H, W] become 1 + P tokens [B, 1 + P, D]: class token, then patches row by row, "
+          "each with its position", call_patch_embed, patch_cases, shows_patch_embed, points=2,
+          hints=("A convolution whose stride is its size cuts the patches. How does its output [B, D, H/p, W/p] become a row?",
+                 "tokens = [class, patch_1 ... patch_P] + position_embedding.weight",
+                 "patches = patch_embedding(pixel_values)        # [B, D, H/p, W/p]\n"
+                 "flatten the two last axes to P, swap them with D  # [B, P, D]\n"
+                 "expand class_embedding to [B, 1, D], put it in front\n"
+                 "add all 1 + P positions")),
+    Check("vit_block", "one pre-norm block: attention, then the MLP, each added to the stream", call_vit_block, block_cases,
+          lambda case: f"CLIPEncoderLayer(hidden_size={case['x'].shape[-1]})(x {list(case['x'].shape)})",
+          hints=("Two parts, two norms, two additions: what does each part read, and what is its result added to?",
+                 "x = x + attention(norm1(x));  x = x + mlp(norm2(x))",
+                 "x = x + self_attn(layer_norm1(x))\nreturn x + mlp(layer_norm2(x))   # the x that already has attention in it")),
+    Check("clip_vit", "pictures [B, 3, H, W] become patch features [B, P, D] of the asked layer, without class token",
+          call_clip_vit, tower_cases, shows_clip_vit, points=3, needs=("patch_embed", "vit_block"),
+          hints=("With n blocks there are n + 1 states, 0 ... n. Which state is -1, which is -2, and how many blocks lead "
+                 "to it?",
+                 "blocks to run = layer if layer >= 0 else n + 1 + layer",
+                 "x = pre_layrnorm(embeddings(pixel_values))\nfor the first `blocks` of encoder.layers: x = block(x)\n"
+                 "drop token 0; no post_layernorm")),
+    Check("freeze", "a frozen module takes no gradients, stays in eval mode, and nothing in it moves", call_freeze,
+          freeze_cases, "freeze(eye), then VLM.train() and VLM.eval() with that eye", judge_freeze, points=2,
+          hints=("Gradients move weights. What else in a module moves, or acts at random, while it is in training mode?",
+                 "for each p in module.parameters(): p.requires_grad = False;  module.eval();  VLM.train(m): eye in eval always",
+                 "freeze: requires_grad False for every parameter, module.eval(), return module\n"
+                 "VLM.train: super().train(mode), then self.vision.eval() if there is one, return self")),
+    Check("projection", "patch features [B, P, vision_dim] become [B, P, text_dim], each patch by itself", call_projection,
+          projection_cases, shows_projection, judge_projection, points=3,
+          hints=("Which layer maps vision_dim numbers to text_dim numbers, and on which axis does it work?",
+                 "y = W x + b for each patch x;  or W2 gelu(W1 x + b1) + b2, as LLaVA-1.5 does",
+                 "__init__: self.linear = nn.Linear(vision_dim, text_dim)\nforward: return self.linear(features)")),
+    Check("token_concat", "picture tokens before text tokens: [B, P, D] and [B, T, D] become [B, P + T, D]",
+          call_token_concat, concat_cases,
+          lambda case: f"token_concat(image {list(case['image'].shape)}, text {list(case['text'].shape)})",
+          judge_token_concat, points=2,
+          hints=("Both have the axes batch, tokens, width. Along which one does a sentence grow?",
+                 "[img_1 ... img_P, text_1 ... text_T];  ValueError unless B and D agree",
+                 "compare shape[0] and shape[2] of both, raise ValueError if one differs\nreturn torch.cat([...], dim=1)")),
+    Check("vlm_forward", "the language model reads picture and words; labels and mask grow with them", call_vlm_forward,
+          vlm_cases, shows_vlm_forward, points=3, needs=("projection", "token_concat"),
+          hints=("The model reads P + T positions. labels and attention_mask say something about T of them: what is true of "
+                 "the P others, and on which side are they?",
+                 "embeds = [projection(features), embedding(ids)];  labels = [IGNORE x P, labels];  mask = [1 x P, mask]",
+                 "embed: text = llm.get_input_embeddings()(input_ids)\n"
+                 "       no features: return text and the mask as they are\n"
+                 "       pad the mask on the left by P ones, if there is one\n"
+                 "       return token_concat(projection(features), text) and the mask\n"
+                 "forward: embed; pad the labels on the left by P times IGNORE, if there are labels and features\n"
+                 "         return llm(inputs_embeds=..., labels=..., attention_mask=...)")),
+    Check("contrastive_loss", "CLIP's loss: each picture finds its caption, each caption its picture", call_contrastive_loss,
+          contrastive_cases, points=2,
+          shows=lambda case: f"contrastive_loss(image {list(case['image'].shape)}, text {list(case['text'].shape)}, "
+                             f"logit_scale = {case['logit_scale'].item():.3f})",
+          hints=("Row i of the table of similarities scores all captions for picture i. Which column is right, and what do "
+                 "the columns ask?",
+                 "S = exp(logit_scale) cos(image_i, text_j);  loss = (CE(S, 0..B-1) + CE(S^T, 0..B-1)) / 2",
+                 "normalise both to length 1\nlogits = exp(logit_scale) * image @ text.T      # [B, B]\n"
+                 "own = 0, 1, ..., B - 1\nmean of cross_entropy(logits, own) and cross_entropy(logits.T, own)")),
+]
