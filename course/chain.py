@@ -78,8 +78,10 @@ def _trouble(step, path, mine) -> str:
     from course import checking
     try:
         module = _filled(step, path, mine)
-    except Exception as error:      # given code that was taken out, say
-        return f"{path.name} does not go together with the solution's functions: {type(error).__name__}: {error}"
+    except Exception as error:  # given code that was taken out, say
+        return (
+            f"{path.name} does not go together with the solution's functions: {type(error).__name__}: {error}"
+        )
     failed = [finding for finding in checking.check_step(step, module, diagnose=False) if not finding.passed]
     steps.forget(module)
     if not failed:

@@ -80,14 +80,19 @@ def _computed(step, path) -> tuple[dict, bool]:
     """The verdict, and whether it would be the same again: not when somebody pressed Ctrl-C or the time
     was up.
     """
-    from course import checking         # torch comes with it
+    from course import checking  # torch comes with it
     module, raised, _ = checking.imported(step, path)
     if raised is not None:
         where = f", line {raised.line}" if raised.line else ""
-        return {"todos": dict.fromkeys(step.todos, "raised"), "error": f"{path.name}{where}: {raised.headline}"}, True
+        return {
+            "todos": dict.fromkeys(step.todos, "raised"),
+            "error": f"{path.name}{where}: {raised.headline}",
+        }, True
     findings = checking.check_step(step, module, diagnose=False)
     steps.forget(module)
-    certain = not any(name in finding.error for finding in findings for name in ("KeyboardInterrupt", "TooSlow"))
+    certain = not any(
+        name in finding.error for finding in findings for name in ("KeyboardInterrupt", "TooSlow")
+    )
     return {"todos": {finding.todo: finding.status for finding in findings}, "error": ""}, certain
 
 
@@ -115,7 +120,9 @@ def table(which=None) -> str:
         except FileNotFoundError as error:
             name = Path(error.filename or "a file").name
             lines.append(f"{step.short:<6} {step.title:<58} {name} is missing")
-            following = following or ("python3 -m course build" if name == steps.FILES["exercise"] else step.short)
+            following = following or (
+                "python3 -m course build" if name == steps.FILES["exercise"] else step.short
+            )
             continue
         todos = verdict["todos"]
         passed = sum(state == "passed" for state in todos.values())

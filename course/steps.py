@@ -31,7 +31,7 @@ class Step:
     title: str
     todos: tuple[str, ...]
     hours: float
-    root: Path = ROOT       # another root for a copy, or for the throwaway lessons of the tests
+    root: Path = ROOT       # of a copy, or of the tests
 
     @property
     def folder(self) -> Path:
@@ -57,8 +57,8 @@ STEPS = (
     Step("step1_tokenizer", "A tokenizer: from bytes to tokens",
          ("pair_counts", "merge", "train_bpe", "encode", "decode", "special_tokens"), 2),
     Step("step2_gpt", "A GPT: from tokens to a guess at the next one",
-         ("rms_norm", "rope", "attention", "grouped_query_attention", "swiglu", "block", "gpt_forward", "sample",
-          "generate"), 4),
+         ("rms_norm", "rope", "attention", "grouped_query_attention", "swiglu", "block", "gpt_forward",
+          "sample", "generate"), 4),
     Step("step3_pretrain", "Pretraining: learning from text",
          ("next_token_batch", "learning_rate", "train_step", "bits_per_byte"), 2),
     Step("step4_sft", "Supervised fine-tuning: learning to answer",
@@ -66,7 +66,8 @@ STEPS = (
     Step("step5_rlhf", "Preferences: learning which answer is better",
          ("sequence_logprobs", "reward_loss", "dpo_loss"), 2),
     Step("step6_vlm", "A vision-language model: learning to see",
-         ("patch_embed", "vit_block", "clip_vit", "freeze", "projection", "token_concat", "vlm_forward", "contrastive_loss"), 4),
+         ("patch_embed", "vit_block", "clip_vit", "freeze", "projection", "token_concat", "vlm_forward",
+          "contrastive_loss"), 4),
 )
 
 
@@ -110,7 +111,9 @@ def find(text) -> tuple[Step, str | None]:
 _number = itertools.count(1)
 
 
-def execute(source: str | bytes, file: str | Path, name: str, shown_as: str | None = None) -> types.ModuleType:
+def execute(
+    source: str | bytes, file: str | Path, name: str, shown_as: str | None = None
+) -> types.ModuleType:
     """Run `source` as a new module and return it.
 
     `file` becomes its `__file__`; the unique module name starts with `name`. Where the text is not what lies

@@ -19,8 +19,9 @@ def test_the_exercise_holds_everything_but_the_answers():
     text = exercise()
     compile(text, "exercise", "exec")
     assert "SOLUTION" not in text and "nn.Linear" not in text and "x.sum" not in text
-    assert '        super().__init__()\n        raise NotImplementedError("TODO projection: write Projection.__init__")' in text
-    assert '"""The mean over the last axis of x [B, D], as [B]."""\n    raise NotImplementedError("TODO mean: write mean")' in text
+    todo = 'raise NotImplementedError("TODO {}")'
+    assert "super().__init__()\n        " + todo.format("projection: write Projection.__init__") in text
+    assert 'as [B]."""\n    ' + todo.format("mean: write mean") in text
     assert all(f"def test_{todo}():" in text for todo in TOY.todos)
     assert authoring.todo_functions(text) == authoring.todo_functions(toy.SOLUTION) == {
         "mean": ["mean"], "projection": ["Projection.__init__", "Projection.forward"], "centred": ["centred"]}
@@ -58,7 +59,10 @@ def test_bodies_go_in_and_out_byte_for_byte():
     names = [name for names in authoring.todo_functions(toy.SOLUTION).values() for name in names]
     text = exercise()
     solved = authoring.transplant(text, toy.SOLUTION, names)
-    assert solved.startswith(toy.SOLUTION) and solved[len(toy.SOLUTION):] == text[text.index("\n\n# The tests"):]
+    assert (
+        solved.startswith(toy.SOLUTION)
+        and solved[len(toy.SOLUTION) :] == text[text.index("\n\n# The tests") :]
+    )
     assert authoring.transplant(solved, text, names) == text
     assert authoring.transplant(text, toy.SOLUTION, []) == text
 
@@ -70,28 +74,63 @@ def test_only_the_named_functions_move():
                          '    raise NotImplementedError("TODO mean: write mean")', 1) == learner
 
 
-@pytest.mark.parametrize("target, donor, name, result", [
-    # decorators, trailing comments, a comment that belongs to what follows
-    ("@a\n@b\ndef f():\n    x\n    # in\n# out\ny = 1\n", "@c\ndef f():\n    z\n", "f", "@c\ndef f():\n    z\n# out\ny = 1\n"),
-    # methods, other indentation, text over several lines stays as it is
-    ("class C:\n\tdef f(self):\n\t\tpass\n\tx = 1\n",
-     'class C:\n    def f(self):\n        return """a\n        b"""\n', "C.f",
-     'class C:\n\tdef f(self):\n\t    return """a\n        b"""\n\tx = 1\n'),
-    # the last definition of a name counts
-    ("def f():\n    1\ndef f():\n    2\n", "def f():\n    3\n", "f", "def f():\n    1\ndef f():\n    3\n"),
-    # Windows line ends stay
-    ("def f():\r\n    1\r\ny = 2\r\n", "def f():\n    3\n    4\n", "f", "def f():\r\n    3\r\n    4\r\ny = 2\r\n"),
-    # no newline at the end
-    ("def f():\n    1", "def f():\n    2\n", "f", "def f():\n    2"),
-    # form feeds and other line separators are no lines
-    ("s = 'a\x0cb\u2028c'\ndef f():\n    1\n", "def f():\n    2\n", "f", "s = 'a\x0cb\u2028c'\ndef f():\n    2\n"),
-    # inside an if
-    ("if True:\n    def f():\n        1\n", "def f():\n    2\n", "f", "if True:\n    def f():\n        2\n"),
-    # not there: at the end of the file, or of the class
-    ("x = 1\n", "def f():\n    2\n", "f", "x = 1\n\n\ndef f():\n    2\n"),
-    ("class C:\n    x = 1\n\ny = 2\n", "class C:\n  def f(self):\n    2\n", "C.f",
-     "class C:\n    x = 1\n\n    def f(self):\n      2\n\ny = 2\n"),
-])
+@pytest.mark.parametrize(
+    "target, donor, name, result",
+    [
+        # decorators, trailing comments, a comment that belongs to what follows
+        (
+            "@a\n@b\ndef f():\n    x\n    # in\n# out\ny = 1\n",
+            "@c\ndef f():\n    z\n",
+            "f",
+            "@c\ndef f():\n    z\n# out\ny = 1\n",
+        ),
+        # methods, other indentation, text over several lines stays as it is
+        (
+            "class C:\n\tdef f(self):\n\t\tpass\n\tx = 1\n",
+            'class C:\n    def f(self):\n        return """a\n        b"""\n',
+            "C.f",
+            'class C:\n\tdef f(self):\n\t    return """a\n        b"""\n\tx = 1\n',
+        ),
+        # the last definition of a name counts
+        (
+            "def f():\n    1\ndef f():\n    2\n",
+            "def f():\n    3\n",
+            "f",
+            "def f():\n    1\ndef f():\n    3\n",
+        ),
+        # Windows line ends stay
+        (
+            "def f():\r\n    1\r\ny = 2\r\n",
+            "def f():\n    3\n    4\n",
+            "f",
+            "def f():\r\n    3\r\n    4\r\ny = 2\r\n",
+        ),
+        # no newline at the end
+        ("def f():\n    1", "def f():\n    2\n", "f", "def f():\n    2"),
+        # form feeds and other line separators are no lines
+        (
+            "s = 'a\x0cb\u2028c'\ndef f():\n    1\n",
+            "def f():\n    2\n",
+            "f",
+            "s = 'a\x0cb\u2028c'\ndef f():\n    2\n",
+        ),
+        # inside an if
+        (
+            "if True:\n    def f():\n        1\n",
+            "def f():\n    2\n",
+            "f",
+            "if True:\n    def f():\n        2\n",
+        ),
+        # not there: at the end of the file, or of the class
+        ("x = 1\n", "def f():\n    2\n", "f", "x = 1\n\n\ndef f():\n    2\n"),
+        (
+            "class C:\n    x = 1\n\ny = 2\n",
+            "class C:\n  def f(self):\n    2\n",
+            "C.f",
+            "class C:\n    x = 1\n\n    def f(self):\n      2\n\ny = 2\n",
+        ),
+    ],
+)
 def test_transplant(target, donor, name, result):
     assert authoring.transplant(target, donor, [name]) == result
     compile(result, "result", "exec")
@@ -101,7 +140,9 @@ def test_transplant_says_what_is_missing():
     with pytest.raises(KeyError, match="nothing"):
         authoring.transplant(toy.SOLUTION, toy.SOLUTION, ["nothing"])
     with pytest.raises(KeyError, match="Other.forward"):
-        authoring.transplant("x = 1\n", "class Other:\n    def forward(self):\n        pass\n", ["Other.forward"])
+        authoring.transplant(
+            "x = 1\n", "class Other:\n    def forward(self):\n        pass\n", ["Other.forward"]
+        )
 
 
 def test_a_fragment_brings_its_helpers():
@@ -168,9 +209,24 @@ def test_build_names_a_broken_solution(tmp_path):
 
 
 def notebook(*cells, **more):
-    return json.dumps({"cells": [{"cell_type": "code", "source": cell, "metadata": {"collapsed": True}, "outputs": [1],
-                                  "execution_count": 3} for cell in cells], "metadata": {"kernelspec": {"name": "x"}},
-                       "nbformat": 4, "nbformat_minor": 5, **more})
+    return json.dumps(
+        {
+            "cells": [
+                {
+                    "cell_type": "code",
+                    "source": cell,
+                    "metadata": {"collapsed": True},
+                    "outputs": [1],
+                    "execution_count": 3,
+                }
+                for cell in cells
+            ],
+            "metadata": {"kernelspec": {"name": "x"}},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+            **more,
+        }
+    )
 
 
 def test_notebooks_lose_their_outputs_and_nothing_else():
@@ -178,7 +234,9 @@ def test_notebooks_lose_their_outputs_and_nothing_else():
     clean = notebooks.stripped(text)
     assert notebooks.code_cells(clean) == ["x = 1\ny = 2", "x"] and notebooks.stripped(clean) == clean
     cells = json.loads(clean)["cells"]
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None and cell["metadata"] == {} for cell in cells)
+    assert all(
+        cell["outputs"] == [] and cell["execution_count"] is None and cell["metadata"] == {} for cell in cells
+    )
     assert json.loads(clean)["metadata"]["kernelspec"]["name"] == "python3"
 
 

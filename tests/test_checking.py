@@ -64,7 +64,10 @@ def test_other_right_ways_pass(lesson, body, dtype):
 
 
 def test_a_free_structure_passes_by_its_properties(lesson):
-    for layer in ("nn.Sequential(nn.Linear(D, 11), nn.GELU(), nn.Linear(11, E))", "nn.Linear(D, E, bias=False)"):
+    for layer in (
+        "nn.Sequential(nn.Linear(D, 11), nn.GELU(), nn.Linear(11, E))",
+        "nn.Linear(D, E, bias=False)",
+    ):
         finding = written(lesson, "nn.Linear(D, E)", layer, "projection", dtype=torch.float64)
         assert finding.status == "passed", finding.text()
 
@@ -74,56 +77,87 @@ def test_a_right_answer_passes_though_what_it_builds_on_is_replaced(lesson):
     text = path.read_text().replace('raise NotImplementedError("TODO centred: write centred")',
                                     "return x - x.mean(-1, keepdim=True)")
     path.write_text(text)
-    assert [finding.status for finding in checking.check_step(lesson)] == ["not started", "not started", "passed"]
+    assert [finding.status for finding in checking.check_step(lesson)] == [
+        "not started",
+        "not started",
+        "passed",
+    ]
 
 
 # what does not
 
-@pytest.mark.parametrize("body, says", [
-    ("x.sum(-1) / x.shape[-1]", "Is a `return` missing?"),
-    ("pass", "Is a `return` missing?"),
-    ("return x.mean(0)", "the shape"),
-    ("return x.mean(-1).detach().double()", "dtype float64, not float32"),
-    ("return x.mean(-1) + 1e-3", "3 of 3 values differ, by up to 0.001"),
-    ("return x.mean(-1) * float('nan')", "NaN (not a number) in 3 of 3 places, first at [0]"),
-    ("return x.mean(-1) / 0", "got "),
-    ("return x.mean(-1).detach().numpy()", "NumPy array where a torch tensor belongs"),
-    ("return float(x.mean())", "a float, not a tensor"),
-    ("return [row.mean() for row in x]", "a list, not a tensor"),
-    ("return (row.mean() for row in x)", "wrap it in list(...)"),
-    ("return {1, 2}", "it is a set"),
-    ("return x.mean(-1).to_sparse()", "layout"),
-    ("return x.mean(-1).to('meta')", "meta"),
-    ("return torch.zeros(1).expand(2 ** 40)", "far too large"),
-    ("class Equal:\n        __eq__ = lambda self, other: True\n    return Equal()", "an object of type Equal"),
-    ("class Equal(str):\n        __eq__ = lambda self, other: True\n    return Equal()", "an object of type Equal"),
-    ("class Mine(torch.Tensor):\n        pass\n    return x.mean(-1).as_subclass(Mine)", "Mine, a subclass of torch.Tensor"),
-    ("class Mine(torch.Tensor):\n        @classmethod\n        def __torch_function__(c, f, t, a=(), k=None):\n"
-     "            return True\n    return torch.zeros(3).as_subclass(Mine)", "a subclass of torch.Tensor"),
-    ("x *= 1.5\n    return x.mean(-1) / 1.5", "inputs"),
-    ("return x.detach().mean(-1)", "no gradient reaches x"),
-    ("return x.mean(-1) + x.sum() - x.sum().detach()", "grad['x']"),
-    ("a = []\n    a.append(a)\n    return a", "nested too deeply"),
-])
+@pytest.mark.parametrize(
+    "body, says",
+    [
+        ("x.sum(-1) / x.shape[-1]", "Is a `return` missing?"),
+        ("pass", "Is a `return` missing?"),
+        ("return x.mean(0)", "the shape"),
+        ("return x.mean(-1).detach().double()", "dtype float64, not float32"),
+        ("return x.mean(-1) + 1e-3", "3 of 3 values differ, by up to 0.001"),
+        ("return x.mean(-1) * float('nan')", "NaN (not a number) in 3 of 3 places, first at [0]"),
+        ("return x.mean(-1) / 0", "got "),
+        ("return x.mean(-1).detach().numpy()", "NumPy array where a torch tensor belongs"),
+        ("return float(x.mean())", "a float, not a tensor"),
+        ("return [row.mean() for row in x]", "a list, not a tensor"),
+        ("return (row.mean() for row in x)", "wrap it in list(...)"),
+        ("return {1, 2}", "it is a set"),
+        ("return x.mean(-1).to_sparse()", "layout"),
+        ("return x.mean(-1).to('meta')", "meta"),
+        ("return torch.zeros(1).expand(2 ** 40)", "far too large"),
+        (
+            "class Equal:\n        __eq__ = lambda self, other: True\n    return Equal()",
+            "an object of type Equal",
+        ),
+        (
+            "class Equal(str):\n        __eq__ = lambda self, other: True\n    return Equal()",
+            "an object of type Equal",
+        ),
+        (
+            "class Mine(torch.Tensor):\n        pass\n    return x.mean(-1).as_subclass(Mine)",
+            "Mine, a subclass of torch.Tensor",
+        ),
+        (
+            "class Mine(torch.Tensor):\n        @classmethod\n"
+            "        def __torch_function__(c, f, t, a=(), k=None):\n            return True\n"
+            "    return torch.zeros(3).as_subclass(Mine)",
+            "a subclass of torch.Tensor",
+        ),
+        ("x *= 1.5\n    return x.mean(-1) / 1.5", "inputs"),
+        ("return x.detach().mean(-1)", "no gradient reaches x"),
+        ("return x.mean(-1) + x.sum() - x.sum().detach()", "grad['x']"),
+        ("a = []\n    a.append(a)\n    return a", "nested too deeply"),
+    ],
+)
 def test_wrong_answers_are_wrong_and_say_why(lesson, body, says):
     finding = mean(lesson, body)
     assert finding.status == "wrong" and says in finding.text(), finding.text()
     assert "called    mean(x [" in finding.text()
 
 
-@pytest.mark.parametrize("body, says, frame", [
-    ("return 1 / 0", "ZeroDivisionError: division by zero", "return 1 / 0"),
-    ("y = x @ x\n    return y", "RuntimeError: mat1", "y = x @ x"),
-    ("raise SystemExit(0)", "SystemExit: 0", "raise SystemExit"),
-    ("import sys\n    sys.exit()", "ended the program", "sys.exit()"),
-    ("raise KeyboardInterrupt", "interrupted here", "raise KeyboardInterrupt"),
-    ("raise BaseException('x')", "BaseException: x", "raise BaseException"),
-    ("raise GeneratorExit", "GeneratorExit", "raise"),
-    ("return mean(x)", "RecursionError", "more"),
-    ("y = x.mean()\n    raise NotImplementedError('TODO mean: write mean')", "still stands in your code", ""),
-    ("raise NotImplementedError", "NotImplementedError", ""),
-    ("class Bad(Exception):\n        def __str__(self):\n            raise ValueError\n    raise Bad", "cannot say", ""),
-])
+@pytest.mark.parametrize(
+    "body, says, frame",
+    [
+        ("return 1 / 0", "ZeroDivisionError: division by zero", "return 1 / 0"),
+        ("y = x @ x\n    return y", "RuntimeError: mat1", "y = x @ x"),
+        ("raise SystemExit(0)", "SystemExit: 0", "raise SystemExit"),
+        ("import sys\n    sys.exit()", "ended the program", "sys.exit()"),
+        ("raise KeyboardInterrupt", "interrupted here", "raise KeyboardInterrupt"),
+        ("raise BaseException('x')", "BaseException: x", "raise BaseException"),
+        ("raise GeneratorExit", "GeneratorExit", "raise"),
+        ("return mean(x)", "RecursionError", "more"),
+        (
+            "y = x.mean()\n    raise NotImplementedError('TODO mean: write mean')",
+            "still stands in your code",
+            "",
+        ),
+        ("raise NotImplementedError", "NotImplementedError", ""),
+        (
+            "class Bad(Exception):\n        def __str__(self):\n            raise ValueError\n    raise Bad",
+            "cannot say",
+            "",
+        ),
+    ],
+)
 def test_exceptions_show_the_learner_their_own_frames(lesson, body, says, frame):
     finding = mean(lesson, body)
     assert finding.status == "raised" and says in finding.text() and frame in finding.text(), finding.text()
@@ -147,11 +181,18 @@ def test_a_changed_signature_is_named(lesson, old, new, says):
     assert finding.status == "raised" and says in finding.text(), finding.text()
 
 
-@pytest.mark.parametrize("text, says", [
-    ("def f(:\n    pass\n", "line 1"), ("import not_there\n", "not_there"), ("raise SystemExit\n", "SystemExit"),
-    ("x = 1\n\0\n", "null bytes"), ("\ufeffx = 1 / 0\n", "division by zero"), ("  x = 1\n", "IndentationError"),
-    ("import os\nos.environ['X_OF_MINE']\n", "X_OF_MINE"),
-])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("def f(:\n    pass\n", "line 1"),
+        ("import not_there\n", "not_there"),
+        ("raise SystemExit\n", "SystemExit"),
+        ("x = 1\n\0\n", "null bytes"),
+        ("\ufeffx = 1 / 0\n", "division by zero"),
+        ("  x = 1\n", "IndentationError"),
+        ("import os\nos.environ['X_OF_MINE']\n", "X_OF_MINE"),
+    ],
+)
 def test_a_file_that_cannot_be_imported(lesson, text, says):
     lesson.file("exercise").write_text(text, encoding="utf-8")
     findings = checking.check_step(lesson)
@@ -168,8 +209,13 @@ def test_binary_and_empty_files(lesson):
 def test_an_endless_loop_is_stopped(lesson, monkeypatch):
     if not hasattr(signal, "setitimer"):
         pytest.skip("no timer on this platform")
-    module = steps.execute(toy.SOLUTION.replace(MEAN, "while True:\n        try:\n            x = x\n"
-                                                "        except Exception:\n            pass"), "mine.py", "mine")
+    module = steps.execute(
+        toy.SOLUTION.replace(
+            MEAN, "while True:\n        try:\n            x = x\n        except Exception:\n            pass"
+        ),
+        "mine.py",
+        "mine",
+    )
     finding = checking.check(lesson, module, "mean", seconds=0.2)
     assert finding.status == "raised" and "endless loop" in finding.text() and finding.line
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -177,14 +223,18 @@ def test_an_endless_loop_is_stopped(lesson, monkeypatch):
 
 def test_half_a_todo_is_not_started(lesson):
     text = lesson.file("exercise").read_text()
-    lesson.file("exercise").write_text(text.replace(
-        'raise NotImplementedError("TODO projection: write Projection.__init__")', "self.linear = nn.Linear(D, E)"))
+    lesson.file("exercise").write_text(
+        text.replace(
+            'raise NotImplementedError("TODO projection: write Projection.__init__")',
+            "self.linear = nn.Linear(D, E)",
+        )
+    )
     finding = checking.check_step(lesson, todos=["projection"])[0]
     assert finding.status == "not started" and finding.note == "To write: Projection.forward."
 
 
 def test_a_check_that_does_not_reach_a_part_does_not_pass_it(tmp_path):
-    checks = toy.CHECKS.replace("return with_grad(module.mean, {\"x\": case[\"x\"]}, case[\"weight\"])", "return 1")
+    checks = toy.CHECKS.replace('return with_grad(module.mean, {"x": case["x"]}, case["weight"])', "return 1")
     step = toy.lesson(tmp_path, checks=checks)
     assert checking.check_step(step)[0].status == "not started"
 
@@ -213,12 +263,16 @@ def test_every_mistake_is_rejected_and_recognised(lesson):
 
 
 def test_a_mistake_written_in_other_words_is_recognised(lesson):
-    finding = mean(lesson, "total = 0\n    for column in x.T:\n        total = total + column\n    return total")
+    finding = mean(
+        lesson, "total = 0\n    for column in x.T:\n        total = total + column\n    return total"
+    )
     assert finding.mistake_name == "sum"
 
 
 def test_a_mistake_of_another_structure_is_recognised_by_its_properties(lesson):
-    finding = written(lesson, "return self.linear(features)", "return self.linear(features.cumsum(1))", "projection")
+    finding = written(
+        lesson, "return self.linear(features)", "return self.linear(features.cumsum(1))", "projection"
+    )
     assert finding.mistake_name == "mixes patches" and "depends on other patches" in finding.text()
 
 
@@ -231,7 +285,9 @@ def test_mistakes_that_fail_alike_are_not_guessed_between(tmp_path):
                 "return self.linear(features) + self.linear(features).flip(1).cumsum(1)", "Another reason."),
         Mistake("no weights",'''
     step = toy.lesson(tmp_path, mistakes=toy.MISTAKES.replace('Mistake("no weights",', twin))
-    finding = written(step, "return self.linear(features)", "return self.linear(features.cumsum(1)) * 3", "projection")
+    finding = written(
+        step, "return self.linear(features)", "return self.linear(features.cumsum(1)) * 3", "projection"
+    )
     assert finding.status == "wrong" and finding.mistake == ""
 
 
@@ -277,8 +333,13 @@ def test_cases_are_fresh_and_repeat_with_their_seed(lesson):
 
 
 def test_answers_cannot_be_kept_from_an_earlier_call(lesson):
-    module = steps.execute(toy.SOLUTION.replace(MEAN, "global kept\n    kept = globals().get('kept', x.mean(-1))\n"
-                                                "    return kept"), "mine.py", "mine")
+    module = steps.execute(
+        toy.SOLUTION.replace(
+            MEAN, "global kept\n    kept = globals().get('kept', x.mean(-1))\n    return kept"
+        ),
+        "mine.py",
+        "mine",
+    )
     assert not checking.check(lesson, module, "mean").passed
 
 
@@ -296,7 +357,9 @@ def test_a_check_that_fails_its_solution_says_so(tmp_path):
 
 
 def test_a_judge_that_stumbles_does_not_pass(tmp_path):
-    step = toy.lesson(tmp_path, checks=toy.CHECKS.replace('found = []\n', 'found = []\n    answer["output"].nothing\n', 1))
+    step = toy.lesson(
+        tmp_path, checks=toy.CHECKS.replace("found = []\n", 'found = []\n    answer["output"].nothing\n', 1)
+    )
     assert checking.check_solution(step)[1].status == "wrong"
 
 
@@ -311,7 +374,9 @@ def test_call_and_judgement_come_apart(lesson):
         expected = checking.answered(check, a.solution, case).value
         assert checking.problems(check, case, answer, expected) == []
         answer.value["output"][0] += 1
-        assert [problem.property for problem in checking.problems(check, case, answer, expected)] == ["output values"]
+        assert [problem.property for problem in checking.problems(check, case, answer, expected)] == [
+            "output values"
+        ]
 
 
 # findings
@@ -325,7 +390,10 @@ def test_a_finding_in_three_forms(lesson):
         assert part in card or part == "toy.mean: not right yet"
     assert "&lt;b&gt;" in card and "<b>\n" not in card
     assert json.loads(json.dumps(finding.to_dict()))["status"] == "wrong"
-    assert finding._repr_mimebundle_() == {"text/plain": text, "text/html": card} and finding._repr_html_() == card
+    assert (
+        finding._repr_mimebundle_() == {"text/plain": text, "text/html": card}
+        and finding._repr_html_() == card
+    )
     assert finding.command == "python3 -m course hint toy.mean"
 
 
@@ -334,7 +402,9 @@ def test_check_file_shows_and_returns_nothing(lesson, capsys):
     assert checking.check_file(exercise, "mean") is None
     assert "toy.mean: not started yet" in capsys.readouterr().out
     module = steps.load(lesson, "exercise")
-    exercise.write_text(exercise.read_text().replace('raise NotImplementedError("TODO mean: write mean")', MEAN))
+    exercise.write_text(
+        exercise.read_text().replace('raise NotImplementedError("TODO mean: write mean")', MEAN)
+    )
     assert module.test_mean() is None       # the module is old, the file counts
     assert "toy.mean: passed" in capsys.readouterr().out
 
@@ -348,9 +418,19 @@ def test_under_pytest_an_exercise_does_not_pass_quietly(lesson, monkeypatch):
 # values
 
 def test_plain_values():
-    value = plain({"a": (1, 2.5, True, None), b"b": [torch.ones(2, requires_grad=True)], (1, 2): np.float32(3), "r": range(2),
-                   "c": collections.Counter("aab"), "s": torch.Size([1, 2]), "p": nn.Parameter(torch.ones(1)),
-                   "t": torch.ones(3).topk(1), "y": bytearray(b"z")})
+    value = plain(
+        {
+            "a": (1, 2.5, True, None),
+            b"b": [torch.ones(2, requires_grad=True)],
+            (1, 2): np.float32(3),
+            "r": range(2),
+            "c": collections.Counter("aab"),
+            "s": torch.Size([1, 2]),
+            "p": nn.Parameter(torch.ones(1)),
+            "t": torch.ones(3).topk(1),
+            "y": bytearray(b"z"),
+        }
+    )
     assert value["a"] == [1, 2.5, True, None] and value[(1, 2)] == 3.0 and value["c"] == {"a": 2, "b": 1}
     assert not value[b"b"][0].requires_grad and type(value["p"]) is torch.Tensor and value["s"] == [1, 2]
     assert value["r"] == [0, 1] and value["y"] == b"z" and len(value["t"]) == 2
@@ -358,37 +438,73 @@ def test_plain_values():
     assert plain(one).data_ptr() != one.data_ptr()
 
 
-@pytest.mark.parametrize("answer, expected, property", [
-    (1, 1, None), (1, 1.0, None), (1.0, 1, "answer type"), (True, 1, "answer type"), (1, True, "answer type"),
-    (torch.tensor(2.0), 2.0, None), (2.0, torch.tensor(2.0), "answer type"), (torch.tensor(2), 2, None),
-    (torch.tensor(2.0), 2, "answer type"), (torch.tensor(True), True, None), (0.1 + 0.2, 0.3, None),
-    (float("nan"), 1.0, "answer nan"), (float("nan"), float("nan"), None), (float("inf"), float("inf"), None),
-    (float("inf"), 1.0, "answer values"), (1.0, float("inf"), "answer values"), (-float("inf"), float("inf"), "answer values"),
-    ("a", "a", None), ("a", b"a", "answer type"), ("ab", "ac", "answer values"), ("", "a", "answer values"),
-    (None, None, None), (None, 1, "answer type"), (0, None, "answer type"), ([], [], None), ([1], [], "answer length"),
-    ([1, 2], [1, 3], "answer[1] values"), ([1], {0: 1}, "answer type"), ({"a": 1}, {"a": 2}, "a values"),
-    ({"a": 1}, {"b": 1}, "answer keys"), ({"a": 1, "b": 2}, {"b": 2, "a": 1}, None), ({(1, 2): 3}, {(1, 2): 3}, None),
-])
+@pytest.mark.parametrize(
+    "answer, expected, property",
+    [
+        (1, 1, None),
+        (1, 1.0, None),
+        (1.0, 1, "answer type"),
+        (True, 1, "answer type"),
+        (1, True, "answer type"),
+        (torch.tensor(2.0), 2.0, None),
+        (2.0, torch.tensor(2.0), "answer type"),
+        (torch.tensor(2), 2, None),
+        (torch.tensor(2.0), 2, "answer type"),
+        (torch.tensor(True), True, None),
+        (0.1 + 0.2, 0.3, None),
+        (float("nan"), 1.0, "answer nan"),
+        (float("nan"), float("nan"), None),
+        (float("inf"), float("inf"), None),
+        (float("inf"), 1.0, "answer values"),
+        (1.0, float("inf"), "answer values"),
+        (-float("inf"), float("inf"), "answer values"),
+        ("a", "a", None),
+        ("a", b"a", "answer type"),
+        ("ab", "ac", "answer values"),
+        ("", "a", "answer values"),
+        (None, None, None),
+        (None, 1, "answer type"),
+        (0, None, "answer type"),
+        ([], [], None),
+        ([1], [], "answer length"),
+        ([1, 2], [1, 3], "answer[1] values"),
+        ([1], {0: 1}, "answer type"),
+        ({"a": 1}, {"a": 2}, "a values"),
+        ({"a": 1}, {"b": 1}, "answer keys"),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, None),
+        ({(1, 2): 3}, {(1, 2): 3}, None),
+    ],
+)
 def test_compare_plain_values(answer, expected, property):
     found = compare(answer, expected)
     assert [one.property for one in found] == ([property] if property else [])
 
 
-@pytest.mark.parametrize("answer, expected, property", [
-    (torch.ones(2, 3), torch.ones(2, 3), None), (torch.ones(3, 2), torch.ones(2, 3), "answer shape"),
-    (torch.ones(2), torch.ones(2, 1), "answer shape"), (torch.ones(2).long(), torch.ones(2), "answer dtype"),
-    (torch.tensor([1, 2]), torch.tensor([1, 3]), "answer values"), (torch.tensor([True]), torch.tensor([False]), "answer values"),
-    (torch.tensor([1.0, float("nan")]), torch.tensor([1.0, 2.0]), "answer nan"),
-    (torch.tensor([1.0, 2.0]), torch.tensor([1.0, float("nan")]), "answer values"),
-    (torch.tensor([float("nan")]), torch.tensor([float("nan")]), None),
-    (torch.tensor([float("-inf"), 1]), torch.tensor([float("-inf"), 1]), None),
-    (torch.tensor([1e30]), torch.tensor([float("inf")]), "answer values"),
-    (torch.tensor([float("inf")]), torch.tensor([1e30]), "answer values"),
-    (torch.ones(2) + 1e-6, torch.ones(2), None), (torch.ones(2) + 1e-3, torch.ones(2), "answer values"),
-    (torch.zeros(0, 3), torch.zeros(0, 3), None), (torch.ones(2).bfloat16() * 1.01, torch.ones(2).bfloat16(), None),
-    (torch.ones(1) * 1j, torch.ones(1) * 1j, None), (torch.ones(1) * 1j, torch.ones(1) * 2j, "answer values"),
-    (torch.ones(1) * 1j, torch.ones(1), "answer dtype"), (None, torch.ones(1), "answer type"),
-])
+@pytest.mark.parametrize(
+    "answer, expected, property",
+    [
+        (torch.ones(2, 3), torch.ones(2, 3), None),
+        (torch.ones(3, 2), torch.ones(2, 3), "answer shape"),
+        (torch.ones(2), torch.ones(2, 1), "answer shape"),
+        (torch.ones(2).long(), torch.ones(2), "answer dtype"),
+        (torch.tensor([1, 2]), torch.tensor([1, 3]), "answer values"),
+        (torch.tensor([True]), torch.tensor([False]), "answer values"),
+        (torch.tensor([1.0, float("nan")]), torch.tensor([1.0, 2.0]), "answer nan"),
+        (torch.tensor([1.0, 2.0]), torch.tensor([1.0, float("nan")]), "answer values"),
+        (torch.tensor([float("nan")]), torch.tensor([float("nan")]), None),
+        (torch.tensor([float("-inf"), 1]), torch.tensor([float("-inf"), 1]), None),
+        (torch.tensor([1e30]), torch.tensor([float("inf")]), "answer values"),
+        (torch.tensor([float("inf")]), torch.tensor([1e30]), "answer values"),
+        (torch.ones(2) + 1e-6, torch.ones(2), None),
+        (torch.ones(2) + 1e-3, torch.ones(2), "answer values"),
+        (torch.zeros(0, 3), torch.zeros(0, 3), None),
+        (torch.ones(2).bfloat16() * 1.01, torch.ones(2).bfloat16(), None),
+        (torch.ones(1) * 1j, torch.ones(1) * 1j, None),
+        (torch.ones(1) * 1j, torch.ones(1) * 2j, "answer values"),
+        (torch.ones(1) * 1j, torch.ones(1), "answer dtype"),
+        (None, torch.ones(1), "answer type"),
+    ],
+)
 def test_compare_tensors(answer, expected, property):
     found = compare(answer, expected)
     assert [one.property for one in found] == ([property] if property else [])
@@ -398,7 +514,9 @@ def test_where_the_first_difference_is_and_how_large():
     answer, expected = torch.zeros(2, 3), torch.zeros(2, 3)
     answer[1, 0], answer[1, 2] = 0.5, -2.0
     (found,) = compare({"output": answer}, {"output": expected})
-    assert found.text == ("output: the first difference is at [1, 0]: expected 0, got 0.5; 2 of 6 values differ, by up to 2")
+    assert found.text == (
+        "output: the first difference is at [1, 0]: expected 0, got 0.5; 2 of 6 values differ, by up to 2"
+    )
     (found,) = compare([5, 6, 9, 1], [5, 6, 7])
     assert found.text == "answer has 4 items, not 3; the first difference is at [2]"
     (found,) = compare("abxdef", "abcdef")
@@ -410,7 +528,11 @@ def test_where_the_first_difference_is_and_how_large():
 def test_with_grad():
     x, w = torch.randn(2, 3), torch.randn(2, 3)
     result = checking.with_grad(lambda x, n: x * x * n, {"x": x, "n": 3}, w)
-    assert torch.allclose(result["grad"]["x"], 6 * x * w) and torch.equal(result["inputs"]["x"], x) and not x.requires_grad
+    assert (
+        torch.allclose(result["grad"]["x"], 6 * x * w)
+        and torch.equal(result["inputs"]["x"], x)
+        and not x.requires_grad
+    )
     layer = nn.Linear(3, 2)
     result = checking.with_grad(lambda x: layer(x).sum(), {"x": x}, None, layer)
     assert result["parameters"].keys() == {"weight", "bias"} and result["grad"]["x"].shape == (2, 3)
@@ -440,8 +562,10 @@ def test_the_stand_in_is_a_language_model():
     assert torch.equal(model(inputs_embeds=embeds)[0], logits)
 
     other = ids.clone()
-    other[:, 4] = (other[:, 4] + 1) % V         # the past does not see the future; the future sees the past
-    assert torch.equal(model(other)[0][:, :4], logits[:, :4]) and not torch.allclose(model(other)[0][:, 6], logits[:, 6])
+    other[:, 4] = (other[:, 4] + 1) % V  # the past does not see the future; the future sees the past
+    assert torch.equal(model(other)[0][:, :4], logits[:, :4]) and not torch.allclose(
+        model(other)[0][:, 6], logits[:, 6]
+    )
 
     cache = checking.StandInCache()
     parts = [model(part, cache=cache)[0] for part in ids.split([3, 1, 3], 1)]

@@ -40,8 +40,12 @@ def require(device):
 @each_step
 def test_ids_agree(step):
     lesson = checking.lesson(step)
-    assert list(lesson.checks) == list(step.todos), "checks.py: one Check per TODO, in the order of course/steps.py"
-    assert list(lesson.mistakes) == list(step.todos), "mistakes.py: one entry per TODO, in the order of course/steps.py"
+    assert list(lesson.checks) == list(step.todos), (
+        "checks.py: one Check per TODO, in the order of course/steps.py"
+    )
+    assert list(lesson.mistakes) == list(step.todos), (
+        "mistakes.py: one entry per TODO, in the order of course/steps.py"
+    )
     assert sorted(authoring.todo_functions(solution_source(step))) == sorted(step.todos)
     tests = [node.name for node in ast.parse(lesson.exercise()).body
              if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
@@ -55,16 +59,24 @@ def test_notebooks_follow_the_rules(step):
     for name, text in texts.items():
         assert notebooks.problems(text, step) == [], name
         cells = json.loads(text)["cells"]
-        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), f"{name} holds outputs"
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), (
+            f"{name} holds outputs"
+        )
         assert notebooks.stripped(text) == text, f"{name}: run python3 -m course build"
-        assert notebooks.code_cells(text) == notebooks.code_cells(texts["tutorial.ipynb"]), f"{name}: other code cells"
+        assert notebooks.code_cells(text) == notebooks.code_cells(texts["tutorial.ipynb"]), (
+            f"{name}: other code cells"
+        )
 
 
 @each_step
 def test_alternatives_belong_to_todos(step):
     for path in (ALTERNATIVES / step.name).iterdir():
         if path.name != "__pycache__":
-            assert path.suffix == ".py" and path.stem.partition("__")[0] in step.todos and path.stem.partition("__")[2], path
+            assert (
+                path.suffix == ".py"
+                and path.stem.partition("__")[0] in step.todos
+                and path.stem.partition("__")[2]
+            ), path
 
 
 @each_step
@@ -80,8 +92,11 @@ def test_the_committed_exercise_is_the_generated_one(step):
 @each_step
 def test_files_import_what_they_may(step):
     free = set(sys.stdlib_module_names)
-    for which, allowed in (("solution", {"torch", "numpy", "regex"}), ("checks", {"torch", "numpy", "course.checking"}),
-                           ("mistakes", {"course.checking"})):
+    for which, allowed in (
+        ("solution", {"torch", "numpy", "regex"}),
+        ("checks", {"torch", "numpy", "course.checking"}),
+        ("mistakes", {"course.checking"}),
+    ):
         for node in ast.walk(ast.parse(step.file(which).read_text(encoding="utf-8"))):
             names = ([alias.name for alias in node.names] if isinstance(node, ast.Import)
                      else [node.module or "."] if isinstance(node, ast.ImportFrom) else [])
@@ -129,7 +144,9 @@ def test_alternatives_pass(step, todo, device, dtype):
     assert len(fragments) >= 2, f"{step.name}.{todo} has {len(fragments)} alternatives, and needs two"
     for fragment in fragments:
         grafted = authoring.graft(source, fragment.read_text(encoding="utf-8"), names)
-        assert not all(authoring.same_function(grafted, source, name) for name in names), f"{fragment.name} is the solution"
+        assert not all(authoring.same_function(grafted, source, name) for name in names), (
+            f"{fragment.name} is the solution"
+        )
         module = module_of(step, grafted)
         finding = checking.check(step, module, todo, device=device, dtype=dtype)
         assert finding.passed, f"{fragment.name}, seed {finding.seed}\n{finding.text()}"
@@ -168,7 +185,7 @@ def test_mistakes_are_rejected_and_recognised(step, todo):
         assert mistake.says.strip() and mistake.name.strip()
         compile(mistake.applied(lesson.source), mistake.name, "exec")  # `old` occurs once
         for _ in range(3):  # now and then two mistakes answer alike on all cases; not three times
-            finding = checking.check(step, lesson.wrong(mistake), todo)
+            finding = checking.check(step, lesson.wrong(mistake), todo, seconds=10)
             said = f"mistake {mistake.name!r}, seed {finding.seed}\n{finding.text()}"
             assert finding.status in ("wrong", "raised") and finding.mistake, said
             if finding.mistake == mistake.says:

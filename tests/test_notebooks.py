@@ -11,10 +11,22 @@ import pytest
 from course import authoring, steps
 from course.authoring import notebooks
 
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".course", "artifacts", "__pycache__", ".pytest_cache", ".ruff_cache",
-                                  ".ipynb_checkpoints", "*.backup-*")
-LESSONS = [pytest.param(step, name, id=f"{step.name}.{name}") for step in steps.STEPS
-           for name in sorted({"tutorial.ipynb"} | {path.name for path in step.folder.glob("tutorial*.ipynb")})]
+LEFT_OUT = shutil.ignore_patterns(
+    ".git",
+    ".venv",
+    ".course",
+    "artifacts",
+    "__pycache__",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".ipynb_checkpoints",
+    "*.backup-*",
+)
+LESSONS = [
+    pytest.param(step, name, id=f"{step.name}.{name}")
+    for step in steps.STEPS
+    for name in sorted({"tutorial.ipynb"} | {path.name for path in step.folder.glob("tutorial*.ipynb")})
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +55,12 @@ def execute(path):
     """
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
-    environment = {**os.environ, "COURSE_PRESET": "smoke", "MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "COURSE_PRESET": "smoke",
+        "MPLBACKEND": "agg",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     environment.setdefault("OMP_NUM_THREADS", "1")
     environment.pop("PYTEST_CURRENT_TEST", None)
     notebook = nbformat.read(path, as_version=4)
@@ -55,7 +72,9 @@ def execute(path):
 
 def shown(cell):
     """What a cell printed and displayed, as plain text."""
-    return "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+    return "".join(
+        output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs
+    )
 
 
 @pytest.mark.parametrize("code, status", [("solved", "passed"), ("untouched", "not started yet")])

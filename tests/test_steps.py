@@ -17,7 +17,9 @@ def test_the_list():
         assert step.short == f"step{step.number}" and step.file("exercise").name == "model_exercise.py"
 
 
-@pytest.mark.parametrize("text", ["6", 6, "step6", "step6_vlm", "vlm", "VLM", " step6 ", "step6_vlm/", "./step6_vlm"])
+@pytest.mark.parametrize(
+    "text", ["6", 6, "step6", "step6_vlm", "vlm", "VLM", " step6 ", "step6_vlm/", "./step6_vlm"]
+)
 def test_a_step_by_its_names(text):
     assert steps.find_step(text) is steps.STEPS[5]
     assert steps.find_step(steps.STEPS[5]) is steps.STEPS[5]
@@ -56,8 +58,10 @@ def test_loading_shows_the_current_text(tmp_path):
 def test_dataclasses_and_tracebacks_work_in_a_loaded_file(tmp_path):
     step = steps.Step("toy", "A toy", ("a",), 1, root=tmp_path)
     step.folder.mkdir()
-    step.file("exercise").write_text("from __future__ import annotations\nfrom dataclasses import dataclass\n\n\n"
-                                     "@dataclass\nclass C:\n    a: int = 1\n\n\ndef f():\n    return 1 / 0  # here\n")
+    step.file("exercise").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n\n"
+        "@dataclass\nclass C:\n    a: int = 1\n\n\ndef f():\n    return 1 / 0  # here\n"
+    )
     module = steps.load(step, "exercise")
     assert module.C().a == 1 and module.__file__ == str(step.file("exercise"))
     try:
@@ -80,5 +84,6 @@ def test_a_file_that_raises_leaves_no_module_behind(tmp_path):
 
 
 def test_the_list_comes_without_torch():
-    code = "import sys, course.steps, course.progress, course.chain, course.authoring; assert 'torch' not in sys.modules"
+    code = ("import sys, course.steps, course.progress, course.chain, course.authoring\n"
+            "assert 'torch' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], cwd=steps.ROOT, check=True)

@@ -42,7 +42,7 @@ def centred(x: torch.Tensor) -> torch.Tensor:
     ### END SOLUTION
 '''
 
-CHECKS = '''
+CHECKS = """
 import torch
 from course.checking import Check, Problem, like, with_grad
 
@@ -64,7 +64,7 @@ def call_projection(module, case):
     x = case["features"]
     projection = like(case, module.Projection(x.shape[-1], case["E"]))
     return {"output": projection(x), "flipped": projection(x.flip(1)).flip(1),
-            "trains": with_grad(projection, {"features": x}, x.new_ones(2, 3, case["E"]), projection)["parameters"]}
+            "trains": with_grad(projection, {"features": x}, x.new_ones(2, 3, 7), projection)["parameters"]}
 
 
 def judge_projection(case, answer, expected):
@@ -90,7 +90,7 @@ CHECKS = [
     Check("centred", "rows without their mean", lambda module, case: module.centred(case["x"]), rows,
           needs=("mean",)),
 ]
-'''
+"""
 
 MISTAKES = '''
 from course.checking import Mistake

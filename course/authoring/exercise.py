@@ -65,7 +65,9 @@ def filled(solution_source: str, step) -> str:
 
 
 def _tests(step) -> str:
-    return TESTS.format(short=step.short, name=step.name) + "".join(TEST.format(todo=todo) for todo in step.todos)
+    return TESTS.format(short=step.short, name=step.name) + "".join(
+        TEST.format(todo=todo) for todo in step.todos
+    )
 
 
 def _marked(source: str, step):
@@ -181,7 +183,9 @@ def build(check: bool = False, force: bool = False, which=None) -> Report:
             report.add(f"{step.name}: {exercise.name} is {'missing' if old is None else 'out of date'}; "
                        f"run python3 -m course build", ok=False)
         else:
-            kept = f" (the edited one is now {backup(exercise).name})" if old is not None and edited(old) else ""
+            kept = (
+                f" (the edited one is now {backup(exercise).name})" if old is not None and edited(old) else ""
+            )
             write(exercise, new)
             report.add(f"{step.name}: {exercise.name} written{kept}")
         for path in sorted(step.folder.glob("*.ipynb")):
@@ -199,6 +203,8 @@ def _tidy(step, path: Path, check: bool, report: Report) -> None:
     if text != clean:
         if not check:
             write(path, clean)
-        report.add(f"{step.name}: {path.name} {'has outputs' if check else 'stripped of outputs'}", ok=not check)
+        report.add(
+            f"{step.name}: {path.name} {'has outputs' if check else 'stripped of outputs'}", ok=not check
+        )
     for line in notebooks.problems(clean, step):
         report.add(f"{step.name}: {path.name}: {line}", ok=False)

@@ -26,8 +26,10 @@ def stripped(text: str) -> str:
         cell["source"] = source.splitlines(keepends=True) if isinstance(source, str) else source
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
-    notebook["metadata"] = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                            "language_info": {"name": "python"}}
+    notebook["metadata"] = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
@@ -43,7 +45,10 @@ def problems(text: str, step) -> list[str]:
     for todo in step.todos:
         if called.count(todo) != 1:
             found.append(f"`model_exercise.test_{todo}()` is called {called.count(todo)} times, not once")
-    found += [f"`model_exercise.test_{todo}()` is no TODO of this step" for todo in sorted(set(called) - set(step.todos))]
+    found += [
+        f"`model_exercise.test_{todo}()` is no TODO of this step"
+        for todo in sorted(set(called) - set(step.todos))
+    ]
     for number, cell in enumerate(code_cells(text), 1):
         if re.search(r"^\s*[%!]", cell, re.MULTILINE):
             continue            # magics are IPython's, not Python's

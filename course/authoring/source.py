@@ -218,7 +218,9 @@ def graft(target: str, fragment: str, names) -> str:
     if not wanted:
         raise KeyError(", ".join(names))
     classes = {name.partition(".")[0] for name in wanted if "." in name}
-    helpers = [name for name in give if "." in name and name not in wanted and name.partition(".")[0] in classes]
+    helpers = [
+        name for name in give if "." in name and name not in wanted and name.partition(".")[0] in classes
+    ]
     lines, extra = split(fragment), []
     for node in ast.parse(fragment).body:
         if getattr(node, "name", None) in classes | set(wanted) or isinstance(node, ast.Expr):

@@ -15,6 +15,8 @@ from course.checking.standin import StandInCache, StandInLM
 from course.checking.values import NotPlain, compare, describe, plain
 from course.checking.verdict import check, check_file, check_solution, check_step, imported
 
-__all__ = ["Answer", "Check", "Finding", "Lesson", "Mistake", "NotPlain", "Problem", "StandInCache", "StandInLM",
-           "answered", "check", "check_file", "check_solution", "check_step", "compare", "describe", "display", "imported",
-           "lesson", "like", "make_cases", "plain", "problems", "with_grad"]
+__all__ = [
+    "Answer", "Check", "Finding", "Lesson", "Mistake", "NotPlain", "Problem", "StandInCache", "StandInLM",
+    "answered", "check", "check_file", "check_solution", "check_step", "compare", "describe", "display",
+    "imported", "lesson", "like", "make_cases", "plain", "problems", "with_grad"
+]

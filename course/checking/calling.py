@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-SECONDS = 60.0      # for one call; an endless loop ends here (in the main thread, where signals arrive)
+SECONDS = 30.0      # for one call; an endless loop ends here (in the main thread, where signals arrive)
 KEPT = 4096         # characters of what the code printed
 
 
@@ -81,7 +81,9 @@ def same_world(seed: int):
     afterwards.
     """
     before = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.is_grad_enabled()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    cuda = (
+        torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    )
     dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
     folder = os.getcwd()
     random.seed(seed)
@@ -129,7 +131,12 @@ def run(function, file: str, *, seed: int = 0, kept: Kept | None = None, seconds
     kept = Kept() if kept is None else kept
     out, err = sys.stdout, sys.stderr
     try:
-        with same_world(seed), contextlib.redirect_stdout(kept), contextlib.redirect_stderr(kept), limit(seconds):
+        with (
+            same_world(seed),
+            contextlib.redirect_stdout(kept),
+            contextlib.redirect_stderr(kept),
+            limit(seconds),
+        ):
             return function(), None
     except BaseException as error:      # SystemExit and KeyboardInterrupt are theirs too
         return None, _in_words(error, file)
@@ -169,5 +176,7 @@ def _values(frame) -> list[str]:
         if type(value) is torch.Tensor:
             said.append(f"{name} is {list(value.shape)} {str(value.dtype).removeprefix('torch.')}")
         elif type(value) in (int, float, bool) and not name.startswith("_"):
-            said.append(f"{name} = {value}" if type(value) is not int or abs(value) < 10 ** 12 else f"{name} is huge")
+            said.append(
+                f"{name} = {value}" if type(value) is not int or abs(value) < 10**12 else f"{name} is huge"
+            )
     return said[:12]

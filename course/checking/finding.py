@@ -8,7 +8,13 @@ from course.steps import ROOT
 
 HEADLINES = {"passed": "passed", "not started": "not started yet", "wrong": "not right yet",
              "raised": "stopped with an error", "blocked": "blocked"}
-COLORS = {"passed": "#2e7d32", "not started": "#8a8a8a", "wrong": "#b26a00", "raised": "#b3261e", "blocked": "#8a8a8a"}
+COLORS = {
+    "passed": "#2e7d32",
+    "not started": "#8a8a8a",
+    "wrong": "#b26a00",
+    "raised": "#b3261e",
+    "blocked": "#8a8a8a",
+}
 
 
 @dataclass
@@ -87,13 +93,16 @@ class Finding:
         for label, text in self.rows():
             said = html.escape(text.rstrip())
             if label in ("error", "printed", "called"):
-                said = f'<pre style="margin:0;white-space:pre-wrap;background:none;text-align:left">{said}</pre>'
+                style = "margin:0;white-space:pre-wrap;background:none;text-align:left"
+                said = f'<pre style="{style}">{said}</pre>'
             cells.append(f'<div style="opacity:.65">{html.escape(label)}</div>'
                          f'<div style="min-width:0;overflow-wrap:anywhere">{said}</div>')
-        grid = (f'<div style="display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin-top:.5em">'
-                f'{"".join(cells)}</div>') if cells else ""
-        return (f'<div style="border-left:4px solid {COLORS[self.status]};padding:.4em .9em;margin:.3em 0">'
-                f'<div><code>{html.escape(self.id)}</code> <b>{html.escape(self.headline)}</b></div>{grid}</div>')
+        layout = "display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin-top:.5em"
+        grid = f'<div style="{layout}">{"".join(cells)}</div>' if cells else ""
+        return (
+            f'<div style="border-left:4px solid {COLORS[self.status]};padding:.4em .9em;margin:.3em 0">'
+            f"<div><code>{html.escape(self.id)}</code> <b>{html.escape(self.headline)}</b></div>{grid}</div>"
+        )
 
     def to_dict(self) -> dict:
         """Everything, as plain JSON values."""

@@ -19,13 +19,15 @@ def with_grad(fn, inputs: dict, cotangent=None, module: nn.Module | None = None)
     leaves = {name: value.detach().clone().requires_grad_() for name, value in inputs.items()
               if isinstance(value, torch.Tensor) and value.is_floating_point()}
     handed = {name: leaf.clone() for name, leaf in leaves.items()}  # no leaf: can be changed in place
-    weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad} if module else {}
+    weights = (
+        {name: weight for name, weight in module.named_parameters() if weight.requires_grad} if module else {}
+    )
     output = fn(**{**inputs, **handed})
     gradients = _gradients(output, cotangent, [*leaves.values(), *weights.values()])
-    result = {"output": output, "grad": dict(zip(leaves, gradients)),
+    result = {"output": output, "grad": dict(zip(leaves, gradients, strict=False)),
               "inputs": {name: value.detach() for name, value in handed.items()}}
     if module is not None:
-        result["parameters"] = dict(zip(weights, gradients[len(leaves):]))
+        result["parameters"] = dict(zip(weights, gradients[len(leaves):], strict=True))
     return result
 
 
@@ -35,7 +37,7 @@ def _gradients(output, cotangent, wanted):
     if len(outputs) != len(given) or not all(isinstance(one, torch.Tensor) for one in outputs):
         return [None] * len(wanted)
     total = None
-    for one, weight in zip(outputs, given):
+    for one, weight in zip(outputs, given, strict=True):
         if not one.requires_grad or (one.numel() != 1 if weight is None
                                      else (one.shape, one.device) != (weight.shape, weight.device)):
             continue

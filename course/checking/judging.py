@@ -18,7 +18,10 @@ def make_cases(check: Check, seed: int, device="cpu", dtype=torch.float32) -> li
     fault, not the learner's.
     """
     generator = torch.Generator().manual_seed(seed)
-    cases = [placed(plain(case, f"case {number}"), device, dtype) for number, case in enumerate(check.cases(generator))]
+    cases = [
+        placed(plain(case, f"case {number}"), device, dtype)
+        for number, case in enumerate(check.cases(generator))
+    ]
     if not cases:
         raise ValueError(f"check {check.id} makes no cases")
     return cases
@@ -35,7 +38,9 @@ class Answer:
     refused: Problem | None = None      # the value was not plain
 
 
-def answered(check: Check, module: ModuleType, case: dict, *, seed: int = 0, kept=None, seconds=calling.SECONDS) -> Answer:
+def answered(
+    check: Check, module: ModuleType, case: dict, *, seed: int = 0, kept=None, seconds=calling.SECONDS
+) -> Answer:
     """Run `check.call(module, case)` on a copy of the case. Never raises."""
     handed = fresh(case)
 
@@ -44,7 +49,10 @@ def answered(check: Check, module: ModuleType, case: dict, *, seed: int = 0, kep
         try:
             return plain(value), None
         except NotPlain as error:
-            return None, Problem(f"{error.where} type", f"{error.where} is no value that can be judged: {error}")
+            return None, Problem(
+                f"{error.where} type", f"{error.where} is no value that can be judged: {error}"
+            )
+
     result, raised = calling.run(call, shown_as(module), seed=seed, kept=kept, seconds=seconds)
     if raised is not None:
         return Answer(raised=raised)

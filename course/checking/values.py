@@ -44,20 +44,28 @@ def plain(value, where: str = "answer", depth: int = 0):
             for number, item in enumerate(tuple.__iter__(value) if isinstance(value, tuple) else value)
         ]
     if kind in (dict, collections.OrderedDict, collections.defaultdict, collections.Counter):
-        return {_key(key, where): plain(item, f"{where}[{key!r}]", depth + 1) for key, item in dict.items(value)}
+        return {
+            _key(key, where): plain(item, f"{where}[{key!r}]", depth + 1) for key, item in dict.items(value)
+        }
     if kind is bytearray:
         return bytes(value)
     if kind.__module__ == "numpy" and isinstance(value, (np.integer, np.floating, np.bool_)):
         return value.item()
     if isinstance(value, np.ndarray):
-        raise NotPlain(where, "it is a NumPy array where a torch tensor belongs: torch.from_numpy(...) makes one")
+        raise NotPlain(
+            where, "it is a NumPy array where a torch tensor belongs: torch.from_numpy(...) makes one"
+        )
     if isinstance(value, torch.Tensor):
-        raise NotPlain(where, f"it is a {kind.__name__}, a subclass of torch.Tensor, where a plain tensor belongs")
+        raise NotPlain(
+            where, f"it is a {kind.__name__}, a subclass of torch.Tensor, where a plain tensor belongs"
+        )
     if isinstance(value, (set, frozenset)):
         raise NotPlain(where, "it is a set, which has no order: a list belongs here")
     if hasattr(kind, "__next__") or kind.__name__ in ("dict_keys", "dict_values", "dict_items"):
         raise NotPlain(where, f"it is a {kind.__name__}, not its items: wrap it in list(...)")
-    raise NotPlain(where, f"it is an object of type {kind.__name__}, where a tensor, a number, text or a list belongs")
+    raise NotPlain(
+        where, f"it is an object of type {kind.__name__}, where a tensor, a number, text or a list belongs"
+    )
 
 
 def _key(key, where):
@@ -72,7 +80,9 @@ def _key(key, where):
 
 def _plain_tensor(tensor, where):
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-        raise NotPlain(where, f"it is a tensor of layout {tensor.layout} on {tensor.device}, where a dense one belongs")
+        raise NotPlain(
+            where, f"it is a tensor of layout {tensor.layout} on {tensor.device}, where a dense one belongs"
+        )
     if tensor.numel() > LARGEST:
         raise NotPlain(where, f"it is a tensor {list(tensor.shape)}, far too large")
     return tensor.detach().resolve_conj().resolve_neg().clone()
@@ -91,7 +101,10 @@ def mapped(value, change):
 
 def placed(value, device="cpu", dtype=torch.float32):
     """A copy with every tensor on `device` and every floating tensor cast to `dtype`."""
-    return mapped(value, lambda t: t.detach().clone().to(device=device, dtype=dtype if t.is_floating_point() else t.dtype))
+    return mapped(
+        value,
+        lambda t: t.detach().clone().to(device=device, dtype=dtype if t.is_floating_point() else t.dtype),
+    )
 
 
 def fresh(value):
@@ -158,15 +171,19 @@ def compare(answer, expected, rtol: float = 1e-4, atol: float = 1e-5, where: str
         if missing or extra:
             said = [f"{words} {', '.join(repr(key) for key in keys[:5])}{', ...' if len(keys) > 5 else ''}"
                     for words, keys in (("lacks", missing), ("has, beyond what is expected,", extra)) if keys]
-            problems.append(Problem(f"{where} keys", f"{where} {' and '.join(said)}", describe(expected), describe(answer)))
+            problems.append(
+                Problem(
+                    f"{where} keys", f"{where} {' and '.join(said)}", describe(expected), describe(answer)
+                )
+            )
         pairs = [(_place(where, key), answer[key], expected[key]) for key in expected if key in answer]
     else:
         if len(answer) != len(expected):
-            first = next((number for number, (a, e) in enumerate(zip(answer, expected))
+            first = next((number for number, (a, e) in enumerate(zip(answer, expected, strict=False))
                           if compare(a, e, rtol, atol)), min(len(answer), len(expected)))
             return [Problem(f"{where} length", f"{where} has {len(answer)} items, not {len(expected)}; "
                             f"the first difference is at [{first}]", describe(expected), describe(answer))]
-        pairs = [(f"{where}[{number}]", a, e) for number, (a, e) in enumerate(zip(answer, expected))]
+        pairs = [(f"{where}[{number}]", answer[number], expected[number]) for number in range(len(expected))]
     for place, a, e in pairs:
         if problems and place in GRADIENTS:
             break       # the gradients of a wrong output say nothing new
@@ -197,8 +214,16 @@ def _type_differs(answer, expected, where):
 def _kind(value) -> str:
     if isinstance(value, torch.Tensor):
         return "a tensor"
-    return {int: "an int", float: "a float", bool: "a bool", str: "text", bytes: "bytes", list: "a list", dict: "a dict",
-            type(None): "None"}.get(type(value), type(value).__name__)
+    return {
+        int: "an int",
+        float: "a float",
+        bool: "a bool",
+        str: "text",
+        bytes: "bytes",
+        list: "a list",
+        dict: "a dict",
+        type(None): "None",
+    }.get(type(value), type(value).__name__)
 
 
 def _compare_exactly(answer, expected, where):
@@ -210,7 +235,8 @@ def _compare_exactly(answer, expected, where):
         return []
     text = f"{where} differs"
     if isinstance(expected, (str, bytes)):
-        first = next((i for i, (a, e) in enumerate(zip(answer, expected)) if a != e), min(len(answer), len(expected)))
+        shorter = min(len(answer), len(expected))
+        first = next((i for i in range(shorter) if answer[i] != expected[i]), shorter)
         text = (f"{where} differs from position {first} on: expected {expected[first:first + 20]!r}, "
                 f"got {answer[first:first + 20]!r}")
     return [Problem(f"{where} values", text, describe(expected), describe(answer))]
@@ -233,8 +259,14 @@ def _compare_numbers(answer, expected, rtol, atol, where):
         return []
     if isinstance(answer, float) and math.isnan(answer):
         return [Problem(f"{where} nan", f"{where} is NaN (not a number)", describe(expected), "nan")]
-    return [Problem(f"{where} values", f"{where} is {_number(answer)}, expected {_number(expected)}", describe(expected),
-                    describe(answer))]
+    return [
+        Problem(
+            f"{where} values",
+            f"{where} is {_number(answer)}, expected {_number(expected)}",
+            describe(expected),
+            describe(answer),
+        )
+    ]
 
 
 def _compare_tensors(answer, expected, rtol, atol, where):
@@ -244,11 +276,21 @@ def _compare_tensors(answer, expected, rtol, atol, where):
     if not isinstance(answer, torch.Tensor):
         return [_type_differs(answer, expected, where)]
     if answer.shape != expected.shape:
-        return [Problem(f"{where} shape", f"{where} has the shape {list(answer.shape)}, not {list(expected.shape)}", *said)]
+        return [
+            Problem(
+                f"{where} shape",
+                f"{where} has the shape {list(answer.shape)}, not {list(expected.shape)}",
+                *said,
+            )
+        ]
     if answer.dtype != expected.dtype:
-        return [Problem(f"{where} dtype", f"{where} is of dtype {_dtype(answer)}, not {_dtype(expected)}", *said)]
+        return [
+            Problem(f"{where} dtype", f"{where} is of dtype {_dtype(answer)}, not {_dtype(expected)}", *said)
+        ]
     if answer.device.type != expected.device.type:
-        return [Problem(f"{where} device", f"{where} lies on {answer.device}, not on {expected.device}", *said)]
+        return [
+            Problem(f"{where} device", f"{where} lies on {answer.device}, not on {expected.device}", *said)
+        ]
     a, e = answer.cpu(), expected.cpu()
     if a.is_complex():
         a, e = torch.view_as_real(a), torch.view_as_real(e)
@@ -260,8 +302,14 @@ def _compare_tensors(answer, expected, rtol, atol, where):
     strange = a.isnan() & ~e.isnan()
     if strange.any():
         first = strange.nonzero()[0].tolist()
-        return [Problem(f"{where} nan", f"{where} holds NaN (not a number) in {int(strange.sum())} of {a.numel()} places, "
-                        f"first at {first}", *said)]
+        return [
+            Problem(
+                f"{where} nan",
+                f"{where} holds NaN (not a number) in {int(strange.sum())} of {a.numel()} places, "
+                f"first at {first}",
+                *said,
+            )
+        ]
     close = (a == e) | (a.isnan() & e.isnan()) | ((a - e).abs() <= atol + rtol * e.abs()) & e.isfinite()
     return _differences(where, a, e, ~close, said)
 
@@ -287,6 +335,9 @@ def nothing_returned(answer, expected) -> list[Problem]:
     if answer is None and expected is not None:
         return [_nothing("answer", expected)]
     if isinstance(answer, dict) and isinstance(expected, dict):
-        return [_nothing(str(key), expected[key]) for key in expected
-                if key in answer and key not in GRADIENTS and answer[key] is None and expected[key] is not None]
+        return [
+            _nothing(str(key), expected[key])
+            for key in expected
+            if key in answer and key not in GRADIENTS and answer[key] is None and expected[key] is not None
+        ]
     return []

@@ -16,7 +16,7 @@ from course.checking.lessons import Lesson, lesson
 from course.checking.parts import Check
 from course.checking.values import compare, describe
 
-PATIENCE = 10.0     # seconds for one call of a known mistake, some of which never end
+PATIENCE = 5.0      # seconds for one call of a known mistake, some of which never end
 
 
 def check(step, module: ModuleType, todo: str, *, seed: int | None = None, device="cpu", dtype=torch.float32,
@@ -45,8 +45,15 @@ def _check(a: Lesson, module, todo, seed, device, dtype, seconds, diagnose, know
         for need in a.checks[todo].needs:
             other = _check(a, module, need, seed, device, dtype, seconds, diagnose, known)
             if not other.passed:
-                finding = _plain_finding(a, module, todo, "blocked", seed, blocked_by=other.blocked_by or need,
-                                         note=f"It calls {need}, which is {other.headline}: start there.")
+                finding = _plain_finding(
+                    a,
+                    module,
+                    todo,
+                    "blocked",
+                    seed,
+                    blocked_by=other.blocked_by or need,
+                    note=f"It calls {need}, which is {other.headline}: start there.",
+                )
                 break
         else:
             if diagnose:
@@ -95,7 +102,7 @@ def _verdict(a, module, todo, seed, device, dtype, seconds):
     one, kept, answers = a.checks[todo], calling.Kept(), []
     cases = make_cases(one, seed, device, dtype)
     first = None        # the first case that went wrong
-    for number, case in enumerate(cases):
+    for case in cases:
         answer = answered(one, module, case, seed=seed + 1, kept=kept, seconds=seconds)
         answers.append(answer)
         if answer.raised is None or not answer.raised.frames:
@@ -167,12 +174,17 @@ def _waiting(a, module, todo, seed, raised) -> Finding | None:
 def _explained(a, module, todo, raised) -> str:
     """One sentence about an exception, where there is one that helps."""
     if raised.waiting_for == todo:
-        return "The line `raise NotImplementedError(...)` still stands in your code and was reached: delete it."
+        return (
+            "The line `raise NotImplementedError(...)` still stands in your code and was reached: delete it."
+        )
     if raised.kind == "TooSlow":
         return "The call was stopped."
     if raised.kind in ("SystemExit", "KeyboardInterrupt") and raised.frames:
-        return "The code ended the program instead of returning a value." if raised.kind == "SystemExit" else (
-            "The call was interrupted here.")
+        return (
+            "The code ended the program instead of returning a value."
+            if raised.kind == "SystemExit"
+            else "The call was interrupted here."
+        )
     try:
         missing = [name for name in _names(a, todo) if name not in functions(_source(module))]
     except (SyntaxError, ValueError):
@@ -207,7 +219,7 @@ def _recognise(a: Lesson, todo, finding, answers, cases, seed) -> None:
         else:
             finding.mistake, finding.mistake_name = mistake.says, mistake.name
             return
-        if mine:
+        if mine and not _slow(theirs[-1]):
             for case in cases[len(theirs):len(answers)]:
                 theirs.append(answered(one, module, case, seed=seed + 1, seconds=PATIENCE))
             if _properties(a, one, cases, theirs, seed) == mine:
@@ -216,19 +228,27 @@ def _recognise(a: Lesson, todo, finding, answers, cases, seed) -> None:
         finding.mistake, finding.mistake_name = alike[0].says, alike[0].name
 
 
+def _slow(answer: Answer) -> bool:
+    return answer.raised is not None and answer.raised.kind == "TooSlow"
+
+
 def _alike(one: Answer, other: Answer, asked: Check) -> bool:
+    if _slow(one) or _slow(other):
+        return _slow(one) and _slow(other)
     if one.raised or other.raised:
         return bool(one.raised and other.raised and (one.raised.kind, one.raised.message)
                     == (other.raised.kind, other.raised.message))
     if one.refused or other.refused:
         return bool(one.refused and other.refused and one.refused.text == other.refused.text)
-    return not compare(one.value, other.value, asked.rtol, asked.atol) and not compare(one.after, other.after, 0.0, 0.0)
+    return not compare(one.value, other.value, asked.rtol, asked.atol) and not compare(
+        one.after, other.after, 0.0, 0.0
+    )
 
 
 def _properties(a, one, cases, answers, seed) -> set[tuple]:
     """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type."""
     failed = set()
-    for case, answer in zip(cases, answers):
+    for case, answer in zip(cases, answers, strict=False):  # no answers after an exception
         if answer.raised:
             failed.add(("raised", answer.raised.kind))
         else:
@@ -238,9 +258,7 @@ def _properties(a, one, cases, answers, seed) -> set[tuple]:
 
 
 def imported(step, path) -> tuple[ModuleType | None, calling.Raised | None, str]:
-    """Import a file as a step's exercise: (module, None, what it printed) or (None, what it raised, what
-    it printed).
-    """
+    """Import a file as a step's exercise: (module or None, what it raised or None, what it printed)."""
     path, kept = Path(path), calling.Kept()
     module, raised = calling.run(lambda: steps.load(step, "exercise", path), str(path), kept=kept)
     return module, raised, str(kept)
@@ -260,7 +278,9 @@ def check_step(step, target=None, *, seed: int | None = None, device="cpu", dtyp
         if raised is not None:
             return [_unimportable(a, path, todo, raised, output, seed) for todo in wanted]
     known: dict[str, Finding] = {}
-    found = [_check(a, module, todo, seed, device, dtype, calling.SECONDS, diagnose, known) for todo in wanted]
+    found = [
+        _check(a, module, todo, seed, device, dtype, calling.SECONDS, diagnose, known) for todo in wanted
+    ]
     if module is not target:
         steps.forget(module)
     return found
@@ -269,8 +289,17 @@ def check_step(step, target=None, *, seed: int | None = None, device="cpu", dtyp
 def _unimportable(a, path, todo, raised, output, seed) -> Finding:
     blank = ModuleType("unimportable")
     blank.__file__ = str(path)
-    return _plain_finding(a, blank, todo, "raised", seed, line=raised.line, output=output,
-                          error=raised.text(path.name), note="The file cannot be imported, so nothing in it can be tested.")
+    return _plain_finding(
+        a,
+        blank,
+        todo,
+        "raised",
+        seed,
+        line=raised.line,
+        output=output,
+        error=raised.text(path.name),
+        note="The file cannot be imported, so nothing in it can be tested.",
+    )
 
 
 def check_solution(step, **options) -> list[Finding]:
@@ -299,8 +328,12 @@ def _step_of(path: Path, step) -> steps.Step:
             return one
     if isinstance(step, steps.Step):
         return step
-    if (here / "checks.py").is_file():      # a lesson outside the list
-        todos = tuple(check.id for check in steps.execute((here / "checks.py").read_bytes(), here / "checks.py",
-                                                          "course_checks").CHECKS)
+    if (here / "checks.py").is_file():  # a lesson outside the list
+        todos = tuple(
+            check.id
+            for check in steps.execute(
+                (here / "checks.py").read_bytes(), here / "checks.py", "course_checks"
+            ).CHECKS
+        )
         return steps.Step(here.name, here.name, todos, 0, root=here.parent)
     return steps.find_step(step if step is not None else here.name)
