@@ -1,0 +1,344 @@
+"""A small Llama: RMSNorm, rotary positions, grouped-query attention, SwiGLU, and a KV cache for fast generation.
+
+Follows Llama 2/3 (Touvron et al. 2023; Grattafiori et al. 2024) and the names of Hugging Face's `LlamaForCausalLM`:
+the state dict of `GPT` is a Llama checkpoint. Left out: biases, dropout, scaled RoPE, tensor parallelism.
+
+Shapes: B rows, T tokens, D hidden size, H query heads, K key/value heads, d = D / H, V vocabulary.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+IGNORE = -100  # label of positions that the loss leaves out, as everywhere in PyTorch
+
+
+@dataclass
+class GPTConfig:
+    """Sizes of the model, named as in a Llama checkpoint's config.json."""
+
+    vocab_size: int = 1024
+    hidden_size: int = 128
+    intermediate_size: int = 352  # SwiGLU has three matrices instead of two: 8/3 D keeps the parameter count of 4 D
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    max_position_embeddings: int = 512
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self):
+        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must split into {self.num_attention_heads} heads of an even size"
+            )
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"{self.num_attention_heads} query heads cannot share {self.num_key_value_heads} key/value heads evenly"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+# TODO rms_norm
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Scale each vector of x [..., D] to root mean square 1, then by weight [D] (Zhang and Sennrich 2019).
+
+    The mean is not subtracted. eps is added to the mean square, inside the root. Computed in float32 at least,
+    whatever the type of x, because squares of bfloat16 numbers are too coarse; the result has the type of x.
+    """
+    raise NotImplementedError("TODO rms_norm: write rms_norm")
+
+
+class RMSNorm(nn.Module):
+    """rms_norm with its weight."""
+
+    def __init__(self, size: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [..., D]"""
+        return rms_norm(x, self.weight, self.eps)
+
+
+def rope_angles(positions: torch.Tensor, head_dim: int, theta: float) -> torch.Tensor:
+    """The angle by which each pair of numbers is turned: positions [B, T] -> [B, 1, T, d/2].
+
+    Pair i turns by position * theta^(-2i/d): the first pair once every 2 pi tokens, the last ones hardly at all.
+    """
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)  # [d/2]
+    return positions[:, None, :, None].float() * frequencies
+
+
+# TODO rope
+def apply_rope(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """Turn queries or keys x [B, H, T, d] by angles [B, 1, T, d/2] (RoPE, Su et al. 2021).
+
+    Half-split, as Llama checkpoints have it: number i of the first half and number i of the second half are one
+    pair (a, b), which becomes (a cos - b sin, b cos + a sin). The result has the type of x.
+    """
+    raise NotImplementedError("TODO rope: write apply_rope")
+
+
+# TODO attention
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017): q [B, H, T, d], k and v [B, H, S, d] -> [B, H, T, d].
+
+    mask is True where a query may look at a key and broadcasts to [B, H, T, S]. Without a mask attention is
+    causal: the T queries are the last T of the S positions, and none looks at a position after its own.
+    Scores are divided by sqrt(d); the softmax over the keys must not overflow, however large they are.
+    """
+    raise NotImplementedError("TODO attention: write attention")
+
+
+class KVCache:
+    """Keys and values of the tokens read so far, one pair [B, K, S, d] a layer, so that no token is read twice."""
+
+    def __init__(self):
+        self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    @property
+    def length(self) -> int:
+        """How many tokens S are in it."""
+        return self.layers[0][0].shape[2] if self.layers else 0
+
+    def extend(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the new tokens' k and v [B, K, T, d] to a layer; return all of that layer's, [B, K, S + T, d]."""
+        if layer == len(self.layers):
+            self.layers.append((k, v))
+        else:
+            past_k, past_v = self.layers[layer]
+            self.layers[layer] = torch.cat([past_k, k], dim=2), torch.cat([past_v, v], dim=2)
+        return self.layers[layer]
+
+
+class Attention(nn.Module):
+    """Causal self-attention in which several query heads share one key/value head (GQA, Ainslie et al. 2023)."""
+
+    def __init__(self, config: GPTConfig, layer: int):
+        super().__init__()
+        self.layer, self.head_dim = layer, config.head_dim
+        self.num_heads, self.num_kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.q_proj = nn.Linear(config.hidden_size, self.num_heads * self.head_dim, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, self.num_kv_heads * self.head_dim, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, self.num_kv_heads * self.head_dim, bias=False)
+        self.o_proj = nn.Linear(self.num_heads * self.head_dim, config.hidden_size, bias=False)
+
+    # TODO grouped_query_attention
+    def forward(
+        self, x: torch.Tensor, angles: torch.Tensor, mask: torch.Tensor | None = None, cache: KVCache | None = None
+    ) -> torch.Tensor:
+        """[B, T, D] -> [B, T, D]. Turn queries and keys by angles [B, 1, T, d/2]; attend under the mask (see attention).
+
+        Query heads 0 .. H/K - 1 share key/value head 0, the next H/K share head 1, and so on. With a cache, the
+        keys (already turned) and values of the T new tokens are appended to it, and all S + T are attended to.
+        """
+        raise NotImplementedError("TODO grouped_query_attention: write Attention.forward")
+
+
+class MLP(nn.Module):
+    """The feed-forward part of a block, SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    # TODO swiglu
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [..., D]: the gate, through SiLU, decides how much of each "up" feature goes "down" again."""
+        raise NotImplementedError("TODO swiglu: write MLP.forward")
+
+
+class Block(nn.Module):
+    """One pre-norm layer: attention mixes tokens, the MLP works on each token by itself."""
+
+    def __init__(self, config: GPTConfig, layer: int):
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    # TODO block
+    def forward(
+        self, x: torch.Tensor, angles: torch.Tensor, mask: torch.Tensor | None = None, cache: KVCache | None = None
+    ) -> torch.Tensor:
+        """[B, T, D] -> [B, T, D]: each part reads the normalised stream and adds its result to the stream itself."""
+        raise NotImplementedError("TODO block: write Block.forward")
+
+
+class Decoder(nn.Module):
+    """Embedding, blocks and last norm (a module of its own only because a Llama checkpoint's names say `model.`)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+# TODO sample
+def sample(
+    logits: torch.Tensor,
+    uniforms: torch.Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> torch.Tensor:
+    """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B].
+
+    logits / temperature become probabilities. top_k keeps the k most likely tokens; top_p then keeps the fewest
+    most likely tokens that together reach p (always at least one). What is kept is scaled to sum to 1 again, and
+    the chosen token is the first one, in the order of the vocabulary, at which the running sum exceeds `uniforms`.
+    """
+    raise NotImplementedError("TODO sample: write sample")
+
+
+class GPT(nn.Module):
+    """The language model. `forward` reads rows of tokens, `generate` continues them."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.apply(self._init_weights)
+        for name, parameter in self.named_parameters():  # GPT-2: 2 L additions must not make the stream 2 L times as loud
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.num_hidden_layers))
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The token embedding, under the name that Hugging Face's models have for it."""
+        return self.model.embed_tokens
+
+    def positions_and_mask(
+        self, T: int, past: int, attention_mask: torch.Tensor | None, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Positions [B or 1, T] of the T newest of S = past + T tokens, and their attention mask [B, 1, T, S] or None.
+
+        Padding (0 in attention_mask [B, S]) is not counted and not looked at, except by itself: a row of the
+        softmax in which everything is masked would be NaN, and spread.
+        """
+        if attention_mask is None:
+            return torch.arange(past, past + T, device=device)[None], None
+        positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:]
+        causal = torch.ones(T, past + T, dtype=torch.bool, device=device).tril(past)
+        itself = torch.zeros_like(causal).fill_diagonal_(True) if past == 0 else causal & ~causal.tril(past - 1)
+        return positions, (causal & attention_mask.bool()[:, None, None]) | itself
+
+    # TODO gpt_forward
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Read tokens input_ids [B, T] or, instead, their embeddings inputs_embeds [B, T, D].
+
+        Returns logits [B, T, V] and, with labels [B, T], the mean cross-entropy (else None). labels are aligned
+        with the inputs and shifted here, once: the logits at t are judged by the label at t + 1. IGNORE is left out.
+        attention_mask [B, S] is 0 at padding; with a cache S counts the cached tokens too.
+        """
+        raise NotImplementedError("TODO gpt_forward: write GPT.forward")
+
+    # TODO generate
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        max_new_tokens: int = 20,
+        eos_token_id: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        uniforms: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Continue input_ids [B, T] (or inputs_embeds [B, T, D]) and return the new ids only, [B, N], N <= max_new_tokens.
+
+        Temperature 0 takes the likeliest token; otherwise column n of uniforms [B, max_new_tokens] chooses token n.
+        A row that has said eos_token_id says it again until all rows have; then generation stops. The prompt is
+        read once: after that, each step reads one token and a KV cache.
+        """
+        raise NotImplementedError("TODO generate: write GPT.generate")
+
+
+# The tests: run them in the notebook, or `python3 -m course check step2` in a terminal. Nothing to edit
+# below.
+
+def _check(todo):
+    import sys
+    from pathlib import Path
+    here = Path(__file__).resolve()
+    root = next((folder for folder in here.parents if (folder / "course" / "steps.py").is_file()), None)
+    if root is not None and str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    from course.checking import check_file
+    check_file(here, todo, step="step2_gpt")
+
+
+def test_rms_norm():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("rms_norm")
+
+
+def test_rope():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("rope")
+
+
+def test_attention():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("attention")
+
+
+def test_grouped_query_attention():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("grouped_query_attention")
+
+
+def test_swiglu():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("swiglu")
+
+
+def test_block():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("block")
+
+
+def test_gpt_forward():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("gpt_forward")
+
+
+def test_sample():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("sample")
+
+
+def test_generate():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("generate")
+
+
+# as generated: 0d9d5a46fd585680

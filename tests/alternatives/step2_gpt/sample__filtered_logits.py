@@ -1,0 +1,14 @@
+def sample(logits, uniforms, temperature=1.0, top_k=None, top_p=None):
+    logits = logits / temperature
+    if top_k is not None:
+        worst = logits.topk(top_k, dim=-1).values[:, -1, None]
+        logits = logits.masked_fill(logits < worst, -float("inf"))
+    if top_p is not None:
+        ordered, order = logits.sort(dim=-1, descending=True)
+        sums = ordered.softmax(-1).cumsum(-1)
+        drop = sums > top_p
+        drop = torch.cat([torch.zeros_like(drop[:, :1]), drop[:, :-1]], dim=-1)
+        logits = logits.masked_fill(torch.zeros_like(drop).scatter(1, order, drop), -float("inf"))
+    p = logits.softmax(-1)
+    sums = p.cumsum(-1) / p.sum(-1, keepdim=True)
+    return torch.searchsorted(sums, uniforms[:, None].to(sums).contiguous(), right=True)[:, 0]
