@@ -16,7 +16,7 @@ def sequence_logprobs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
     """How likely each row's reply is: log-probabilities summed over its tokens. logits [B, T, V], labels [B, T] -> [B].
 
     The labels are aligned with the inputs, so the logits at t are judged by the label at t + 1; where that label is
-    IGNORE (the prompt, padding), nothing is added.
+    IGNORE (the prompt, padding), nothing is added. A token that is all but impossible must not make the sum infinite.
     """
     ### BEGIN SOLUTION
     targets = labels[:, 1:]  # [B, T - 1]
@@ -49,7 +49,7 @@ def dpo_loss(
     """DPO on B pairs of replies, given each reply's log-probability [B] under the policy and under the reference.
 
     A reply's implicit reward is beta times how much likelier the policy finds it than the reference does. The loss
-    is the reward model's loss on these rewards. No gradient reaches the reference.
+    is the reward model's loss on these rewards, the mean over the pairs. No gradient reaches the reference.
     Returns (loss, a scalar; rewards of the chosen replies [B]; rewards of the rejected ones [B]), rewards detached.
     """
     ### BEGIN SOLUTION

@@ -1,0 +1,2 @@
+def reward_loss(chosen, rejected):
+    return F.softplus(rejected - chosen).mean()
