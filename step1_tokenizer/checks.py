@@ -64,7 +64,7 @@ def train_bpe_cases(generator):
     rng.shuffle(tied)
     yield {"pieces": {piece: 3 for piece in tied}, "vocab_size": 261}
     yield {"pieces": {a * rng.choice((7, 11, 13)): 2, a * 5 + b: 3, (b + c) * 4: 2}, "vocab_size": 266}
-    yield {"pieces": {a + b + c: 1, c: 2}, "vocab_size": 300}
+    yield {"pieces": {a * rng.choice((12, 14)): 1, b + a + b + a + c: 2}, "vocab_size": 300}
     for letters, vocab_size in ((range(97, 103), 290), ([0, 7, 200, 255], 280), ([32, *range(97, 123)], 300)):
         pieces = {bytes(_row(rng, letters, rng.randint(1, 10))): rng.randint(1, 40) for _ in range(40)}
         yield {"pieces": pieces, "vocab_size": vocab_size}

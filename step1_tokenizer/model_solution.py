@@ -126,7 +126,8 @@ def train_bpe(pieces: Mapping[bytes, int], vocab_size: int) -> list[tuple[int, i
         total[pair] = 0
         where.update(born)
         for pair in born:
-            heapq.heappush(heap, (-total[pair], pair))
+            if total[pair] > 0:      # not so where both its ids were merged right away, as in abab
+                heapq.heappush(heap, (-total[pair], pair))
     return merges
     ### END SOLUTION
 
