@@ -30,7 +30,7 @@ class StandInLM(nn.Module):
     """Causal, mask-aware and cacheable like a GPT, with its interface, and without attention.
 
     A position sees the mean of the embeddings so far, each older one counting `decay` times less; padded
-    tokens count nothing, and what stands left of a sentence changes nothing in it.
+    tokens count nothing, wherever they stand: a row gives the same answer alone and in a batch.
     """
 
     decay = 0.8
@@ -58,13 +58,13 @@ class StandInLM(nn.Module):
         B, T, _ = x.shape
         seen = x.new_ones(B, T) if attention_mask is None else attention_mask[:, -T:].to(x)
         seen = seen[..., None]                                                              # [B, T, 1]
-        steps = torch.arange(T, device=x.device)
-        past = (steps[:, None] - steps[None, :]).clamp(min=0)                               # [T, T]
-        decays = (self.decay ** past.to(x)).tril()
+        place = seen[..., 0].cumsum(1)                                                      # [B, T], padding not counted
+        past = (place[:, :, None] - place[:, None, :]).clamp(min=0)                         # [B, T, T]
+        decays = (self.decay ** past).tril()
         total, weight = decays @ (x * seen), decays @ seen                              # [B, T, D], [B, T, 1]
         if cache is not None:
             if cache.total is not None:
-                older = self.decay ** (steps + 1).to(x)[None, :, None]                      # [1, T, 1]
+                older = self.decay ** place[..., None]                                      # [B, T, 1]
                 total = total + older * cache.total[:, None]
                 weight = weight + older * cache.weight[:, None]
             cache.total, cache.weight = total[:, -1], weight[:, -1]
@@ -76,3 +76,22 @@ class StandInLM(nn.Module):
         loss = F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1),
                                ignore_index=-100)
         return logits, loss
+
+    @torch.no_grad()
+    def generate(self, input_ids=None, inputs_embeds=None, attention_mask=None, max_new_tokens: int = 20,
+                 eos_token_id=None, temperature: float = 0.0, top_k=None, top_p=None, uniforms=None):
+        """The new ids [B, N], as the GPT's generate: the prompt is read once. It only chooses the likeliest token."""
+        if temperature:
+            raise ValueError("the stand-in does not sample: temperature 0")
+        cache, ids, new = StandInCache(), [], {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
+        for _ in range(max_new_tokens):
+            token = self(**new, attention_mask=attention_mask, cache=cache)[0][:, -1].argmax(-1)    # [B]
+            if eos_token_id is not None and ids:
+                token = torch.where(ids[-1] == eos_token_id, eos_token_id, token)
+            ids.append(token)
+            if eos_token_id is not None and (token == eos_token_id).all():
+                break
+            new = {"input_ids": token[:, None]}
+            if attention_mask is not None:
+                attention_mask = F.pad(attention_mask, (0, 1), value=1)
+        return torch.stack(ids, dim=1)
