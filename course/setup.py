@@ -232,13 +232,21 @@ def create(venv: Venv) -> None:
         raise SetupError(f"{venv.folder} could not be made. {explain(done.stdout + done.stderr, venv)}")
 
 
+def base_python() -> str:
+    """The Python that the running environment was made from."""
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
+def pip_of(venv: Venv, python: str) -> list[str] | None:
+    """How to call the pip of `python` so that it installs into `venv`; None if it has none that can."""
+    pip = [python, "-m", "pip"] + ([] if python == str(venv.python) else ["--python", str(venv.python)])
+    return pip if subprocess.run([*pip, "--version"], capture_output=True).returncode == 0 else None
+
+
 def install(venv: Venv, made: bool) -> None:
     """pip install -r requirements.txt in .venv, in full view; what went wrong becomes advice."""
-    if subprocess.run([venv.python, "-m", "pip", "--version"], capture_output=True).returncode == 0:
-        pip = [str(venv.python), "-m", "pip"]
-    elif pip_version() >= (22, 3):
-        pip = [sys.executable, "-m", "pip", "--python", str(venv.python)]
-    else:
+    pip = next(filter(None, (pip_of(venv, python) for python in (str(venv.python), sys.executable, base_python()))), None)
+    if pip is None:
         raise SetupError(f"{venv.folder} has no pip. Remove that folder and try again.")
     venv.mark("installing", made)
     command = [*pip, "install", "-r", str(venv.requirements)]

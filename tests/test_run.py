@@ -41,7 +41,7 @@ def figures(folder) -> dict:
     return json.loads((folder / "step2_toy" / "artifact.json").read_text())["figures"]
 
 
-def wait_for(path, seconds=60):
+def wait_for(path, seconds=300):
     until = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < until, f"{path} did not appear"
@@ -114,11 +114,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_scores(copy, finished, out,
         toy_course.kill(process)
     elif whom == "parent":  # its child must not go on alone
         os.kill(process.pid, signal.SIGKILL)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     else:
         child = next(int(line) for line in children(process.pid))
         os.kill(child, signal.SIGKILL)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
         assert process.returncode == 128 + 9 and "ended by SIGKILL" in err and "run --resume --steps step2" in err
         assert "Traceback" not in err
     assert not (out / "step2_toy").exists()
@@ -151,7 +151,7 @@ def test_an_interrupted_run_says_how_to_go_on(copy, finished, out, how):
     wait_for(out / "stalled")
     number = signal.SIGTERM if how == "term" else signal.SIGINT
     (os.killpg if how == "terminal" else os.kill)(process.pid, number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert err.count(f"Go on where it was with:  python3 -m course run --resume --preset smoke --out {out}") == 1
     assert "Traceback" not in err
@@ -165,7 +165,7 @@ def test_a_step_by_itself_says_how_to_go_on(copy, finished, out):
     process = toy_course.start(copy, "step2_toy.train", "--preset", "smoke", "--out", out, TOY_STALL="17")
     wait_for(out / "stalled")
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in err
     assert f"python3 -m course run --steps step2 --preset smoke --out {out} --resume" in err
 

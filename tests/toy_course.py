@@ -68,7 +68,7 @@ def train(job):
             bar.update()
             if step == int(os.environ.get("TOY_STALL", "-1")):
                 open(job.out / "stalled", "w").close()
-                until = time.monotonic() + 60
+                until = time.monotonic() + 300
                 while not job.due(step) and time.monotonic() < until:
                     time.sleep(0.02)
             if job.due(step, every=5):
@@ -117,7 +117,7 @@ def call(folder: Path, *words, **environment) -> subprocess.CompletedProcess:
     """Run `python -m WORDS` in the copy to its end."""
     process = start(folder, *words, **environment)
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         kill(process)
         raise
