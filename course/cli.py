@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parser().parse_args(own)
         if args.help or args.verb is None:
             print(HELP, end="")
-            return 0 if args.help or not argv else 2
+            return 0
         if rest and args.verb != "test":
             raise UsageError("Only `test` takes arguments after -- (for pytest).")
         # Names are looked at before anything is installed for them.
