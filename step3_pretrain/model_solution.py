@@ -1,9 +1,9 @@
-"""Training: batches, a learning-rate schedule, a step of gradient descent, a loop, and a figure that can be compared.
+"""Training: batches, a learning-rate schedule, a step of gradient descent, a loop, and a figure to compare.
 
-Follows nanoGPT's loop (windows of a long row of tokens, warm-up and cosine, clipping, gradient accumulation, AdamW
-with decay on matrices only) and GPT-3's recipe behind it (Brown et al. 2020, appendix B). Left out: sharded optimisers,
-loss scaling for float16. The model is handed in: anything that returns (logits, loss) when called with
-`input_ids` and `labels`, labels aligned with the inputs and shifted inside, as Hugging Face's models do it.
+Follows nanoGPT's loop (windows of a long row of tokens, warm-up and cosine, clipping, gradient accumulation,
+AdamW with decay on matrices only) and GPT-3's recipe behind it (Brown et al. 2020, appendix B). Left out:
+sharded optimisers, loss scaling for float16. The model is handed in: anything that returns (logits, loss) for
+`input_ids` and `labels`, labels aligned with the inputs and shifted inside, as in Hugging Face's models.
 
 Steps 4 to 6 train with the same `fit`; only their batches and their loss are different.
 """
@@ -24,7 +24,7 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass
 class TrainConfig:
-    """How to train. learning_rate is the peak, reached after warmup_steps; a cosine then takes it to min_lr."""
+    """How to train. learning_rate is the peak after warmup_steps, from which a cosine goes down to min_lr."""
 
     max_steps: int = 1000
     learning_rate: float = 1e-3
@@ -40,16 +40,17 @@ class TrainConfig:
 def next_token_batch(tokens: torch.Tensor, context: int, uniforms: torch.Tensor) -> Batch:
     """Cut one window of `context` tokens out of a long row of tokens [N] for each number in uniforms [B].
 
-    Every window that lies wholly in the row is equally likely: u from [0, 1) chooses start floor(u * windows),
-    where `windows` is how many starts there are. Returns {"input_ids": [B, context], "labels": [B, context]}, int64;
-    the labels equal the inputs, because the model shifts them itself.
+    Every window that lies wholly in the row is equally likely: u from [0, 1) chooses start
+    floor(u * windows), where `windows` is how many starts there are. tokens are integers of any type (a long
+    text is kept as int16). Returns {"input_ids": [B, context], "labels": [B, context]}, int64; the labels
+    equal the inputs, because the model shifts them itself.
     Raises ValueError if the row is shorter than a window.
     """
     ### BEGIN SOLUTION
     windows = len(tokens) - context + 1
     if windows < 1:
         raise ValueError(f"a text of {len(tokens)} tokens holds no window of {context}")
-    starts = (uniforms * windows).long()  # [B]
+    starts = (uniforms * windows).long().clamp(max=windows - 1)  # [B]; float32 may round up to the end
     offsets = torch.arange(context, device=tokens.device)
     ids = tokens[starts[:, None] + offsets].long()  # [B, context]
     return {"input_ids": ids, "labels": ids.clone()}
@@ -72,7 +73,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that learn; weight decay on matrices only (a norm's gain has no reason to shrink)."""
+    """AdamW over the parameters that learn; weight decay on matrices only (gains need not shrink)."""
     learning = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in learning if p.dim() >= 2], "weight_decay": config.weight_decay},
@@ -82,7 +83,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def model_loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, int]:
-    """The model's own loss on a batch, and how many tokens it is the mean of (the first label has no prediction)."""
+    """The model's own loss on a batch, and of how many tokens it is the mean (nothing predicts the first)."""
     return model(**batch)[1], int((batch["labels"][:, 1:] != IGNORE).sum())
 
 
@@ -96,10 +97,11 @@ def train_step(
 ) -> tuple[float, float]:
     """One step of gradient descent on several micro-batches, as if they were one large batch.
 
-    loss_fn(model, batch) gives a micro-batch's mean loss and the number n of tokens it is the mean of. Micro-batches
-    differ in n, so each counts by its share of all tokens, not by one over the number of micro-batches. Gradients of
-    earlier steps are cleared first; the new ones are clipped together: if their common norm is over max_grad_norm,
-    they are scaled down to it. Returns the loss of the large batch and the norm of its gradient before clipping.
+    loss_fn(model, batch) gives a micro-batch's mean loss and the number n of tokens it is the mean of.
+    Micro-batches differ in n, so each counts by its share of all tokens, not by one over the number of
+    micro-batches. Gradients of earlier steps are cleared first; the new ones are clipped together: if their
+    common norm is over max_grad_norm, they are scaled down to it. A frozen parameter has no gradient (None).
+    Returns the loss of the large batch and the norm of its gradient before clipping, as numbers.
     """
     ### BEGIN SOLUTION
     optimizer.zero_grad()
@@ -120,12 +122,15 @@ def train_step(
 
 # TODO bits_per_byte
 @torch.no_grad()
-def bits_per_byte(model: nn.Module, tokens: torch.Tensor, num_bytes: int, context: int, batch_size: int = 32) -> float:
-    """How many bits the model needs for a byte of a text: comparable between tokenizers, unlike the loss per token.
+def bits_per_byte(
+    model: nn.Module, tokens: torch.Tensor, num_bytes: int, context: int, batch_size: int = 32
+) -> float:
+    """How many bits the model needs for a byte of a text: unlike the loss per token, it compares tokenizers.
 
-    The text is tokens [N] and num_bytes bytes long. It is read in windows of `context` tokens that overlap by one,
-    so that every token but the first is predicted once, and each window is read from its own start. Bits are nats
-    divided by ln 2. The model is in eval mode while it is measured, and afterwards in the mode it was in.
+    The text is tokens [N] (integers of any type) and num_bytes bytes long. It is read in windows of `context`
+    tokens that overlap by one, so that every token but the first is predicted once, and each window is read
+    from its own start; the last one may be shorter. Bits are nats divided by ln 2.
+    The model is in eval mode while it is measured, and afterwards in the mode it was in.
     """
     ### BEGIN SOLUTION
     training = model.training
@@ -133,11 +138,11 @@ def bits_per_byte(model: nn.Module, tokens: torch.Tensor, num_bytes: int, contex
     nats = 0.0
     windows = [tokens[i : i + context].long() for i in range(0, len(tokens) - 1, context - 1)]
     for i in range(0, len(windows), batch_size):
-        ids = nn.utils.rnn.pad_sequence(windows[i : i + batch_size], batch_first=True)  # the last window is shorter
-        labels = nn.utils.rnn.pad_sequence(windows[i : i + batch_size], batch_first=True, padding_value=IGNORE)
-        logits = model(input_ids=ids)[0]  # [B, context, V]
-        losses = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum")
-        nats += losses.item()
+        rows = windows[i : i + batch_size]  # the last window may be shorter: it is filled up
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)  # [B, context]
+        labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORE)
+        logits = model(input_ids=ids)[0][:, :-1].float()  # [B, context - 1, V]
+        nats += F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum").item()
     model.train(training)
     return nats / math.log(2) / num_bytes
     ### END SOLUTION
@@ -151,10 +156,11 @@ def fit(
     state: dict | None = None,
     autocast=contextlib.nullcontext,
 ) -> Iterator[tuple[int, float, dict]]:
-    """Train; after each step, yield (step, loss, state), so that whoever calls draws the curve and keeps the state.
+    """Train; after each step, yield (step, loss, state): whoever calls draws the curve and keeps the state.
 
     next_batch(i) gives micro-batch i, and must give the same one whenever it is asked: then a run that is
-    interrupted, and continued from a `state` it has yielded, ends as if nothing had happened.
+    interrupted, and continued from a `state` it has yielded, ends as if nothing had happened. A state holds
+    the weights themselves, which go on changing: write it to disk, or copy it, before the next step.
     """
     optimizer = make_optimizer(model, config)
     start = 0
@@ -170,5 +176,7 @@ def fit(
         with autocast():
             loss, _ = train_step(model, optimizer, batches, config.max_grad_norm, loss_fn)
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at step {step}: try a lower learning rate or more warm-up")
+            raise FloatingPointError(
+                f"the loss is {loss} at step {step}: try a lower learning rate or more warm-up"
+            )
         yield step, loss, {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}

@@ -1,8 +1,8 @@
 """Supervised fine-tuning: conversations become rows of tokens, and only the assistant's words are learned.
 
-Follows the practice of Hugging Face's TRL and of InstructGPT's first stage (Ouyang et al. 2022): a chat template made
-of special tokens, and a loss on the replies alone. Left out: packing several conversations into one row, system
-messages, LoRA. The training loop is step 3's, and so is the loss: the labels say what counts.
+Follows the practice of Hugging Face's TRL and of InstructGPT's first stage (Ouyang et al. 2022): a chat
+template made of special tokens, and a loss on the replies alone. Left out: packing several conversations into
+one row, system messages, LoRA. The training loop is step 3's, and so is the loss: the labels say what counts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +23,13 @@ def chat_template(
 ) -> list[int]:
     """Turn a conversation into ids that show who is speaking.
 
-    A user's message is <|user|> and its text; an assistant's is <|assistant|>, its text and <|end|>, so that the
-    model learns to stop. add_generation_prompt appends <|assistant|>: now it is the model's turn.
-    `encode` turns text into ids and never makes a special token, so nobody can type one. special_tokens gives the
-    id of each special token. Raises ValueError for a role that is neither user nor assistant.
+    A user's message is <|user|> and its text; an assistant's is <|assistant|>, its text and <|end|>, so that
+    the model learns to stop. add_generation_prompt appends <|assistant|>: now it is the model's turn.
+    `encode` turns text into ids and never makes a special token, so nobody can type one. special_tokens gives
+    the id of each special token. Raises ValueError for a role that is neither user nor assistant.
 
-    [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}] -> <|user|> Hi <|assistant|> Ho <|end|>
+    [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+        -> <|user|> Hi <|assistant|> Ho <|end|>
     """
     ### BEGIN SOLUTION
     ids: list[int] = []
@@ -49,8 +50,8 @@ def chat_template(
 def loss_mask(ids: Sequence[int], special_tokens: Mapping[str, int]) -> list[int]:
     """Labels for a conversation: the id where it is to be learned, IGNORE everywhere else.
 
-    Learned are the assistant's words and the <|end|> after them, in every turn. <|assistant|> itself is not: the
-    template writes it, never the model. labels[t] belongs to ids[t]; the model shifts them, once, inside.
+    Learned are the assistant's words and the <|end|> after them, in every turn. <|assistant|> itself is not:
+    the template writes it, never the model. labels[t] belongs to ids[t]; the model shifts them, once, inside.
 
     <|user|> Hi <|assistant|> Ho <|end|>  ->  IGNORE IGNORE IGNORE Ho <|end|>
     """
@@ -75,9 +76,9 @@ def collate(
 ) -> dict[str, torch.Tensor]:
     """Make one batch of B rows of different lengths, as long as the longest, T.
 
-    Returns int64 tensors: input_ids [B, T], filled up with pad_token_id; attention_mask [B, T], 1 at tokens and 0 at
-    padding; and, if labels were given, labels [B, T], filled up with IGNORE. Training pads on the right; generation
-    pads on the "left", so that the next token of every row is at the same place.
+    Returns int64 tensors: input_ids [B, T], filled up with pad_token_id; attention_mask [B, T], 1 at tokens
+    and 0 at padding; and, if labels were given, labels [B, T], filled up with IGNORE. Training pads on the
+    right; generation pads on the "left", so that the next token of every row is at the same place.
     """
     ### BEGIN SOLUTION
     length = max(len(row) for row in rows)
