@@ -1,7 +1,7 @@
 """What is asked of the TODOs of this lesson, and with which inputs.
 
-The checks of `block`, `gpt_forward` and `generate` put simple stand-ins where the model's own parts would be: they
-ask only that the parts are put together in the right way, and so these TODOs can be written in any order.
+The checks of `block`, `gpt_forward` and `generate` put simple stand-ins where the model's own parts would be:
+they ask only that the parts are put together in the right way. So these TODOs can be written in any order.
 """
 
 import torch
@@ -25,9 +25,17 @@ def uniform(g: torch.Generator, *shape: int) -> torch.Tensor:
 
 def said(case: dict, *names: str) -> str:
     """How arguments look in a call: "x [2, 3, 5], eps=0.1"."""
-    return ", ".join(f"{name} {list(case[name].shape)}" if isinstance(case[name], torch.Tensor)
-                     else f"{name}={case[name]:.3g}" if isinstance(case[name], float) else f"{name}={case[name]}"
-                     for name in names)
+    def one(name, value):
+        if isinstance(value, torch.Tensor):
+            return f"{name} {list(value.shape)}"
+        return f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+    return ", ".join(one(name, case[name]) for name in names)
+
+
+def in_pieces(case: dict) -> str:
+    if not case["parts"]:
+        return ""
+    return f", in pieces of {', '.join(map(str, case['parts']))} and the rest tokens with a cache"
 
 
 def padded(g: torch.Generator, B: int, T: int) -> torch.Tensor:
@@ -91,13 +99,14 @@ class StandInAttention(nn.Module):
 def rms_norm_cases(g):
     B, T, D = between(g, 2, 3), between(g, 4, 6), between(g, 7, 11)
     loudness = 10 ** (2 * uniform(g, B, T, 1) - 1.5)  # beside faint tokens eps counts
-    yield {"x": (normal(g, B, T, D) + 0.5) * loudness, "weight": normal(g, D), "eps": 0.05 + 0.2 * float(uniform(g)),
-           "cotangent": normal(g, B, T, D), "half": False}
+    yield {"x": (normal(g, B, T, D) + 0.5) * loudness, "weight": normal(g, D),
+           "eps": 0.05 + 0.2 * float(uniform(g)), "cotangent": normal(g, B, T, D), "half": False}
     N, D = between(g, 3, 5), between(g, 12, 16)
     silent = normal(g, N, D)
     silent[between(g, 0, N - 1)] = 0
     yield {"x": silent, "weight": normal(g, D), "eps": 1e-3, "cotangent": normal(g, N, D), "half": False}
-    yield {"x": 300 * (1 + normal(g, N, D)), "weight": normal(g, D), "eps": 1e-5, "cotangent": None, "half": True}
+    yield {"x": 300 * (1 + normal(g, N, D)), "weight": normal(g, D), "eps": 1e-5, "cotangent": None,
+           "half": True}
 
 
 def rms_norm(module, case):
@@ -115,7 +124,8 @@ def rope_cases(g):
         B, H, T = between(g, 2, 3), between(g, 4, 5), between(g, 6, 7)
         yield {"x": normal(g, B, H, T, d), "angles": 6 * uniform(g, B if rows else 1, 1, T, d // 2),
                "cotangent": normal(g, B, H, T, d), "half": False}
-    yield {"x": uniform(g, 2, 3, 4, d) - 0.5, "angles": 6 * uniform(g, 1, 1, 4, d // 2), "cotangent": None, "half": True}
+    yield {"x": uniform(g, 2, 3, 4, d) - 0.5, "angles": 6 * uniform(g, 1, 1, 4, d // 2), "cotangent": None,
+           "half": True}
 
 
 def rope(module, case):
@@ -130,15 +140,15 @@ def attention_cases(g):
     d = 2 * between(g, 4, 6)
 
     def case(B, H, T, S, mask):
-        return {"q": normal(g, B, H, T, d), "k": normal(g, B, H, S, d), "v": normal(g, B, H, S, d), "mask": mask,
-                "cotangent": normal(g, B, H, T, d)}
+        return {"q": normal(g, B, H, T, d), "k": normal(g, B, H, S, d), "v": normal(g, B, H, S, d),
+                "mask": mask, "cotangent": normal(g, B, H, T, d)}
     B, H = between(g, 2, 3), between(g, 4, 5)
     T, S = between(g, 6, 7), between(g, 9, 11)
     yield case(B, H, T, T, None)
     yield case(B, H, T, S, None)
     yield case(B, H, T, S, any_mask(g, B, T, S))
-    # Scores of many hundreds, whose exponentials overflow in every float type. Whole numbers and d = 16 make them
-    # exact, so that the answer does not depend on the order of the arithmetic.
+    # Scores of many hundreds, whose exponentials overflow in every float type. Whole numbers and d = 16 make
+    # them exact, so that the answer does not depend on the order of the arithmetic.
     large = case(B, H, T, T, None)
     large["q"] = 32.0 * torch.randint(-2, 3, (B, H, T, 16), generator=g)
     large["k"] = 32.0 * torch.randint(-2, 3, (B, H, T, 16), generator=g)
@@ -183,7 +193,8 @@ def gqa(module, case):
     config, x, angles = config_of(case, module), case["x"], case["angles"]
     layers = [like(case, module.Attention(config, i), weights) for i, weights in enumerate(case["weights"])]
     if not case["parts"]:
-        return with_grad(lambda x: layers[0](x, angles, case["mask"]), {"x": x}, case["cotangent"], module=layers[0])
+        layer = layers[0]
+        return with_grad(lambda x: layer(x, angles, case["mask"]), {"x": x}, case["cotangent"], module=layer)
     cache, start, output = module.KVCache(), 0, []
     for length in [*case["parts"], x.shape[1] - sum(case["parts"])]:
         now = slice(start, start + length)
@@ -194,9 +205,9 @@ def gqa(module, case):
 
 def gqa_shows(case):
     H, K = case["config"]["num_attention_heads"], case["config"]["num_key_value_heads"]
-    parts = f", in pieces of {', '.join(map(str, case['parts']))} and the rest tokens with a cache" if case["parts"] else ""
     mask = f", mask {list(case['mask'].shape)}" if case["mask"] is not None else ""
-    return f"Attention(...)({said(case, 'x', 'angles')}{mask}), {H} query heads, {K} key/value heads{parts}"
+    heads = f"{H} query heads, {K} key/value heads"
+    return f"Attention(...)({said(case, 'x', 'angles')}{mask}), {heads}{in_pieces(case)}"
 
 
 # swiglu
@@ -207,7 +218,8 @@ def swiglu_cases(g):
     for leading in ((between(g, 2, 3), between(g, 4, 5)), (between(g, 2, 4),)):
         weights = {f"{name}_proj.weight": normal(g, *size)
                    for name, size in (("gate", (F, D)), ("up", (F, D)), ("down", (D, F)))}
-        yield {"config": config, "weights": weights, "x": normal(g, *leading, D), "cotangent": normal(g, *leading, D)}
+        yield {"config": config, "weights": weights, "x": normal(g, *leading, D),
+               "cotangent": normal(g, *leading, D)}
 
 
 def swiglu(module, case):
@@ -233,10 +245,16 @@ def block(module, case):
     if not case["with_cache"]:
         return with_grad(lambda x: block(x, angles, case["mask"]), {"x": x}, case["cotangent"], module=block)
     cache = module.KVCache()
-    return {"output": [block(x[:, now], angles[:, :, now], None, cache) for now in (slice(0, 2), slice(2, None))]}
+    pieces = slice(0, 2), slice(2, None)
+    return {"output": [block(x[:, now], angles[:, :, now], None, cache) for now in pieces]}
 
 
 # gpt_forward
+
+def gpt_sizes(V, D, layers):
+    return {"vocab_size": V, "hidden_size": D, "intermediate_size": D, "num_hidden_layers": layers,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": False}
+
 
 def forward_cases(g):
     for kind in ("ids", "embeddings", "cache", "cache and padding"):
@@ -249,10 +267,10 @@ def forward_cases(g):
             ignored[0, 1], ignored[0, 2], ignored[0, 3] = True, False, False
             labels[ignored] = -100
         weight = torch.ones(B, T) if mask is None else mask.float()
-        case = {"config": {"vocab_size": V, "hidden_size": D, "num_attention_heads": 2, "num_key_value_heads": 1,
-                           "num_hidden_layers": 2, "intermediate_size": D, "tie_word_embeddings": False},
-                "embedding": normal(g, V, D), "layers": 2 * normal(g, 2, D, D) / D ** 0.5, "norm": 1 + normal(g, D),
-                "head": normal(g, V, D), "input_ids": torch.randint(0, V, (B, T), generator=g), "labels": labels,
+        case = {"config": gpt_sizes(V, D, layers=2),
+                "embedding": normal(g, V, D), "layers": 2 * normal(g, 2, D, D) / D ** 0.5,
+                "norm": 1 + normal(g, D), "head": normal(g, V, D),
+                "input_ids": torch.randint(0, V, (B, T), generator=g), "labels": labels,
                 "attention_mask": mask, "cotangent": normal(g, B, T, V) * weight[..., None]}
         if kind == "embeddings":
             case["inputs_embeds"], case["input_ids"] = normal(g, B, T, D), None
@@ -262,7 +280,8 @@ def forward_cases(g):
 
 def forward(module, case):
     model = module.GPT(config_of(case, module))
-    model.model.layers = nn.ModuleList(StandInAttention(w, i, residual=True) for i, w in enumerate(case["layers"]))
+    layers = [StandInAttention(weight, i, residual=True) for i, weight in enumerate(case["layers"])]
+    model.model.layers = nn.ModuleList(layers)
     model.model.norm = StandInNorm(case["norm"])
     model = like(case, model)
     with torch.no_grad():
@@ -278,8 +297,9 @@ def forward(module, case):
             start = end
         return {"output": output}
     given = {"inputs_embeds": case["inputs_embeds"]} if ids is None else {}
-    result = with_grad(lambda **embeds: model(input_ids=ids, labels=case["labels"], attention_mask=mask, **embeds),
-                       given, [case["cotangent"], None], module=model)
+    rest = {"input_ids": ids, "labels": case["labels"], "attention_mask": mask}
+    cotangents = [case["cotangent"], None]
+    result = with_grad(lambda **embeds: model(**rest, **embeds), given, cotangents, module=model)
     result["output"] = listed(result["output"], mask)
     if ids is not None:
         result["without labels"] = listed(model(input_ids=ids))
@@ -297,23 +317,23 @@ def listed(output, mask=None):
 
 
 def forward_shows(case):
-    names = [name for name in ("input_ids", "inputs_embeds", "labels", "attention_mask") if case.get(name) is not None]
-    cache = f", in pieces of {', '.join(map(str, case['parts']))} and the rest tokens with a cache" if case["parts"] else ""
-    return f"model({said(case, *names)}){cache}"
+    names = ("input_ids", "inputs_embeds", "labels", "attention_mask")
+    return f"model({said(case, *(name for name in names if case.get(name) is not None))}){in_pieces(case)}"
 
 
 # sample
 
 def sample_cases(g):
-    for top_k, top_p in ((None, None), (1, None), (between(g, 3, 5), None), (None, 0.01),
-                         (None, 0.3 + 0.5 * float(uniform(g))), (between(g, 4, 6), 0.4 + 0.4 * float(uniform(g))),
-                         (3, 0.6 + 0.2 * float(uniform(g)))):
+    def p(low, high):
+        return low + (high - low) * float(uniform(g))
+    for top_k, top_p in ((None, None), (1, None), (between(g, 3, 5), None), (None, 0.01), (None, p(0.3, 0.8)),
+                         (between(g, 4, 6), p(0.4, 0.8)), (3, p(0.6, 0.8))):
         B, V = between(g, 70, 80), between(g, 9, 13)
         logits = 2 * normal(g, B, V)
         logits[0, 0], logits[1, -1] = -3, -3
         uniforms = uniform(g, B)
-        uniforms[0], uniforms[1] = 0, 1 - 2 ** -20  # token 0, or the last one, must not come out where it is not kept
-        yield {"logits": logits, "uniforms": uniforms, "temperature": 0.5 + 1.5 * float(uniform(g)), "top_k": top_k,
+        uniforms[0], uniforms[1] = 0, 1 - 2 ** -20  # the first and last token must not come out if not kept
+        yield {"logits": logits, "uniforms": uniforms, "temperature": p(0.5, 2), "top_k": top_k,
                "top_p": top_p}
 
 
@@ -325,7 +345,8 @@ def sample(module, case):
 
 def generate_cases(g):
     for kind in ("ids", "padded", "end", "embeddings", "sampled"):
-        B, T, D, V, N = between(g, 2, 3), between(g, 5, 6), 4 * between(g, 2, 3), between(g, 9, 11), between(g, 7, 9)
+        B, T, N = between(g, 2, 3), between(g, 5, 6), between(g, 7, 9)
+        D, V = 4 * between(g, 2, 3), between(g, 9, 11)
         mask = padded(g, B, T) if kind in ("padded", "end") else None
         by_position = normal(g, T + N, V)
         end = V - 1 if kind != "ids" else None
@@ -333,19 +354,18 @@ def generate_cases(g):
         if kind == "end":  # said where a row's own position is T + 1: by padded rows later, by all before N
             by_position[T + 1, V - 1] = 300
             mask[:, -3:] = 1
-        yield {"config": {"vocab_size": V, "hidden_size": D, "num_attention_heads": 2, "num_key_value_heads": 1,
-                          "num_hidden_layers": 1, "intermediate_size": D, "tie_word_embeddings": False},
+        sampling = {"temperature": 2.5, "top_k": 5, "top_p": 0.9, "uniforms": uniform(g, B, N)}
+        yield {"config": gpt_sizes(V, D, layers=1),
                "embedding": 2 * normal(g, V, D), "head": normal(g, V, D), "past": 2 * normal(g, V, D),
                "by_position": by_position,
                "input_ids": torch.randint(0, V - 1, (B, T), generator=g) if kind != "embeddings" else None,
-               "inputs_embeds": 2 * normal(g, B, T, D) if kind == "embeddings" else None, "attention_mask": mask,
-               "max_new_tokens": N, "eos_token_id": end,
-               **({"temperature": 2.0 + float(uniform(g)), "top_k": 5, "top_p": 0.9, "uniforms": uniform(g, B, N)}
-                  if kind == "sampled" else {})}
+               "inputs_embeds": 2 * normal(g, B, T, D) if kind == "embeddings" else None,
+               "attention_mask": mask, "max_new_tokens": N, "eos_token_id": end,
+               **(sampling if kind == "sampled" else {})}
 
 
-ARGUMENTS = ("input_ids", "inputs_embeds", "attention_mask", "max_new_tokens", "eos_token_id", "temperature", "top_k",
-             "top_p", "uniforms")
+ARGUMENTS = ("input_ids", "inputs_embeds", "attention_mask", "max_new_tokens", "eos_token_id", "temperature",
+             "top_k", "top_p", "uniforms")
 
 
 def generate(module, case):
@@ -370,7 +390,7 @@ def generate(module, case):
     model = like(case, StandIn(config_of(case, module)))
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(case["embedding"])
-    ids = model.generate(**{name: case[name] for name in ARGUMENTS if name in case and case[name] is not None})
+    ids = model.generate(**{name: case[name] for name in ARGUMENTS if case.get(name) is not None})
     return {"ids": ids, "read": sum(read)}
 
 
@@ -379,9 +399,9 @@ def generate_judge(case, answer, expected):
     prompt = case["input_ids"] if case["inputs_embeds"] is None else case["inputs_embeds"]
     enough = prompt.shape[1] + case["max_new_tokens"]
     if answer["read"] > enough:
-        problems.append(Problem("tokens read", f"to write {expected['ids'].shape[1]} tokens after a prompt of "
-                                f"{prompt.shape[1]}, the model had to read {answer['read']} tokens. With the cache no "
-                                "token need be read twice.", f"at most {enough}", str(answer["read"])))
+        text = (f"to write {expected['ids'].shape[1]} tokens after a prompt of {prompt.shape[1]}, the model "
+                f"had to read {answer['read']} tokens. With the cache no token need be read twice.")
+        problems.append(Problem("tokens read", text, f"at most {enough}", str(answer["read"])))
     return problems
 
 
@@ -394,14 +414,16 @@ CHECKS = [
         id="rms_norm",
         asks="scale each vector to root mean square 1, then by the weight",
         call=rms_norm, cases=rms_norm_cases,
-        shows=lambda case: f"rms_norm({said(case, 'x', 'weight', 'eps')})" + (" in float16" if case["half"] else ""),
+        shows=lambda case: f"rms_norm({said(case, 'x', 'weight', 'eps')})" + " in float16" * case["half"],
         hints=(
-            "How long is a vector if you forget its direction? Which one number per vector do you need, and over which "
-            "dimension is it computed?",
-            "y = x / sqrt(mean(x^2) + eps), with the mean over the last dimension; the result is weight * y. Squares "
-            "want float32: convert x first, and convert y back to the type of x before you multiply by the weight.",
+            "How long is a vector if you forget its direction? Which one number per vector do you need, "
+            "and over which dimension is it computed?",
+            "y = x / sqrt(mean(x^2) + eps), with the mean over the last dimension; the result is weight "
+            "* y. Squares want float32: convert x first, and convert y back to the type of x before you "
+            "multiply by the weight.",
             "y = x in float32 (or as it is, if it is float64)\n"
-            "y = y times the inverse root of (the mean of y squared over the last dimension, which is kept, plus eps)\n"
+            "y = y times the inverse root of (the mean of y squared over the last dimension, which is "
+            "kept, plus eps)\n"
             "return weight times y in the type of x",
         ),
     ),
@@ -409,12 +431,12 @@ CHECKS = [
         id="rope",
         asks="turn each pair of numbers (i of the first half, i of the second half) by its angle",
         call=rope, cases=rope_cases,
-        shows=lambda case: f"apply_rope({said(case, 'x', 'angles')})" + (" in bfloat16" if case["half"] else ""),
+        shows=lambda case: f"apply_rope({said(case, 'x', 'angles')})" + " in bfloat16" * case["half"],
         hints=(
-            "A point (a, b) of the plane is turned by an angle. Where is it afterwards? And which two numbers of a "
-            "head make a point here?",
-            "(a, b) becomes (a cos - b sin, b cos + a sin). a is the first half of the last dimension, b the second "
-            "half; cos and sin of angles [B, 1, T, d/2] broadcast over the heads.",
+            "A point (a, b) of the plane is turned by an angle. Where is it afterwards? And which two "
+            "numbers of a head make a point here?",
+            "(a, b) becomes (a cos - b sin, b cos + a sin). a is the first half of the last dimension, b "
+            "the second half; cos and sin of angles [B, 1, T, d/2] broadcast over the heads.",
             "cos, sin = those of the angles, in the type of x\n"
             "a, b = the two halves of x along the last dimension\n"
             "return (a cos - b sin) and (b cos + a sin), one after the other along the last dimension",
@@ -427,11 +449,12 @@ CHECKS = [
         shows=lambda case: f"attention({said(case, 'q', 'k', 'v')}"
                            + (f", mask {list(case['mask'].shape)})" if case["mask"] is not None else ")"),
         hints=(
-            "How well does query t match key s? That is one number for each pair [T, S]. What must happen to those "
-            "numbers so that they become weights that sum to 1, and 0 where t may not look?",
-            "softmax(q k^T / sqrt(d) + M) v, where M is 0 where looking is allowed and minus infinity where not; the "
-            "softmax runs over the keys, the last dimension. Without a mask, query t is position S - T + t and may "
-            "look at the positions up to its own.",
+            "How well does query t match key s? That is one number for each pair [T, S]. What must "
+            "happen to those numbers so that they become weights that sum to 1, and 0 where t may not "
+            "look?",
+            "softmax(q k^T / sqrt(d) + M) v, where M is 0 where looking is allowed and minus infinity "
+            "where not; the softmax runs over the keys, the last dimension. Without a mask, query t is "
+            "position S - T + t and may look at the positions up to its own.",
             "scores = q times k transposed, over the root of d                      # [B, H, T, S]\n"
             "mask = the one given, or ones [T, S] with the part above diagonal number S - T cut off\n"
             "scores where the mask is False = minus infinity\n"
@@ -443,11 +466,14 @@ CHECKS = [
         asks="project, turn, remember, share key/value heads among query heads, attend, project back",
         call=gqa, cases=gqa_cases, shows=gqa_shows, needs=("rope", "attention"),
         hints=(
-            "x [B, T, D] becomes H queries and only K keys and values per token. In what order do splitting into "
-            "heads, turning, the cache and the sharing of heads have to come, if the cache is to stay small?",
-            "q is [B, H, T, d], k and v are [B, K, T, d]. Turn q and k, never v. Put the new k and v into the cache "
-            "and take everything out of it; only then repeat each of the K heads H/K times in a row: 0 0 0 1 1 1.",
-            "q, k, v = the three projections of x, each split into heads of size d, the heads moved before the tokens\n"
+            "x [B, T, D] becomes H queries and only K keys and values per token. In what order do "
+            "splitting into heads, turning, the cache and the sharing of heads have to come, if the "
+            "cache is to stay small?",
+            "q is [B, H, T, d], k and v are [B, K, T, d]. Turn q and k, never v. Put the new k and v "
+            "into the cache and take everything out of it; only then repeat each of the K heads H/K "
+            "times in a row: 0 0 0 1 1 1.",
+            "q, k, v = the three projections of x, each split into heads of size d, the heads moved "
+            "before the tokens\n"
             "turn q and k by the angles\n"
             "with a cache: k, v = cache.extend(number of this layer, k, v)\n"
             "repeat every head of k and v H/K times, copies side by side\n"
@@ -460,10 +486,11 @@ CHECKS = [
         asks="a gated feed-forward layer: down(silu(gate(x)) * up(x))",
         call=swiglu, cases=swiglu_cases, shows=lambda case: f"MLP(...)({said(case, 'x')})",
         hints=(
-            "Two projections of x have the same size. One says what there is, the other how much of it to let "
-            "through. Which of them goes through the activation?",
+            "Two projections of x have the same size. One says what there is, the other how much of it "
+            "to let through. Which of them goes through the activation?",
             "down_proj(silu(gate_proj(x)) * up_proj(x)), with silu(z) = z * sigmoid(z).",
-            "gate = silu of gate_proj(x); up = up_proj(x)\nreturn down_proj of their product, number by number",
+            "gate = silu of gate_proj(x); up = up_proj(x)\n"
+            "return down_proj of their product, number by number",
         ),
     ),
     Check(
@@ -474,10 +501,10 @@ CHECKS = [
             f", mask {list(case['mask'].shape)})" if case["mask"] is not None else ")")
         + (" in two pieces with a cache" if case["with_cache"] else ""),
         hints=(
-            "The stream runs from the embedding to the end, and each part only adds to it. What does each part read, "
-            "and what is left of x if a part answers 0?",
-            "x = x + self_attn(input_layernorm(x)), then x + mlp(post_attention_layernorm(x)). Attention also wants "
-            "the angles, the mask and the cache.",
+            "The stream runs from the embedding to the end, and each part only adds to it. What does "
+            "each part read, and what is left of x if a part answers 0?",
+            "x = x + self_attn(input_layernorm(x)), then x + mlp(post_attention_layernorm(x)). Attention "
+            "also wants the angles, the mask and the cache.",
             "x = x plus attention of (the first norm of x), with angles, mask and cache\n"
             "return x plus the MLP of (the second norm of x)",
         ),
@@ -487,17 +514,21 @@ CHECKS = [
         asks="from ids or embeddings to logits, and with labels to the loss",
         call=forward, cases=forward_cases, shows=forward_shows,
         hints=(
-            "Follow one token: which vector does it start as, at which position does it stand if the cache already "
-            "holds some tokens, what happens to the vector, and which label is its logits' to guess?",
-            "positions and mask come from self.positions_and_mask(T, past, attention_mask, device), where past is the "
-            "cache's length; the angles from rope_angles. The logits at t are compared with the label at t + 1; "
-            "F.cross_entropy knows ignore_index.",
+            "Follow one token: which vector does it start as, at which position does it stand if the "
+            "cache already holds some tokens, what happens to the vector, and which label is its logits' "
+            "to guess?",
+            "positions and mask come from self.positions_and_mask(T, past, attention_mask, device), "
+            "where past is the cache's length; the angles from rope_angles. The logits at t are compared "
+            "with the label at t + 1; F.cross_entropy knows ignore_index.",
             "x = the given embeddings, or those of the ids\n"
             "past = how many tokens are in the cache, or 0\n"
-            "positions, mask = self.positions_and_mask(...); angles = rope_angles(positions, head size, rope_theta)\n"
-            "x goes through every layer with angles, mask and cache, then through the last norm and lm_head\n"
+            "positions, mask = self.positions_and_mask(...); angles = rope_angles(positions, head size, "
+            "rope_theta)\n"
+            "x goes through every layer with angles, mask and cache, then through the last norm and "
+            "lm_head\n"
             "without labels return logits and None\n"
-            "loss = cross-entropy of all logits but the last against all labels but the first, IGNORE left out",
+            "loss = cross-entropy of all logits but the last against all labels but the first, IGNORE "
+            "left out",
         ),
     ),
     Check(
@@ -506,11 +537,12 @@ CHECKS = [
         call=sample, cases=sample_cases,
         shows=lambda case: f"sample({said(case, 'logits', 'uniforms', 'temperature', 'top_k', 'top_p')})",
         hints=(
-            "Lay the kept probabilities side by side on a ruler of length 1. A number between 0 and 1 points at a "
-            "place on it. How do you find which token lies there?",
-            "p = softmax(logits / temperature). top_k: zero all but the k largest. top_p: in falling order, a token is "
-            "kept if those before it sum to less than top_p. Scale to sum 1. The answer is how many running sums "
-            "(cumsum, in the vocabulary's order) are not yet above the uniform number.",
+            "Lay the kept probabilities side by side on a ruler of length 1. A number between 0 and 1 "
+            "points at a place on it. How do you find which token lies there?",
+            "p = softmax(logits / temperature). top_k: zero all but the k largest. top_p: in falling "
+            "order, a token is kept if those before it sum to less than top_p. Scale to sum 1. The "
+            "answer is how many running sums (cumsum, in the vocabulary's order) are not yet above the "
+            "uniform number.",
             "p = softmax of logits over the temperature\n"
             "top_k: p = 0 wherever p is below the k-th largest of its row\n"
             "top_p: scale p to sum 1, sort it falling; before = cumsum minus the number itself\n"
@@ -524,11 +556,11 @@ CHECKS = [
         asks="continue a prompt token by token, reading each token once",
         call=generate, cases=generate_cases, judge=generate_judge, shows=generate_shows, needs=("sample",),
         hints=(
-            "After the prompt has been read with a cache, what is left to read for the next token, and the one after "
-            "it? And what does a row do that is finished while others are not?",
-            "The next token comes from the logits of the last position: argmax at temperature 0, else sample with "
-            "column n of uniforms. Then the new token alone is the input. attention_mask grows by a column of ones. "
-            "A row whose last token was eos gets eos again.",
+            "After the prompt has been read with a cache, what is left to read for the next token, and "
+            "the one after it? And what does a row do that is finished while others are not?",
+            "The next token comes from the logits of the last position: argmax at temperature 0, else "
+            "sample with column n of uniforms. Then the new token alone is the input. attention_mask "
+            "grows by a column of ones. A row whose last token was eos gets eos again.",
             "cache = KVCache(); input = the prompt\n"
             "for n in range(max_new_tokens):\n"
             "    logits of the last position, reading the input with mask and cache\n"

@@ -1,9 +1,10 @@
-"""The model of a preset, untrained: its sizes, its first weights, and what it knows before it has read anything.
+"""The model of a preset, untrained: its sizes, its first weights, and its loss before it has read anything.
 
     python3 -m step2_gpt.train --preset tiny
 
-Needs step 1's tokenizer of the same preset (`python3 -m course run --steps step1`). Trains nothing: an untrained model
-should be about as wrong as a blind guess, ln(vocab_size) nats per token. Far more means that it is sure of something.
+Needs step 1's tokenizer of the same preset (`python3 -m course run --steps step1`). Trains nothing. An
+untrained model should be about as wrong as a blind guess, ln(vocab_size) nats per token; far more means that it is sure
+of something although it knows nothing.
 """
 
 import math
@@ -32,7 +33,7 @@ def train(job) -> dict:
     torch.manual_seed(job.seed)
     model = gpt.GPT(gpt.GPTConfig(vocab_size=tokenizer.vocab_size, **job.settings)).to(job.device)
 
-    text = corpus("stories", "held_out", 8 * ROWS * CONTEXT, job.seed)  # a token of stories has fewer than 8 characters
+    text = corpus("stories", "held_out", 8 * ROWS * CONTEXT, job.seed)  # a token has fewer than 8 characters
     ids = torch.tensor(tokenizer.encode(text)[: ROWS * CONTEXT], device=job.device).view(ROWS, CONTEXT)
     with torch.no_grad(), job.autocast():
         loss = model(ids, labels=ids)[1].item()

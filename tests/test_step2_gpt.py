@@ -1,4 +1,4 @@
-"""Step 2 against independent oracles: transformers' Llama, torch's own kernels, float64 arithmetic, statistics."""
+"""Step 2 beside independent oracles: transformers' Llama, torch's kernels, float64 arithmetic, statistics."""
 
 import math
 
@@ -83,7 +83,8 @@ def test_logits_equal_with_padding(pair):
 def test_loss_and_gradients_equal(pair):
     ours, theirs = pair
     ids, _ = ids_and_mask(3, 12)
-    labels = ids.masked_fill(torch.rand(ids.shape, generator=torch.Generator().manual_seed(5)) < 0.4, gpt.IGNORE)
+    ignored = torch.rand(ids.shape, generator=torch.Generator().manual_seed(5)) < 0.4
+    labels = ids.masked_fill(ignored, gpt.IGNORE)
     ours.zero_grad(), theirs.zero_grad()
     loss, reference = ours(ids, labels=labels)[1], theirs(ids, labels=labels).loss
     torch.testing.assert_close(loss, reference, rtol=1e-5, atol=1e-5)
@@ -114,12 +115,15 @@ def test_left_padded_generation_equals(pair):
     ours, theirs = pair
     ids, mask = ids_and_mask(3, 9, padding=(0, 3, 7))
     ours_new = ours.generate(ids, attention_mask=mask, max_new_tokens=10)
-    theirs_new = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=10, eos_token_id=None)[:, 9:]
-    assert ours_new.tolist() == theirs_new.tolist()
+    theirs_new = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=10,
+                                 eos_token_id=None)
+    assert ours_new.tolist() == theirs_new[:, 9:].tolist()
     for row, length in enumerate((0, 3, 7)):
-        assert ours.generate(ids[row:row + 1, length:], max_new_tokens=10).tolist() == ours_new[row:row + 1].tolist()
+        alone = ours.generate(ids[row:row + 1, length:], max_new_tokens=10)
+        assert alone.tolist() == ours_new[row:row + 1].tolist()
     embeds = ours.get_input_embeddings()(ids)
-    assert ours.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=10).tolist() == ours_new.tolist()
+    from_embeds = ours.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=10)
+    assert from_embeds.tolist() == ours_new.tolist()
 
 
 @torch.no_grad()
@@ -163,8 +167,8 @@ def test_rms_norm_beside_float64(shape):
     y = x.numpy().astype(np.float64)
     reference = weight.numpy() * y / np.sqrt((y * y).mean(-1, keepdims=True) + eps)
     np.testing.assert_allclose(gpt.rms_norm(x, weight, eps).numpy(), reference, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(gpt.rms_norm(x.double(), weight.double(), eps).numpy(), reference.astype(np.float64),
-                               rtol=1e-6, atol=1e-6)
+    in_double = gpt.rms_norm(x.double(), weight.double(), eps).numpy()
+    np.testing.assert_allclose(in_double, reference, rtol=1e-12, atol=1e-12)
     half = gpt.rms_norm((x * 300).half(), weight.half(), eps)
     assert half.dtype == torch.float16
     z = (x * 300).half().numpy().astype(np.float64)
@@ -177,7 +181,7 @@ def test_rope_is_a_rotation():
     positions = torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 1, 2]])
     angles = gpt.rope_angles(positions, 8, 10000.0).double()
     y = gpt.apply_rope(x, angles)
-    z = torch.complex(x[..., :4], x[..., 4:]) * torch.exp(1j * angles)  # complex numbers turn by multiplication
+    z = torch.complex(x[..., :4], x[..., 4:]) * torch.exp(1j * angles)  # complex numbers multiply by turning
     torch.testing.assert_close(torch.complex(y[..., :4], y[..., 4:]), z)
     torch.testing.assert_close(y[:, :, 0], x[:, :, 0])  # position 0 is not turned
     torch.testing.assert_close(y.norm(dim=-1), x.norm(dim=-1))
@@ -203,8 +207,9 @@ def test_attention_beside_torch(dtype):
         allowed = torch.ones(7, 11, dtype=torch.bool).tril(4) if given is None else given
         reference = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
         torch.testing.assert_close(gpt.attention(q, k, v, given), reference)
-    square = gpt.attention(q, k[:, :, :7], v[:, :, :7])
-    torch.testing.assert_close(square, F.scaled_dot_product_attention(q, k[:, :, :7], v[:, :, :7], is_causal=True))
+    k, v = k[:, :, :7], v[:, :, :7]
+    reference = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(gpt.attention(q, k, v), reference)
 
 
 def test_attention_looks_back_only():
@@ -236,14 +241,17 @@ def numpy_sample(logits, u, temperature, top_k, top_p):
     return int((np.cumsum(kept) <= u).sum())
 
 
-@pytest.mark.parametrize("top_k, top_p", [(None, None), (1, None), (4, None), (None, 0.7), (6, 0.8), (50, 0.999)])
+KEPT = [(None, None), (1, None), (4, None), (None, 0.7), (6, 0.8), (50, 0.999)]
+
+
+@pytest.mark.parametrize("top_k, top_p", KEPT)
 def test_sample_beside_float64(top_k, top_p):
     generator = torch.Generator().manual_seed(3)
     logits, uniforms = 2 * torch.randn(300, 20, generator=generator), torch.rand(300, generator=generator)
     for temperature in (0.5, 1.0, 1.7):
         ids = gpt.sample(logits, uniforms, temperature, top_k, top_p)
-        reference = [numpy_sample(row.numpy(), u.item(), temperature, top_k, top_p) for row, u in zip(logits, uniforms)]
-        assert ids.tolist() == reference
+        for row, u, chosen in zip(logits.numpy(), uniforms.tolist(), ids.tolist()):
+            assert chosen == numpy_sample(row, u, temperature, top_k, top_p)
 
 
 def test_sample_as_statistics():
@@ -293,7 +301,7 @@ def test_presets_grow():
         with torch.device("meta"):
             model = gpt.GPT(gpt.GPTConfig(vocab_size=1024, **fields))
         sizes.append(sum(parameter.numel() for parameter in model.parameters()))
-    assert all(small * 10 < large for small, large in zip(sizes, sizes[1:])), sizes
+    assert all(5 * small < large for small, large in zip(sizes, sizes[1:])), sizes
 
 
 def test_cuda_agrees_with_the_cpu():

@@ -12,7 +12,10 @@ class GPT:
         for n in range(max_new_tokens):
             mask = None if attention_mask is None else attention_mask[:, :T + n]
             logits = self.forward(inputs_embeds=x, attention_mask=mask, cache=cache)[0][:, -1, :]
-            picked = logits.argmax(dim=-1) if not temperature else sample(logits, uniforms[:, n], temperature, top_k, top_p)
+            if not temperature:
+                picked = logits.argmax(dim=-1)
+            else:
+                picked = sample(logits, uniforms[:, n], temperature, top_k, top_p)
             row = [eos_token_id if done else token for done, token in zip(ended, picked.tolist())]
             tokens.append(row)
             ended = [done or token == eos_token_id for done, token in zip(ended, row)]
