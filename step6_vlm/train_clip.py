@@ -24,7 +24,7 @@ from torch import nn
 from course import compute
 from course.steps import load
 from course.artifacts import write_file
-from course.world import COLORS, PLACES, SHAPES, SIZES, Scene, Shape, describe, pixels, sample_scene, sample_scenes, split_of
+from course.world import COLORS, PLACES, SHAPES, SIZES, SPLITS, Scene, Shape, describe, pixels, sample_scenes, split_of
 
 WEIGHTS = Path(__file__).parent / "weights"
 EYE, CARD = "eye.safetensors", "eye.json"
@@ -87,7 +87,8 @@ class CLIP(nn.Module):
 
 
 def twin(scene: Scene, rng: random.Random) -> Scene:
-    """The same scene with one attribute of one shape changed, still in the training split."""
+    """The same scene with one attribute of one shape changed. A training scene's twin is a training scene."""
+    allowed = SPLITS[: SPLITS.index(split_of(scene)) + 1]
     while True:
         i = rng.randrange(len(scene.shapes))
         old = scene.shapes[i]
@@ -97,7 +98,7 @@ def twin(scene: Scene, rng: random.Random) -> Scene:
             continue
         new = Shape(**{**asdict(old), attribute: value})
         shapes = sorted((*scene.shapes[:i], new, *scene.shapes[i + 1 :]), key=lambda s: PLACES.index(s.place))
-        if split_of(changed := Scene(tuple(shapes))) == "train":
+        if split_of(changed := Scene(tuple(shapes))) in allowed:
             return changed
 
 
