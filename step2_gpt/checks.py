@@ -354,7 +354,7 @@ def generate_cases(g):
         if kind == "end":  # said where a row's own position is T + 1: by padded rows later, by all before N
             by_position[T + 1, V - 1] = 300
             mask[:, -3:] = 1
-        sampling = {"temperature": 2.5, "top_k": 5, "top_p": 0.9, "uniforms": uniform(g, B, N)}
+        sampling = {"temperature": 9.0, "top_k": 5, "top_p": 0.8, "uniforms": uniform(g, B, N)}
         yield {"config": gpt_sizes(V, D, layers=1),
                "embedding": 2 * normal(g, V, D), "head": normal(g, V, D), "past": 2 * normal(g, V, D),
                "by_position": by_position,

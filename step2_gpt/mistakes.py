@@ -65,6 +65,9 @@ MISTAKES = {
                 "Neighbouring numbers are paired (0 with 1, 2 with 3). That is the layout of the RoPE "
                 "paper; Llama checkpoints in Hugging Face's form pair number i of the first half with "
                 "number i of the second."),
+        Mistake("interleaved in, halves out", "a, b = x.chunk(2, dim=-1)", "a, b = x[..., 0::2], x[..., 1::2]",
+                "Neighbouring numbers are taken as pairs, and what comes of them is put into two halves: numbers "
+                "change their places. Number i of the first half and number i of the second half are a pair."),
         Mistake("sign flipped", TURN, "return torch.cat([a * cos + b * sin, b * cos - a * sin], dim=-1)",
                 "Everything is turned the other way round. The model would still see relative distances, "
                 "but a checkpoint trained with the usual direction would read every distance as its "
@@ -297,6 +300,10 @@ MISTAKES = {
                 'ignore_index=IGNORE, reduction="sum") / labels[:, 1:].numel()',
                 "The sum is divided by the number of all positions, the ignored ones included. The mean "
                 "is over those that count."),
+        Mistake("logits alone", f"if labels is None:\n            return logits, None\n        {LOSS}\n"
+                "        return logits, loss", "return logits",
+                "Only the logits come back. Two things are asked for: the logits and the loss, which is None "
+                "where there are no labels."),
         Mistake("sum instead of mean", LOSS,
                 "loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), "
                 'ignore_index=IGNORE, reduction="sum")',

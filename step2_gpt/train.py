@@ -3,8 +3,8 @@
     python3 -m step2_gpt.train --preset tiny
 
 Needs step 1's tokenizer of the same preset (`python3 -m course run --steps step1`). Trains nothing. An
-untrained model should be about as wrong as a blind guess, ln(vocab_size) nats per token; far more means that it is sure
-of something although it knows nothing.
+untrained model should be about as wrong as a blind guess, ln(vocab_size) nats per token; far more means that it
+is sure of something although it knows nothing.
 """
 
 import math
