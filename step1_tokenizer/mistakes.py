@@ -73,13 +73,34 @@ MISTAKES = {
         Mistake("order ignored", COUNT, COUNT.replace("total[pair]", "total[tuple(sorted(pair))]").replace(
                 "total.get(pair, 0)", "total.get(tuple(sorted(pair)), 0)"),
                 "(1, 2) and (2, 1) are counted as the same pair. Order matters: \"on\" is not \"no\"."),
+        Mistake("overwritten", COUNT, COUNT.replace("total.get(pair, 0) + count", "count"),
+                "A pair's count is overwritten when the pair is met again. Add to what is already there."),
+        Mistake("past the end", COUNT, '''\
+        for i in range(len(piece)):
+            pair = (piece[i], piece[i + 1])
+            total[pair] = total.get(pair, 0) + count
+''',
+                "The last id has no right neighbour: piece[i + 1] lies behind the end. A piece of n ids "
+                "has n - 1 pairs."),
         Mistake("once per piece", COUNT, COUNT.replace(PAIRS, f"set({PAIRS})"),
                 "A pair that occurs several times in a piece is counted once. Each place counts."),
     ],
     "merge": [
         Mistake("overlapping pairs merged twice", "            i += 2\n", "            i += 1\n",
-                "After a merge you go on by one place, so that the second id of the pair is used again: "
-                "[7, 7, 7] became [9, 9, 7]. A merge uses up two ids: go on by two."),
+                "After a merge you go on by one place, so the second id of the pair is used again: with "
+                "(1, 2) as 9, [1, 2] became [9, 2], and [7, 7, 7] two merges. A merge uses up two ids: go "
+                "on by two."),
+        Mistake("a for loop over the places", MERGE_BODY, '''\
+    merged = []
+    for i in range(len(ids) - 1):
+        merged.append(new_id if (ids[i], ids[i + 1]) == tuple(pair) else ids[i])
+    return merged
+''' + MERGE_BODY,
+                "A for loop goes to every place, also to the second id of a pair that you have just "
+                "merged, and not to the last id. With while you choose how far to go on: by two after a "
+                "merge, else by one."),
+        Mistake("past the end", "if i + 1 < len(ids) and ids[i] == pair[0]", "if ids[i] == pair[0]",
+                "At the last id ids[i + 1] lies behind the end of the list. Ask for i + 1 < len(ids) first."),
         Mistake("from the right", MERGE_BODY, '''    merged, i = [], len(ids) - 1
     while i >= 0:
         if i > 0 and (ids[i - 1], ids[i]) == tuple(pair):
@@ -153,6 +174,10 @@ MISTAKES = {
                 "left = new if at == done else word[at - 1]", "left = word[at - 1]",
                 "Where two occurrences stand side by side, as in abab, the left neighbour of the second "
                 "one is already merged. You count the pair between them for both: once too often."),
+        Mistake("pairs that are gone",
+                "            if total[pair] > 0:      # not so", "            if True:      # not so",
+                "You merge a pair that occurs nowhere any more: its count has come down to 0. Where no "
+                "pair is left, training is over."),
         Mistake("outdated counts", "        if -count != total[pair]:", "        if total[pair] <= 0:",
                 "You trust the count that a pair had when it was put on the heap. Merges next to it have "
                 "made it rarer since: compare with the current count, and put it back when the two differ."),
@@ -175,6 +200,9 @@ MISTAKES = {
         Mistake("pairs at the end left", ENCODE_BODY, ENCODE_BODY.replace("len(ids) > 1", "len(ids) > 2"),
                 "Two ids are still a pair: you stop one merge early where the whole piece could become one "
                 "token."),
+        Mistake("no pair to choose from", ENCODE_BODY, ENCODE_BODY.replace("len(ids) > 1", "True"),
+                "When the whole piece has become one id there are no pairs any more, and min has nothing "
+                "to choose from. Stop when one id is left."),
         Mistake("place in the list as id", "            ids = merge(ids, pair, self.merged_id[pair])\n",
                 "            ids = merge(ids, pair, self.merged_id[pair] - 256)\n",
                 "The new id is the place of the merge in the list; ids 0 to 255 are the bytes, so merge "
@@ -203,6 +231,16 @@ MISTAKES = {
 ''',
                 "Each token is decoded by itself. A character may be spread over several tokens, and half a "
                 "character is no text: join the bytes of all tokens first, then decode once."),
+        Mistake("token by token, strict", DECODE, '''\
+        return "".join(self.token_bytes[i].decode("utf-8") for i in ids)
+''',
+                "Each token is decoded by itself, and a token may hold half a character, which is no text. "
+                "Join the bytes of all tokens first, then decode once, with errors=\"replace\"."),
+        Mistake("an id as a character", DECODE, '''\
+        return "".join(chr(i) for i in ids)
+''',
+                "chr makes a character of a number, but an id is a row of bytes: token_bytes[i]. Join "
+                "these and decode them as UTF-8."),
         Mistake("invalid bytes dropped", DECODE, DECODE.replace("replace", "ignore"),
                 "Bytes that are no UTF-8 vanish without a trace. They should show up as U+FFFD, the "
                 "replacement character: errors=\"replace\"."),
