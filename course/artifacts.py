@@ -1,8 +1,8 @@
 """What steps leave on disk: written whole or not at all, and without pickle.
 
 An artifact is a folder: `artifact.json` (config, seed, figures, whose code made it, a hash of the rest),
-`model.safetensors`, `history.json` and whatever small files a step adds. A state (a checkpoint) is one safetensors
-file whose header carries the nested part as JSON, so that one rename makes it appear.
+`model.safetensors`, `history.json` and whatever small files a step adds. A state (a checkpoint) is one
+safetensors file whose header carries the nested part as JSON, so that one rename makes it appear.
 """
 
 import base64
@@ -51,7 +51,7 @@ def explained(path):
 
 
 def fsync(path: Path) -> None:
-    """Make sure that `path` (a file or a folder) survives a power cut; folders cannot be synced on Windows."""
+    """Let `path` (a file or a folder) survive a power cut; Windows cannot sync folders."""
     if os.name == "nt" and path.is_dir():
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -62,7 +62,7 @@ def fsync(path: Path) -> None:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a whole file: a temporary sibling, fsync, rename. Whoever reads sees the old one or the new one."""
+    """Write a whole file: a temporary sibling, fsync, rename. A reader sees the old one or the new one."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
@@ -75,8 +75,16 @@ def write_file(path: Path, content: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and see that it can be written: better said before an hour of training than after."""
+    write_file(path / ".writable", "")
+    (path / ".writable").unlink(missing_ok=True)
+
+
 def plain(value):
-    """`value` as JSON can hold it: tensors and numpy numbers become numbers, NaN and infinity None, paths strings."""
+    """`value` as JSON can hold it: tensors and numpy numbers become numbers, NaN and infinity None, paths
+    strings.
+    """
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -98,13 +106,14 @@ def to_json(value) -> str:
     return json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-# Nested states ------------------------------------------------------------------------------------------------------
+# Nested states ----------------------------------------------------------------------------------------------
+
 
 def flatten(state) -> tuple[object, dict[str, torch.Tensor]]:
     """Split a nested state into a JSON tree and its tensors, which the tree names as {"$tensor": name}.
 
-    Holds what training states are made of: dicts with any plain keys (an optimizer's are ints), lists, tuples,
-    tensors, numpy arrays, bytes, numbers, strings, None.
+    Holds what training states are made of: dicts with any plain keys (an optimizer's are ints), lists,
+    tuples, tensors, numpy arrays, bytes, numbers, strings, None.
     """
     tensors: dict[str, torch.Tensor] = {}
 
@@ -130,7 +139,9 @@ def flatten(state) -> tuple[object, dict[str, torch.Tensor]]:
             return {"$bytes": base64.b64encode(value).decode()}
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
-        raise TypeError(f"a state holds tensors, numbers, strings, lists and dicts, not {type(value).__name__}")
+        raise TypeError(
+            f"a state holds tensors, numbers, strings, lists and dicts, not {type(value).__name__}"
+        )
 
     return walk(state), tensors
 
@@ -162,7 +173,9 @@ def save_state(path: Path, state, stamp: dict) -> None:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            save_file(tensors, temporary, metadata={"state": json.dumps({"tree": tree, "stamp": plain(stamp)})})
+            save_file(
+                tensors, temporary, metadata={"state": json.dumps({"tree": tree, "stamp": plain(stamp)})}
+            )
             fsync(temporary)
             os.replace(temporary, path)
         finally:
@@ -175,7 +188,9 @@ def load_stamp(path: Path) -> dict:
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["state"])["stamp"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}). Remove it and start this step without --resume.") from error
+        raise ArtifactError(
+            f"{path} is damaged ({error}). Remove it and start this step without --resume."
+        ) from error
 
 
 def load_state(path: Path):
@@ -185,10 +200,13 @@ def load_state(path: Path):
             tree = json.loads(file.metadata()["state"])["tree"]
             return unflatten(tree, {name: file.get_tensor(name) for name in file.keys()})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}). Remove it and start this step without --resume.") from error
+        raise ArtifactError(
+            f"{path} is damaged ({error}). Remove it and start this step without --resume."
+        ) from error
 
 
-# Artifacts ----------------------------------------------------------------------------------------------------------
+# Artifacts --------------------------------------------------------------------------------------------------
+
 
 def hash_files(folder: Path, config) -> str:
     """sha256 over an artifact's payload: its config and files, but not figures, times and curves."""
@@ -227,7 +245,9 @@ def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, file
         try:
             new.mkdir()
             if tensors is not None:
-                copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+                copies = {
+                    name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()
+                }
                 save_file(copies, new / TENSORS, metadata={"format": "pt"})
             if history is not None:
                 curves = history if "curves" in history else {"curves": history}
@@ -236,7 +256,9 @@ def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, file
                 path = new / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
-            (new / MANIFEST).write_text(to_json({**manifest, "hash": hash_files(new, manifest.get("config"))}), encoding="utf-8")
+            (new / MANIFEST).write_text(
+                to_json({**manifest, "hash": hash_files(new, manifest.get("config"))}), encoding="utf-8"
+            )
             for path in new.rglob("*"):
                 if path.is_file():
                     fsync(path)
@@ -254,7 +276,7 @@ def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, file
 
 @dataclass
 class Artifact:
-    """An artifact on disk. Its hash was verified when it was loaded; tensors are read when first asked for."""
+    """An artifact on disk, its hash verified on loading; tensors are read when first asked for."""
 
     path: Path
     manifest: dict
@@ -290,7 +312,9 @@ def load_artifact(folder: Path, remake: str) -> Artifact:
     folder = Path(folder)
     recover(folder)
     if not (folder / MANIFEST).exists():
-        raise ArtifactError(f"There is nothing from {folder.name} in {folder.parent} yet. Make it with:  {remake}")
+        raise ArtifactError(
+            f"There is nothing from {folder.name} in {folder.parent} yet. Make it with:  {remake}"
+        )
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         intact = manifest["hash"] == hash_files(folder, manifest["config"])

@@ -1,4 +1,4 @@
-"""The command line: `python3 -m course VERB`. Only the standard library until a verb's set-up has been seen to."""
+"""The command line: `python3 -m course VERB`. Only the standard library until a verb's set-up is seen to."""
 
 import argparse
 import json
@@ -43,7 +43,16 @@ NEEDS = {
     "check": CORE,
     "status": CORE,
     "build": CORE,
-    "test": (*LESSON, "pytest", "nbclient", "nbformat", "ipykernel", "transformers", "tokenizers", "tiktoken"),
+    "test": (
+        *LESSON,
+        "pytest",
+        "nbclient",
+        "nbformat",
+        "ipykernel",
+        "transformers",
+        "tokenizers",
+        "tiktoken",
+    ),
 }
 
 
@@ -58,57 +67,100 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
 
     def verb(name, help, examples):
-        return verbs.add_parser(name, prog=f"python3 -m course {name}", description=help, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                epilog="examples\n" + "".join(f"  python3 -m course {e}\n" for e in examples))
+        return verbs.add_parser(
+            name,
+            prog=f"python3 -m course {name}",
+            description=help,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog="examples\n" + "".join(f"  python3 -m course {e}\n" for e in examples),
+        )
 
-    one = verb("learn", "Open a lesson in JupyterLab: the one you name, or the first that is not done.",
-               ["learn", "learn step6"])
+    one = verb(
+        "learn",
+        "Open a lesson in JupyterLab: the one you name, or the first that is not done.",
+        ["learn", "learn step6"],
+    )
     one.add_argument("step", nargs="?", metavar="STEP", help="step1 ... step6, or a step's name")
 
-    one = verb("check", "Check your answers: all, a step's, or one TODO's. The exit status is 0 only if all pass.",
-               ["check", "check step2", "check step6.projection", "check --solution"])
+    one = verb(
+        "check",
+        "Check your answers: all, a step's, or one TODO's. The exit status is 0 only if all pass.",
+        ["check", "check step2", "check step6.projection", "check --solution"],
+    )
     one.add_argument("what", nargs="?", metavar="STEP[.TODO]", help="what to check (everything by default)")
     one.add_argument("--solution", action="store_true", help="check the course's own solutions")
     one.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     verb("status", "Show what is done and what is not, step by step.", ["status"])
 
-    one = verb("run", "Train tokenizer, GPT, pretraining, SFT, DPO and VLM, one after the other, and write a report\n"
-               "with curves and pictures: artifacts/PRESET/report.html and report.json.\n\n"
-               "It uses your own code for the TODOs that pass their checks, the solution for the rest.",
-               ["run", "run --preset smoke", "run --resume", "run --steps step4-step6 --seed 1",
-                "run --preset small --device cuda"])
+    one = verb(
+        "run",
+        "Train tokenizer, GPT, pretraining, SFT, DPO and VLM, one after the other, and write a report\n"
+        "with curves and pictures: artifacts/PRESET/report.html and report.json.\n\n"
+        "It uses your own code for the TODOs that pass their checks, the solution for the rest.",
+        [
+            "run",
+            "run --preset smoke",
+            "run --resume",
+            "run --steps step4-step6 --seed 1",
+            "run --preset small --device cuda",
+        ],
+    )
     one.add_argument("--steps", metavar="LIST", help="for example step1,step3-step5 (default: all)")
     run_arguments(one)
 
-    one = verb("test", "Run the test suite; what follows -- goes to pytest.",
-               ["test", "test --all", "test -- -k tokenizer -x"])
+    one = verb(
+        "test",
+        "Run the test suite; what follows -- goes to pytest.",
+        ["test", "test --all", "test -- -k tokenizer -x"],
+    )
     one.add_argument("--all", action="store_true", help="the slow tests too (about 20 minutes)")
 
-    one = verb("build", "Generate each model_exercise.py from its model_solution.py and strip the notebooks' outputs.\n"
-               "A file that somebody has edited is reported and left alone.", ["build", "build --check"])
-    one.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is out of date")
-    one.add_argument("--force", action="store_true", help="write edited files anew too, with a backup beside each")
+    one = verb(
+        "build",
+        "Generate each model_exercise.py from its model_solution.py and strip the notebooks' outputs.\n"
+        "A file that somebody has edited is reported and left alone.",
+        ["build", "build --check"],
+    )
+    one.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if something is out of date"
+    )
+    one.add_argument(
+        "--force", action="store_true", help="write edited files anew too, with a backup beside each"
+    )
     return top
 
 
 def run_arguments(one) -> None:
     """The flags of `run` and of every step's train.py."""
-    one.add_argument("--preset", choices=("smoke", "tiny", "small", "base"), default="tiny",
-                     help="smoke: seconds, for tests; tiny: minutes on a CPU (default); small: one GPU; "
-                     "base: several GPUs")
-    one.add_argument("--device", default="auto", type=device, help="auto (CUDA if there is one), cpu, cuda, cuda:1, mps")
+    one.add_argument(
+        "--preset",
+        choices=("smoke", "tiny", "small", "base"),
+        default="tiny",
+        help="smoke: seconds, for tests; tiny: minutes on a CPU (default); small: one GPU; "
+        "base: several GPUs",
+    )
+    one.add_argument(
+        "--device", default="auto", type=device, help="auto (CUDA if there is one), cpu, cuda, cuda:1, mps"
+    )
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", metavar="FOLDER", help="where artifacts go (default: artifacts/PRESET)")
-    one.add_argument("--resume", action="store_true", help="keep what is finished, go on where it was interrupted")
-    one.add_argument("--code", choices=("chain", "solution"), default="chain",
-                     help="chain (default): your TODOs that pass, the solution for the rest; solution: it alone")
+    one.add_argument(
+        "--resume", action="store_true", help="keep what is finished, go on where it was interrupted"
+    )
+    one.add_argument(
+        "--code",
+        choices=("chain", "solution"),
+        default="chain",
+        help="chain (default): your TODOs that pass, the solution for the rest; solution: it alone",
+    )
 
 
 def device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name):
-        raise argparse.ArgumentTypeError(f"there is no device '{name}'. There is: auto, cpu, cuda (cuda:0, cuda:1, "
-                                         "...), mps")
+        raise argparse.ArgumentTypeError(
+            f"there is no device '{name}'. There is: auto, cpu, cuda (cuda:0, cuda:1, ...), mps"
+        )
     return name
 
 
@@ -122,7 +174,9 @@ def chosen(text: str | None) -> list[steps.Step]:
         start = steps.STEPS.index(steps.find_step(first))
         stop = steps.STEPS.index(steps.find_step(last)) if dash else start
         if stop < start:
-            raise UsageError(f"{part} goes backwards; the steps are {', '.join(s.name for s in steps.STEPS)}.")
+            raise UsageError(
+                f"{part} goes backwards; the steps are {', '.join(s.name for s in steps.STEPS)}."
+            )
         picked |= set(range(start, stop + 1))
     if not picked:
         raise UsageError(f"--steps names no step. There is: {', '.join(s.name for s in steps.STEPS)}.")
@@ -133,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     own, rest = argv, []
     if "--" in argv:
-        own, rest = argv[: argv.index("--")], argv[argv.index("--") + 1:]
+        own, rest = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     try:
         args = parser().parse_args(own)
         if args.help or args.verb is None:
@@ -159,14 +213,20 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in {name for names in NEEDS.values() for name in names}:
             raise
-        print(f"{error.name} is installed here but does not start: {error}\nMend it (pip install --force-reinstall), "
-              "or run the command with a Python that lacks it, and the course sets up its own.", file=sys.stderr)
+        print(
+            f"{error.name} is installed here but does not start: {error}\nMend it (pip install "
+            "--force-reinstall), "
+            "or run the command with a Python that lacks it, and the course sets up its own.",
+            file=sys.stderr,
+        )
         return 1
     except FileNotFoundError as error:
         if not str(error.filename or "").startswith(str(steps.ROOT)):
             raise
-        print(f"{error.filename} is missing from the course. Get it back, for example with git checkout.",
-              file=sys.stderr)
+        print(
+            f"{error.filename} is missing from the course. Get it back, for example with git checkout.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         return 130
@@ -180,7 +240,8 @@ def sentence(error) -> str:
     return text[:1].upper() + text[1:]
 
 
-# Verbs --------------------------------------------------------------------------------------------------------------
+# Verbs ------------------------------------------------------------------------------------------------------
+
 
 def learn(args, rest) -> int:
     step = args.step or next_step()

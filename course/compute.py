@@ -1,4 +1,4 @@
-"""The machine: device, number format, seeds, several processes, what the hardware is and how much memory was used."""
+"""The machine: device, number format, seeds, several processes, what it is and how much memory was used."""
 
 import contextlib
 import os
@@ -17,10 +17,12 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto`: CUDA if there is one, else the CPU (MPS only when asked for). Absent devices are said to be absent."""
+    """`auto`: CUDA if there is one, else the CPU (MPS only when asked for). An absent device is an error."""
     kind, _, index = str(name).partition(":")
     if kind not in DEVICES or (index and (kind != "cuda" or not index.isdecimal())):
-        raise UsageError(f"There is no device '{name}'. There is: {', '.join(DEVICES)} (and cuda:0, cuda:1, ...).")
+        raise UsageError(
+            f"There is no device '{name}'. There is: {', '.join(DEVICES)} (and cuda:0, cuda:1, ...)."
+        )
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda":
@@ -58,7 +60,12 @@ def seed_everything(seed: int) -> None:
 def random_states() -> dict:
     """Where the random streams of Python, numpy and torch stand."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+    }
 
 
 def set_random_states(states: dict) -> None:
@@ -69,7 +76,8 @@ def set_random_states(states: dict) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
-# Several processes --------------------------------------------------------------------------------------------------
+# Several processes ------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -85,7 +93,9 @@ class Processes:
 
 
 def setup_distributed(device: torch.device) -> tuple[Processes, torch.device]:
-    """Join the group that torchrun announces in the environment (NCCL on CUDA, gloo elsewhere); else stay alone."""
+    """Join the group that torchrun announces in the environment (NCCL on CUDA, gloo elsewhere); else stay
+    alone.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes(), device
     processes = Processes(*(int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
@@ -137,7 +147,8 @@ def mean(value: float | torch.Tensor, device: torch.device) -> float:
     return float(total) / dist.get_world_size()
 
 
-# The machine --------------------------------------------------------------------------------------------------------
+# The machine ------------------------------------------------------------------------------------------------
+
 
 def cpu_model() -> str:
     with contextlib.suppress(OSError):
@@ -158,7 +169,13 @@ def memory_mb() -> float | None:
 def hardware(device: torch.device | None = None) -> dict:
     """What the figures were measured on: for report.json and the README."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cpu": cpu_model(), "cores": cores, "memory_mb": memory_mb(), "gpu": None, "system": platform.system()}
+    found = {
+        "cpu": cpu_model(),
+        "cores": cores,
+        "memory_mb": memory_mb(),
+        "gpu": None,
+        "system": platform.system(),
+    }
     if device is not None and device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         found |= {"gpu": properties.name, "gpu_memory_mb": round(properties.total_memory / 2**20)}
@@ -198,8 +215,14 @@ def windows_peak_mb() -> float:
         _fields_ = [("cb", wintypes.DWORD), ("PageFaultCount", wintypes.DWORD)] + [
             (name, ctypes.c_size_t)
             for name in (
-                "PeakWorkingSetSize", "WorkingSetSize", "QuotaPeakPagedPoolUsage", "QuotaPagedPoolUsage",
-                "QuotaPeakNonPagedPoolUsage", "QuotaNonPagedPoolUsage", "PagefileUsage", "PeakPagefileUsage",
+                "PeakWorkingSetSize",
+                "WorkingSetSize",
+                "QuotaPeakPagedPoolUsage",
+                "QuotaPagedPoolUsage",
+                "QuotaPeakNonPagedPoolUsage",
+                "QuotaNonPagedPoolUsage",
+                "PagefileUsage",
+                "PeakPagefileUsage",
             )
         ]
 

@@ -1,10 +1,10 @@
-"""One step's training run: its settings, its machine, the code it runs on, and what it reads and leaves behind.
+"""One step's training run: its settings, its machine, the code it runs on, what it reads and leaves behind.
 
     python3 -m step3_pretrain.train --preset tiny
     python3 -m torch.distributed.run --nproc-per-node 2 -m step3_pretrain.train --preset base
 
-A step's train.py defines PRESETS and `train(job)`, and ends with `main(__file__)`; everything that is not the recipe
-(arguments, seeds, processes, atomic files, checkpoints, interruption) is here.
+A step's train.py defines PRESETS and `train(job)`, and ends with `main(__file__)`; everything that is not the
+recipe (arguments, seeds, processes, atomic files, checkpoints, interruption) is here.
 """
 
 import _thread
@@ -57,8 +57,18 @@ class Job:
     ("chain": the learner's modules, completed by the solution; "solution"), options (the step's own flags).
     """
 
-    def __init__(self, step, preset="tiny", settings=None, device="auto", seed=0, out=None, resume=False,
-                 code="chain", options=None):
+    def __init__(
+        self,
+        step,
+        preset="tiny",
+        settings=None,
+        device="auto",
+        seed=0,
+        out=None,
+        resume=False,
+        code="chain",
+        options=None,
+    ):
         self.step = steps.find_step(step)
         self.preset, self.settings, self.seed = preset, dict(settings or {}), seed
         self.out = Path(out).absolute() if out is not None else steps.ROOT / "artifacts" / preset
@@ -78,7 +88,9 @@ class Job:
     # What it runs on
 
     def use(self, step=None):
-        """The module of a step (this one by default) that this run trains with, as `code` says; see course.chain."""
+        """The module of a step (this one by default) that this run trains with, as `code` says; see
+        course.chain.
+        """
         step = steps.find_step(step if step is not None else self.step)
         if step.name not in self._modules:
             from course import chain
@@ -103,7 +115,7 @@ class Job:
         return " ".join([*words, *extra])
 
     def load(self, step) -> Artifact:
-        """An earlier step's artifact, verified; missing or damaged: an error that names the command that makes it."""
+        """An earlier step's artifact, verified. Otherwise an error with the command that makes it."""
         step = steps.find_step(step)
         if step.name not in self._inputs:
             self._inputs[step.name] = artifacts.load_artifact(self.folder(step), self.command(step))
@@ -116,12 +128,21 @@ class Job:
     # What it shows
 
     def bar(self, work, label: str = "", initial: int = 0, unit: str = "it") -> tqdm:
-        """A progress bar over an iterable, or to be `update`d up to a total; quiet except on the main process."""
+        """A progress bar over an iterable, or up to a total by `update`; only the main process shows it."""
         total, work = (work, None) if isinstance(work, int) else (None, work)
         tty = sys.stderr.isatty()
-        return tqdm(work, total=total, initial=initial, desc=f"{self.step.short} {label}".strip(), unit=unit,
-                    file=sys.stderr, disable=not self.is_main, dynamic_ncols=tty,
-                    mininterval=0.2 if tty else 10, maxinterval=10 if tty else 30)
+        return tqdm(
+            work,
+            total=total,
+            initial=initial,
+            desc=f"{self.step.short} {label}".strip(),
+            unit=unit,
+            file=sys.stderr,
+            disable=not self.is_main,
+            dynamic_ncols=tty,
+            mininterval=0.2 if tty else 10,
+            maxinterval=10 if tty else 30,
+        )
 
     def note(self, text: str) -> None:
         """Print a line above the bar, once."""
@@ -139,12 +160,16 @@ class Job:
             "options": artifacts.plain(vars(self.options)),
             "seed": self.seed,
             "code": self.code,
-            "sources": {name: fingerprint_of(source_of(module)) for name, module in sorted(self._modules.items())},
+            "sources": {
+                name: fingerprint_of(source_of(module)) for name, module in sorted(self._modules.items())
+            },
             "inputs": {name: artifact.hash for name, artifact in sorted(self._inputs.items())},
         }
 
     def differences(self, stamp: dict) -> list[str]:
-        """How another run's stamp differs from this run, in words; modules and inputs it used are looked up here."""
+        """How another run's stamp differs from this run, in words; modules and inputs it used are looked up
+        here.
+        """
         found = []
         ours = self.stamp()
         for key in ("step", "preset", "seed"):  # not "code": what counts is the sources that it led to
@@ -171,7 +196,7 @@ class Job:
         return self.out / f"{self.step.name}.checkpoint.safetensors"
 
     def due(self, step: int | None = None, every: int | None = None) -> bool:
-        """Is it time for a checkpoint? About every 20 seconds (or every `every` steps), and when interrupted."""
+        """Is a checkpoint due? About every 20 seconds (or every `every` steps), and when interrupted."""
         self._asked = time.monotonic()
         if self._signal:
             return True
@@ -206,7 +231,7 @@ class Job:
                 f"{'; '.join(differs)}. Start this step again without --resume, or ask for what made it."
             )
         kept = artifacts.load_state(self.checkpoint_file)
-        if self.world_size == 1:  # several processes have several streams; their recipes derive them from the step
+        if self.world_size == 1:  # several processes have several streams: recipes derive them from the step
             compute.set_random_states(kept["random"])
         self._started -= stamp["progress"]["seconds"]
         self._peaks = tuple(stamp["progress"]["peaks"])
@@ -233,8 +258,9 @@ class Job:
     def save(self, *, tensors=None, config=None, figures: dict, history=None, files=None) -> None:
         """Leave this step's artifact and drop its checkpoint. On every process; the main one writes.
 
-        tensors: a state_dict; config: a dict or dataclass; figures: JSON values; history: curve name -> [[step,
-        value], ...]; files: name -> str | bytes, such as {"tokenizer.json": ...}.
+        tensors: a state_dict; config: a dict or dataclass; figures: JSON values; history: curve name ->
+        [[step, value], ...] ("loss, one" and "loss, two" share a plot), or {"curves": that, "x": {plot: what
+        is counted, if not steps}}; files: name -> str | bytes, such as {"tokenizer.json": ...}.
         """
         if self.is_main:
             peak, gpu = self.peaks()
@@ -263,9 +289,11 @@ class Job:
     # Interruption
 
     def interrupt(self, number: int) -> None:
-        """A signal came. A recipe that asks `due` gets to write a checkpoint; any other is stopped at once."""
+        """A signal came. A recipe that asks `due` may write a checkpoint; any other stops at once."""
         if self._signal:
-            if time.monotonic() - self._signalled > 1.5:  # a terminal and `run` may both have sent the first one
+            if (
+                time.monotonic() - self._signalled > 1.5
+            ):  # a terminal and `run` may both have sent the first one
                 raise Interrupted(number)
             return
         self._signal, self._signalled = number, time.monotonic()
@@ -281,14 +309,18 @@ def source_of(module) -> str | bytes:
 
 
 def main(file, argv: list[str] | None = None) -> None:
-    """Run a train.py as a script: its arguments, its `train(job)`, its figures printed; exits with a clear status."""
+    """Run a train.py as a script: its arguments, its `train(job)`, its figures printed; exits with a clear
+    status.
+    """
     train = sys.modules["__main__"]
     step = steps.find_step(Path(file).resolve().parent.name)
     if Path(getattr(train, "__file__", None) or "").resolve() != Path(file).resolve():
         train = steps.load(step, "train")
     parser = Parser(
-        prog=f"python3 -m {step.name}.train", description=(train.__doc__ or step.title),
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog=f"python3 -m {step.name}.train",
+        description=(train.__doc__ or step.title),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     args, options = parse(parser, train, argv)
     if os.environ.get(PARENT):
         threading.Thread(target=die_with_parent, daemon=True).start()
@@ -302,17 +334,34 @@ def parse(parser, train, argv: list[str] | None):
     if hasattr(train, "add_arguments"):
         train.add_arguments(parser.add_argument_group("this step's own"))
     args = parser.parse_args(argv)
-    return args, argparse.Namespace(**{name: value for name, value in sorted(vars(args).items()) if name not in shared})
+    return args, argparse.Namespace(
+        **{name: value for name, value in sorted(vars(args).items()) if name not in shared}
+    )
 
 
 def perform(train, step, args, options) -> int:
-    """Run `train.train` under a Job made from `args`; the exit status. Sentences go to stderr, never tracebacks of ours."""
+    """Run `train.train` under a Job made from `args`; the exit status. Sentences go to stderr, never
+    tracebacks of ours.
+    """
     job, quiet = None, bool(os.environ.get(PARENT))
     try:
         if args.preset not in train.PRESETS:
-            raise UsageError(f"{step.name} has no preset '{args.preset}'. It has: {', '.join(train.PRESETS)}.")
-        job = Job(step, args.preset, train.PRESETS[args.preset], args.device, args.seed, args.out, args.resume,
-                  args.code, options)
+            raise UsageError(
+                f"{step.name} has no preset '{args.preset}'. It has: {', '.join(train.PRESETS)}."
+            )
+        job = Job(
+            step,
+            args.preset,
+            train.PRESETS[args.preset],
+            args.device,
+            args.seed,
+            args.out,
+            args.resume,
+            args.code,
+            options,
+        )
+        if job.is_main:
+            artifacts.make_folder(job.out)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, frame: job.interrupt(number))
         if job.resume:
@@ -330,20 +379,29 @@ def perform(train, step, args, options) -> int:
         if job.is_main:
             if not quiet:
                 print(figure_lines(job.saved["figures"]))
-                print(f"{job.saved['seconds']:.0f} s, {job.saved['peak_memory_mb']:.0f} MB, in {job.folder()}")
+                print(
+                    f"{job.saved['seconds']:.0f} s, {job.saved['peak_memory_mb']:.0f} MB, in {job.folder()}"
+                )
         return 0
     except (Interrupted, KeyboardInterrupt) as stop:
         if not quiet and (job is None or job.is_main):
             kept = job is not None and job.checkpoint_file.exists()
-            print("\nInterrupted. " + ("Go on where it was with:  " if kept else "Start it again with:  ")
-                  + f"{job.command(None, '--resume') if job else 'the same command'}", file=sys.stderr)
+            print(
+                "\nInterrupted. "
+                + ("Go on where it was with:  " if kept else "Start it again with:  ")
+                + f"{job.command(None, '--resume') if job else 'the same command'}",
+                file=sys.stderr,
+            )
         return getattr(stop, "exit_code", 130)
     except (CourseError, steps.UnknownName) as error:
         print(f"\n{error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
     except torch.OutOfMemoryError as error:
-        print(f"\nThe GPU's memory is not enough for this ({error}).\nChoose a smaller --preset, or --device cpu.",
-              file=sys.stderr)
+        print(
+            f"\nThe GPU's memory is not enough for this ({error}).\nChoose a smaller --preset, or --device "
+            "cpu.",
+            file=sys.stderr,
+        )
         return 1
 
 
@@ -359,7 +417,9 @@ def figure_lines(figures: dict, indent: str = "  ") -> str:
 
 
 def die_with_parent() -> None:
-    """End when `run` is killed: it holds the other end of stdin. Else a second run would find this one still writing."""
+    """End when `run` is killed: it holds the other end of stdin. Else a second run would find this one still
+    writing.
+    """
     try:
         while os.read(0, 4096):
             pass

@@ -17,16 +17,38 @@ COLORS = {  # told apart by colour-blind readers too (after Okabe and Ito)
 def style(dark: bool = False):
     """The look, for the plots made inside: no frame but two thin axes, a faint grid, a transparent ground."""
     ink = INK[dark]
-    with matplotlib.rc_context({
-        "axes.prop_cycle": matplotlib.cycler(color=COLORS[dark]),
-        "axes.spines.top": False, "axes.spines.right": False,
-        "axes.edgecolor": ink, "axes.labelcolor": ink, "axes.titlecolor": ink, "text.color": ink,
-        "xtick.color": ink, "ytick.color": ink, "axes.linewidth": 0.7, "axes.grid": True, "axes.axisbelow": True,
-        "grid.color": ink, "grid.alpha": 0.15, "grid.linewidth": 0.7, "lines.linewidth": 1.6,
-        "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
-        "legend.fontsize": 8.5, "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none",
-        "savefig.facecolor": "none", "figure.figsize": (6.4, 2.8), "figure.dpi": 110, "font.size": 9,
-    }):
+    with matplotlib.rc_context(
+        {
+            "axes.prop_cycle": matplotlib.cycler(color=COLORS[dark]),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": ink,
+            "axes.labelcolor": ink,
+            "axes.titlecolor": ink,
+            "text.color": ink,
+            "xtick.color": ink,
+            "ytick.color": ink,
+            "axes.linewidth": 0.7,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": ink,
+            "grid.alpha": 0.15,
+            "grid.linewidth": 0.7,
+            "lines.linewidth": 1.6,
+            "axes.titlesize": 10,
+            "axes.labelsize": 9,
+            "xtick.labelsize": 8.5,
+            "ytick.labelsize": 8.5,
+            "legend.fontsize": 8.5,
+            "legend.frameon": False,
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "savefig.facecolor": "none",
+            "figure.figsize": (6.4, 2.8),
+            "figure.dpi": 110,
+            "font.size": 9,
+        }
+    ):
         yield
 
 

@@ -1,6 +1,7 @@
 """`python3 -m course run`: every step's train.py, one process each, then report.json and report.html.
 
-A process per step gives each its own peak memory, and nothing that one step leaves in memory can help the next.
+A process per step gives each its own peak memory, and nothing that one step leaves in memory can help the
+next.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from course.job import PARENT, Job, parse
 def run(args) -> int:
     """Run `args.steps` in order; the exit status. See cli.py for the arguments."""
     device = compute.pick_device(args.device)
+    out = Job(args.steps[0], args.preset, out=args.out, device="cpu").out
+    artifacts.make_folder(out)
     for step in args.steps:
         if not step.file("train").exists():
             raise CourseError(f"{step.name} has no train.py in {step.folder}.")
@@ -34,12 +37,12 @@ def run(args) -> int:
         if status:
             return status
     written = collect(args, device)
-    artifacts.write_file(job.out / "report.json", artifacts.to_json(written))
-    artifacts.write_file(job.out / "report.html", report.page(written, job.out))
+    artifacts.write_file(out / "report.json", artifacts.to_json(written))
+    artifacts.write_file(out / "report.html", report.page(written, out))
     for name in written["steps"]:
-        if gallery := report.read_json(job.out / name / "gallery.json"):
-            artifacts.write_file(job.out / "gallery.png", report.gallery_png(gallery[:8]))
-    print(f"\n{report.table(written)}\n\nThe report, with curves and pictures: {job.out / 'report.html'}")
+        if gallery := report.read_json(out / name / "gallery.json"):
+            artifacts.write_file(out / "gallery.png", report.gallery_png(gallery[:8]))
+    print(f"\n{report.table(written)}\n\nThe report, with curves and pictures: {out / 'report.html'}")
     return 0
 
 
@@ -51,18 +54,46 @@ def job_for(step, args) -> Job:
     """The Job that the step's process will make, so that the two agree on what is finished."""
     recipe = steps.load(step, "train")
     _, options = parse(argparse.ArgumentParser(), recipe, [])
-    return Job(step, args.preset, recipe.PRESETS.get(args.preset), args.device, args.seed, args.out, args.resume,
-               args.code, options)
+    return Job(
+        step,
+        args.preset,
+        recipe.PRESETS.get(args.preset),
+        args.device,
+        args.seed,
+        args.out,
+        args.resume,
+        args.code,
+        options,
+    )
 
 
 def train(step, args, job: Job) -> int:
-    """Run one step's train.py in a process of its own and pass signals on; its exit status, explained if not 0."""
-    command = [sys.executable, "-m", f"{step.name}.train", "--preset", args.preset, "--device", args.device,
-               "--seed", str(args.seed), "--out", str(job.out), "--code", args.code]
+    """Run one step's train.py in a process of its own and pass signals on; its exit status, explained if not
+    0.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        f"{step.name}.train",
+        "--preset",
+        args.preset,
+        "--device",
+        args.device,
+        "--seed",
+        str(args.seed),
+        "--out",
+        str(job.out),
+        "--code",
+        args.code,
+    ]
     if args.resume:
         command.append("--resume")
-    environment = {**os.environ, PARENT: "1", "COURSE_STARTED": str(time.time()), "PYTHONPATH": os.pathsep.join(
-        filter(None, [str(steps.ROOT), os.environ.get("PYTHONPATH")]))}
+    environment = {
+        **os.environ,
+        PARENT: "1",
+        "COURSE_STARTED": str(time.time()),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(steps.ROOT), os.environ.get("PYTHONPATH")])),
+    }
     # The process reads its stdin to the end: when this one is killed, it ends too.
     child = subprocess.Popen(command, cwd=steps.ROOT, env=environment, stdin=subprocess.PIPE)
     stopped: list[int] = []
@@ -96,14 +127,22 @@ def resume_command(args) -> str:
     words = ["python3 -m course run --resume"]
     if len(args.steps) < len(steps.STEPS):
         words.append("--steps " + ",".join(step.short for step in args.steps))
-    for name, default in (("preset", "tiny"), ("device", "auto"), ("seed", 0), ("out", None), ("code", "chain")):
+    for name, default in (
+        ("preset", "tiny"),
+        ("device", "auto"),
+        ("seed", 0),
+        ("out", None),
+        ("code", "chain"),
+    ):
         if getattr(args, name) != default:
             words.append(f"--{name} {getattr(args, name)}")
     return " ".join(words)
 
 
 def collect(args, device) -> dict:
-    """report.json: what lies in the run's folder, from this run and from earlier ones with its preset and seed."""
+    """report.json: what lies in the run's folder, from this run and from earlier ones with its preset and
+    seed.
+    """
     found = {}
     for step in steps.STEPS:
         folder = Job(step, args.preset, out=args.out, device="cpu", seed=args.seed).folder()

@@ -1,7 +1,8 @@
-"""The course sets itself up: if what a verb imports is missing, make .venv beside the README, install, go on inside.
+"""The course sets itself up: if a verb's imports are missing, make .venv beside the README and go on inside.
 
-Only the standard library here. An environment that has what the verb needs (conda, Colab, a GPU image) is used as it
-is; otherwise requirements.txt goes into .venv, which no system that guards its own Python objects to.
+Only the standard library here. An environment that has what the verb needs (conda, Colab, a GPU image) is
+used as it is; otherwise requirements.txt goes into .venv, which no system that guards its own Python objects
+to.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ class SetupError(CourseError):
     """The set-up cannot go on; the message says what to do."""
 
 
-# What is there --------------------------------------------------------------------------------------------------
+# What is there ----------------------------------------------------------------------------------------------
+
 
 def torch_version() -> tuple[int, ...] | None:
     """(2, 13) for the torch that is installed here, without importing it."""
@@ -54,12 +56,16 @@ def reasons(lacking: list[str]) -> str:
     for name in lacking:
         version = torch_version() if name == "torch" else None
         old = version is not None and importlib.util.find_spec("torch") is not None
-        words.append(f"torch {'.'.join(map(str, TORCH_FLOOR))} or newer (it has {'.'.join(map(str, version))})"
-                     if old else name)
+        words.append(
+            f"torch {'.'.join(map(str, TORCH_FLOOR))} or newer (it has {'.'.join(map(str, version))})"
+            if old
+            else name
+        )
     return ", ".join(words)
 
 
-# The environment beside the README ------------------------------------------------------------------------------
+# The environment beside the README --------------------------------------------------------------------------
+
 
 class Venv:
     """`.venv` and what is known about it: a marker says whether an install of ours is under way or done."""
@@ -80,7 +86,7 @@ class Venv:
         return hashlib.sha256(self.requirements.read_bytes()).hexdigest()
 
     def mark(self, state: str, made: bool) -> None:
-        """Note how far an install got, and whether the course made this environment (then it may remake it)."""
+        """Note how far an install got, and whether the course made this environment (so may remake it)."""
         temporary = self.marker.with_suffix(".tmp")
         note = {"state": state, "made": made, "requirements": self.wanted()}
         temporary.write_text(json.dumps(note), encoding="utf-8")
@@ -98,10 +104,15 @@ class Venv:
 
     def lacks(self, modules) -> list[str]:
         """What its Python would say to `missing(modules)`."""
-        code = ("import sys; sys.path.insert(0, sys.argv[1]); from course.setup import missing; "
-                "print(*missing(sys.argv[2:]))")
-        done = subprocess.run([self.python, "-c", code, str(Path(__file__).parents[1]), *modules],
-                              capture_output=True, text=True)
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); from course.setup import missing; "
+            "print(*missing(sys.argv[2:]))"
+        )
+        done = subprocess.run(
+            [self.python, "-c", code, str(Path(__file__).parents[1]), *modules],
+            capture_output=True,
+            text=True,
+        )
         return done.stdout.split() if done.returncode == 0 else list(modules)
 
 
@@ -112,8 +123,10 @@ def alone(venv: Venv):
         venv.lock.parent.mkdir(parents=True, exist_ok=True)
         file = open(venv.lock, "w")
     except OSError as error:
-        raise SetupError(f"The course cannot write into its own folder {venv.folder.parent} ({error}). Copy it to "
-                         "where you may write, or install requirements.txt into your own environment.") from error
+        raise SetupError(
+            f"The course cannot write into its own folder {venv.folder.parent} ({error}). Copy it to "
+            "where you may write, or install requirements.txt into your own environment."
+        ) from error
     with file:
         with contextlib.suppress(ImportError):
             import fcntl
@@ -131,7 +144,7 @@ def say(text: str) -> None:
 
 
 def ensure(modules, arguments: list[str], venv: Venv | None = None) -> None:
-    """Return if this Python has `modules`; else go on in .venv (made, mended or as it is) and do not return."""
+    """Return if this Python has `modules`; else go on in .venv, made or mended, and do not return."""
     rounds = int(os.environ.pop(GUARD, "0"))
     venv = venv or Venv()
     lacking = missing(modules)
@@ -139,7 +152,8 @@ def ensure(modules, arguments: list[str], venv: Venv | None = None) -> None:
         return
     if rounds >= 2:
         raise SetupError(
-            f"{venv.folder} was set up, but it still lacks {reasons(lacking)}. Remove that folder and try again; if "
+            f"{venv.folder} was set up, but it still lacks {reasons(lacking)}. Remove that folder and try "
+            "again; if "
             f"that does not help, look at what  {venv.python} -m pip install -r {venv.requirements}  says."
         )
     with alone(venv):
@@ -152,16 +166,20 @@ def prepare(venv: Venv, modules, lacking: list[str]) -> None:
     state = venv.state()
     made = state.get("made", not venv.folder.exists())
     if state.get("state") == "installing" and (venv.is_current() or not made):
-        raise SetupError(f"An earlier set-up of {venv.folder} was interrupted, and half of it may be there. Leave that "
-                         "environment (`deactivate`), remove the folder and run the command again.")
+        raise SetupError(
+            f"An earlier set-up of {venv.folder} was interrupted, and half of it may be there. Leave that "
+            "environment (`deactivate`), remove the folder and run the command again."
+        )
     if venv.folder.exists() and not venv.is_current():
         if state.get("state") == "installing":
             say(f"An earlier set-up of {venv.folder} was interrupted; making it anew.")
             remove(venv)
         elif not venv.works():
             if not made:
-                raise SetupError(f"{venv.folder} is not a working environment (its Python does not start) and the "
-                                 "course did not make it. Remove or rename it and try again.")
+                raise SetupError(
+                    f"{venv.folder} is not a working environment (its Python does not start) and the "
+                    "course did not make it. Remove or rename it and try again."
+                )
             say(f"{venv.folder} does not work any more (its Python is gone); making it anew.")
             remove(venv)
         elif not venv.lacks(modules):
@@ -170,7 +188,9 @@ def prepare(venv: Venv, modules, lacking: list[str]) -> None:
                 try:
                     install(venv, made)
                 except SetupError as error:
-                    venv.mark("done", made)  # with the hash of today: what is there will do, and is not tried again
+                    venv.mark(
+                        "done", made
+                    )  # with the hash of today: what is there will do, and is not tried again
                     say(f"{error}\nGoing on with what is installed.")
             return
     announce(venv, lacking)
@@ -182,14 +202,27 @@ def prepare(venv: Venv, modules, lacking: list[str]) -> None:
 def announce(venv: Venv, lacking: list[str]) -> None:
     gpu = bool(shutil.which("nvidia-smi"))
     linux = sys.platform.startswith("linux")
-    size = "about 3 GB to download and 7 GB on disk" if linux else "about 0.4 GB to download and 1.5 GB on disk"
-    say(f"This Python ({sys.executable}) lacks {reasons(lacking)}.\n"
+    size = (
+        "about 3 GB to download and 7 GB on disk" if linux else "about 0.4 GB to download and 1.5 GB on disk"
+    )
+    say(
+        f"This Python ({sys.executable}) lacks {reasons(lacking)}.\n"
         f"Setting up the course's own environment, once: {venv.folder}, from {venv.requirements.name}.\n"
-        f"That is {size}, less where wheels are cached or CPU-only, and takes about 3 to 10 minutes. Nothing outside "
-        "that folder changes.")
-    if linux and not gpu and not os.environ.get("PIP_EXTRA_INDEX_URL") and not os.environ.get("PIP_FIND_LINKS"):
-        say("No NVIDIA GPU is seen here. To fetch the CPU-only torch (0.4 GB in all), stop this and run it with "
-            f"PIP_EXTRA_INDEX_URL={CPU_WHEELS} before the command.")
+        f"That is {size}, less where wheels are cached or CPU-only, and takes about 3 to 10 minutes. "
+        "Nothing outside "
+        "that folder changes."
+    )
+    if (
+        linux
+        and not gpu
+        and not os.environ.get("PIP_EXTRA_INDEX_URL")
+        and not os.environ.get("PIP_FIND_LINKS")
+    ):
+        say(
+            "No NVIDIA GPU is seen here. To fetch the CPU-only torch (0.4 GB in all), stop this and run it "
+            "with "
+            f"PIP_EXTRA_INDEX_URL={CPU_WHEELS} before the command."
+        )
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(venv.folder.parent).free / 2**30
         if free < (7 if linux else 1.5):
@@ -200,7 +233,9 @@ def remove(venv: Venv) -> None:
     try:
         shutil.rmtree(venv.folder)
     except OSError as error:
-        raise SetupError(f"{venv.folder} cannot be removed ({error}). Remove it by hand and try again.") from error
+        raise SetupError(
+            f"{venv.folder} cannot be removed ({error}). Remove it by hand and try again."
+        ) from error
 
 
 def pip_version() -> tuple[int, ...]:
@@ -211,7 +246,7 @@ def pip_version() -> tuple[int, ...]:
 
 
 def create(venv: Venv) -> None:
-    """Make the environment by what this Python has: venv with pip, venv and the pip outside, or virtualenv."""
+    """Make the environment with what this Python has: venv, venv and the pip outside, or virtualenv."""
     has = {name: importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip", "virtualenv")}
     if has["venv"] and has["ensurepip"]:
         command = ["venv", str(venv.folder)]
@@ -222,7 +257,8 @@ def create(venv: Venv) -> None:
     else:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         raise SetupError(
-            f"This Python ({sys.executable}) cannot make environments: its ensurepip is missing, as on Debian and "
+            f"This Python ({sys.executable}) cannot make environments: its ensurepip is missing, as on "
+            "Debian and "
             f"Ubuntu.\nInstall it with:  sudo apt install python{version}-venv   and run the command again.\n"
             "Without administrator's rights, use a Python of your own: conda, or `uv python install`."
         )
@@ -245,7 +281,10 @@ def pip_of(venv: Venv, python: str) -> list[str] | None:
 
 def install(venv: Venv, made: bool) -> None:
     """pip install -r requirements.txt in .venv, in full view; what went wrong becomes advice."""
-    pip = next(filter(None, (pip_of(venv, python) for python in (str(venv.python), sys.executable, base_python()))), None)
+    pip = next(
+        filter(None, (pip_of(venv, python) for python in (str(venv.python), sys.executable, base_python()))),
+        None,
+    )
     if pip is None:
         raise SetupError(f"{venv.folder} has no pip. Remove that folder and try again.")
     venv.mark("installing", made)
@@ -254,7 +293,9 @@ def install(venv: Venv, made: bool) -> None:
     # A `user = true` in somebody's pip configuration has no meaning inside an environment.
     environment = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     tail: list[str] = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+    ) as process:
         try:
             for line in process.stderr:
                 sys.stderr.write(line)
@@ -272,29 +313,56 @@ def explain(text: str, venv: Venv) -> str:
     """What a failed install means and what to do, from what pip wrote."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if re.search(r"No space left|Errno 28|Disk quota|not enough space", text, re.I):
-        return (f"The disk is full. Free some space (torch is large) where {venv.folder.parent} lies, or in the "
-                "temporary folder (TMPDIR), and run the command again.")
+        return (
+            f"The disk is full. Free some space (torch is large) where {venv.folder.parent} lies, or in the "
+            "temporary folder (TMPDIR), and run the command again."
+        )
     if re.search(r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerification", text):
-        return ("The package index's certificate was not accepted. Behind a company's proxy, point PIP_CERT to its "
-                "certificate bundle, and run the command again.")
-    if re.search(r"name resolution|Failed to resolve|NameResolutionError|NewConnectionError|Network is unreachable"
-                 r"|ConnectTimeout|ReadTimeout|ProxyError|Connection refused|ConnectionReset|timed out|getaddrinfo"
-                 r"|No route to host|IncompleteRead|Connection broken", text):
-        return ("The package index cannot be reached. Check the network (and the proxy, if there is one: HTTPS_PROXY),"
-                " and run the command again; what was fetched already is not fetched twice. Without a network, point "
-                "PIP_FIND_LINKS to a folder of wheels and set PIP_NO_INDEX=1.")
+        return (
+            "The package index's certificate was not accepted. Behind a company's proxy, point PIP_CERT to "
+            "its "
+            "certificate bundle, and run the command again."
+        )
+    if re.search(
+        r"name resolution|Failed to resolve|NameResolutionError|NewConnectionError|Network is unreachable"
+        r"|ConnectTimeout|ReadTimeout|ProxyError|Connection refused|ConnectionReset|timed out|getaddrinfo"
+        r"|No route to host|IncompleteRead|Connection broken",
+        text,
+    ):
+        return (
+            "The package index cannot be reached. Check the network (and the proxy, if there is one: "
+            "HTTPS_PROXY),"
+            " and run the command again; what was fetched already is not fetched twice. Without a network, "
+            "point "
+            "PIP_FIND_LINKS to a folder of wheels and set PIP_NO_INDEX=1."
+        )
     if re.search(r"Permission denied|Errno 13|Read-only file system|Errno 30", text):
-        return f"{venv.folder.parent} may not be written. Copy the course to a folder of your own and try there."
-    if found := re.search(r"No matching distribution found for (\S+)|Could not find a version that satisfies the "
-                          r"requirement (\S+)", text):
-        return (f"There is no {found.group(1) or found.group(2)} for this Python {version} on this machine "
-                f"({sys.platform}). The pins are for Python 3.10 to 3.13: run the command with such a Python, for "
-                "example  python3.12 -m course run  after removing .venv.")
-    if re.search(r"Failed (to build|building)|error: subprocess-exited-with-error|metadata-generation-failed", text):
-        return (f"A package had to be built here, because there is no ready wheel of it for Python {version}. The "
-                "pins are for Python 3.10 to 3.13: run the command with such a Python after removing .venv.")
+        return (
+            f"{venv.folder.parent} may not be written. Copy the course to a folder of your own and try there."
+        )
+    if found := re.search(
+        r"No matching distribution found for (\S+)|Could not find a version that satisfies the "
+        r"requirement (\S+)",
+        text,
+    ):
+        return (
+            f"There is no {found.group(1) or found.group(2)} for this Python {version} on this machine "
+            f"({sys.platform}). The pins are for Python 3.10 to 3.13: run the command with such a Python, "
+            "for "
+            "example  python3.12 -m course run  after removing .venv."
+        )
+    if re.search(
+        r"Failed (to build|building)|error: subprocess-exited-with-error|metadata-generation-failed", text
+    ):
+        return (
+            f"A package had to be built here, because there is no ready wheel of it for Python {version}. "
+            "The "
+            "pins are for Python 3.10 to 3.13: run the command with such a Python after removing .venv."
+        )
     if re.search(r"MemoryError|Killed", text):
-        return "There was not enough memory. Close other programs, or set PIP_NO_CACHE_DIR=1, and run it again."
+        return (
+            "There was not enough memory. Close other programs, or set PIP_NO_CACHE_DIR=1, and run it again."
+        )
     last = [line for line in text.strip().splitlines() if line.strip()]
     return f"It said: {last[-1].strip() if last else 'nothing'}. Mend that, and run the command again."
 

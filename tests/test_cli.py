@@ -36,7 +36,11 @@ def test_help_shows_the_learners_verbs_first_and_every_verb_has_examples(capsys)
     assert places == sorted(places) and out.index("for learners") < places[0] < out.index("for whoever works")
     for verb in VERBS:
         status, out, _ = ends(capsys, verb, "--help")
-        assert status == 0 and f"usage: python3 -m course {verb}" in out and "examples\n  python3 -m course" in out
+        assert (
+            status == 0
+            and f"usage: python3 -m course {verb}" in out
+            and "examples\n  python3 -m course" in out
+        )
 
 
 def test_no_verb_shows_the_help(capsys):
@@ -44,19 +48,22 @@ def test_no_verb_shows_the_help(capsys):
     assert status == 0 and "for learners" in out
 
 
-@pytest.mark.parametrize("argv, says", [
-    (("chekc",), "choose from"),
-    (("check", "step9"), "step1_tokenizer, step2_gpt, step3_pretrain, step4_sft, step5_rlhf, step6_vlm"),
-    (("check", "step6.projektion"), "Did you mean projection?"),
-    (("learn", "vlmm"), "step6_vlm"),
-    (("run", "--steps", "step1,step7"), "step6_vlm"),
-    (("run", "--steps", "step4-step2"), "goes backwards"),
-    (("run", "--steps", ","), "names no step"),
-    (("run", "--preset", "huge"), "smoke"),
-    (("run", "--device", "tpu"), "auto, cpu, cuda"),
-    (("run", "--seed", "x"), "--seed"),
-    (("check", "--", "-x"), "Only `test`"),
-])
+@pytest.mark.parametrize(
+    "argv, says",
+    [
+        (("chekc",), "choose from"),
+        (("check", "step9"), "step1_tokenizer, step2_gpt, step3_pretrain, step4_sft, step5_rlhf, step6_vlm"),
+        (("check", "step6.projektion"), "Did you mean projection?"),
+        (("learn", "vlmm"), "step6_vlm"),
+        (("run", "--steps", "step1,step7"), "step6_vlm"),
+        (("run", "--steps", "step4-step2"), "goes backwards"),
+        (("run", "--steps", ","), "names no step"),
+        (("run", "--preset", "huge"), "smoke"),
+        (("run", "--device", "tpu"), "auto, cpu, cuda"),
+        (("run", "--seed", "x"), "--seed"),
+        (("check", "--", "-x"), "Only `test`"),
+    ],
+)
 def test_unknown_names_get_the_list_of_what_there_is(capsys, argv, says):
     status, out, err = ends(capsys, *argv)
     assert status == 2 and says in err and "Traceback" not in err and not out
@@ -83,8 +90,11 @@ def test_lists_of_steps():
 def findings(*statuses):
     def check_step(step, *args, todos=None):
         step = steps.find_step(step)
-        return [Finding(step.name, todo, status) for todo, status in zip(step.todos, statuses)
-                if todos is None or todo in todos]
+        return [
+            Finding(step.name, todo, status)
+            for todo, status in zip(step.todos, statuses)
+            if todos is None or todo in todos
+        ]
 
     return check_step
 
@@ -119,11 +129,14 @@ def test_status_prints_the_table(capsys, monkeypatch):
     assert ends(capsys, "status") == (0, "the table\n", "")
 
 
-@pytest.mark.parametrize("argv, expected", [
-    (("test",), ["-m", "pytest", "-m", "not slow"]),
-    (("test", "--all"), ["-m", "pytest"]),
-    (("test", "--", "-k", "rope", "-x"), ["-m", "pytest", "-m", "not slow", "-k", "rope", "-x"]),
-])
+@pytest.mark.parametrize(
+    "argv, expected",
+    [
+        (("test",), ["-m", "pytest", "-m", "not slow"]),
+        (("test", "--all"), ["-m", "pytest"]),
+        (("test", "--", "-k", "rope", "-x"), ["-m", "pytest", "-m", "not slow", "-k", "rope", "-x"]),
+    ],
+)
 def test_test_runs_pytest(capsys, monkeypatch, argv, expected):
     called = []
     monkeypatch.setattr(subprocess, "call", lambda command, cwd: called.append((command, cwd)) or 5)
@@ -134,8 +147,11 @@ def test_test_runs_pytest(capsys, monkeypatch, argv, expected):
 def test_learn_opens_the_lesson(capsys, monkeypatch, tmp_path):
     called = []
     monkeypatch.setattr(subprocess, "call", lambda command, cwd: called.append(command) or 0)
-    monkeypatch.setattr(progress, "status", lambda: {
-        "step1_tokenizer": {"merge": "passed"}, "step2_gpt": {"rope": "passed", "block": "wrong"}})
+    monkeypatch.setattr(
+        progress,
+        "status",
+        lambda: {"step1_tokenizer": {"merge": "passed"}, "step2_gpt": {"rope": "passed", "block": "wrong"}},
+    )
     for argv, name in ((("learn", "step6"), "step6_vlm"), (("learn",), "step2_gpt")):
         notebook = steps.find_step(name).folder / "tutorial.ipynb"
         status, out, err = ends(capsys, *argv)
@@ -185,6 +201,11 @@ def test_a_broken_package_gets_a_sentence(capsys, monkeypatch):
 
 
 def test_it_starts_quickly_and_from_any_folder(tmp_path):
-    done = subprocess.run([sys.executable, str(steps.ROOT / "course"), "--help"], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(
+        [sys.executable, str(steps.ROOT / "course"), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
     assert done.returncode == 0 and "for learners" in done.stdout, done.stderr

@@ -19,7 +19,9 @@ from tests import toy_course
 
 
 def job(tmp_path, step="step3_pretrain", **options) -> Job:
-    return Job(step, **{"preset": "smoke", "settings": {"lr": 1e-3}, "device": "cpu", "out": tmp_path, **options})
+    return Job(
+        step, **{"preset": "smoke", "settings": {"lr": 1e-3}, "device": "cpu", "out": tmp_path, **options}
+    )
 
 
 def training_state() -> dict:
@@ -27,9 +29,18 @@ def training_state() -> dict:
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.randn(4, 3)).sum().backward()
     optimizer.step()
-    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "python": random.getstate(),
-            "numpy": np.random.get_state(), "torch": torch.get_rng_state(), 3: (1, 2.5, None, b"\x00\xff", "ü"),
-            "$odd": {"nan": float("nan")}, "bf16": torch.randn(2).bfloat16(), "empty": {}, "scalar": np.float32(2)}
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        3: (1, 2.5, None, b"\x00\xff", "ü"),
+        "$odd": {"nan": float("nan")},
+        "bf16": torch.randn(2).bfloat16(),
+        "empty": {},
+        "scalar": np.float32(2),
+    }
 
 
 def same(a, b) -> bool:
@@ -58,14 +69,23 @@ def test_what_has_no_place_in_a_state_is_refused():
 def test_an_artifact_holds_what_was_saved(tmp_path):
     one = job(tmp_path)
     tied = torch.randn(3, 2)
-    one.save(tensors={"a": tied, "b": tied, "c": tied.T}, config={"n": 1}, figures={"x": torch.tensor(2.0), "nan": float("nan")},
-             history={"loss": [[0, 1.0]]}, files={"tokenizer.json": "{}", "deep/er.bin": b"\0"})
+    one.save(
+        tensors={"a": tied, "b": tied, "c": tied.T},
+        config={"n": 1},
+        figures={"x": torch.tensor(2.0), "nan": float("nan")},
+        history={"loss": [[0, 1.0]]},
+        files={"tokenizer.json": "{}", "deep/er.bin": b"\0"},
+    )
     found = job(tmp_path).load("step3")
     assert found.config == {"n": 1} and found.figures == {"x": 2.0, "nan": None}
     assert torch.equal(found.tensors["a"], tied) and torch.equal(found.tensors["c"], tied.T)
     assert found.history == {"loss": [[0, 1.0]]} and found.text("tokenizer.json") == "{}"
     assert found.manifest["code"] == dict.fromkeys(steps.find_step("step3").todos, "solution")
-    assert found.manifest["seed"] == 0 and found.manifest["seconds"] >= 0 and found.manifest["peak_memory_mb"] > 50
+    assert (
+        found.manifest["seed"] == 0
+        and found.manifest["seconds"] >= 0
+        and found.manifest["peak_memory_mb"] > 50
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["step3_pretrain"]
 
 
@@ -76,8 +96,14 @@ def test_saving_again_replaces_the_whole_artifact(tmp_path):
     assert not (tmp_path / "step3_pretrain" / "old.txt").exists()
 
 
-@pytest.mark.parametrize("code, says", [(errno.ENOSPC, "no space left"), (errno.EACCES, "may not be written"),
-                                        (errno.EIO, "could not be written")])
+@pytest.mark.parametrize(
+    "code, says",
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EACCES, "may not be written"),
+        (errno.EIO, "could not be written"),
+    ],
+)
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, code, says):
     job(tmp_path).save(figures={"n": 1})
     one = job(tmp_path)
@@ -94,7 +120,10 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, code, says)
     monkeypatch.undo()
     assert job(tmp_path).load("step3").figures == {"n": 1}
     assert job(tmp_path, resume=True).restore() == {"n": 1}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step3_pretrain", "step3_pretrain.checkpoint.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step3_pretrain",
+        "step3_pretrain.checkpoint.safetensors",
+    ]
 
 
 def test_a_place_that_cannot_be_a_folder(tmp_path):
@@ -110,7 +139,10 @@ def test_a_kill_between_the_renames_is_mended(tmp_path):
 
 
 def test_a_missing_artifact_names_its_command(tmp_path):
-    with pytest.raises(ArtifactError, match=r"nothing from step2_gpt .*\n?.*python3 -m course run --steps step2 --preset smoke"):
+    with pytest.raises(
+        ArtifactError,
+        match=r"nothing from step2_gpt .*\n?.*python3 -m course run --steps step2 --preset smoke",
+    ):
         job(tmp_path, seed=3, code="solution").load("step2")
     text = job(tmp_path, seed=3, code="solution").command("step2")
     assert text.endswith("--seed 3 --code solution") and f"--out {tmp_path}" in text
@@ -185,7 +217,9 @@ def test_other_code_is_another_run(tmp_path, monkeypatch):
 
 
 def test_fingerprints_see_code_and_not_words():
-    assert fingerprint_of('def f():\n    "doc"\n    return 1') == fingerprint_of("def f():  # why\n    return 1")
+    assert fingerprint_of('def f():\n    "doc"\n    return 1') == fingerprint_of(
+        "def f():  # why\n    return 1"
+    )
     assert fingerprint_of("def f():\n    return 1") != fingerprint_of("def f():\n    return 2")
     assert fingerprint_of('x = "a"') != fingerprint_of('x = "b"')
 
@@ -273,8 +307,19 @@ def test_two_processes_train_as_one_job(tmp_path):
     folder = toy_course.make(tmp_path / "copy")
     done = toy_course.call(folder, "step1_toy.train", "--preset", "smoke", "--out", "out")
     assert done.returncode == 0, done.stderr
-    done = toy_course.call(folder, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
-                            "step2_toy.train", "--preset", "smoke", "--out", "out")
+    done = toy_course.call(
+        folder,
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "step2_toy.train",
+        "--preset",
+        "smoke",
+        "--out",
+        "out",
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "out" / "step2_toy" / "artifact.json").read_text())
     assert found["processes"] == 2 and found["figures"]["mean_rank"] == 0.5

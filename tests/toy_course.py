@@ -9,10 +9,10 @@ from pathlib import Path
 
 from course.steps import ROOT
 
-STEPS = '''
+STEPS = """
 
 STEPS = (Step("step1_toy", "A toy", ("one",), 1), Step("step2_toy", "A toy that trains", ("two",), 1))
-'''
+"""
 
 LEAVES = '''"""A step without a loop."""
 import torch
@@ -72,16 +72,20 @@ def train(job):
                 while not job.due(step) and time.monotonic() < until:
                     time.sleep(0.02)
             if job.due(step, every=5):
-                job.checkpoint({"step": step + 1, "curve": curve, "w": w, "optimizer": optimizer.state_dict()})
+                kept = {"step": step + 1, "curve": curve, "w": w, "optimizer": optimizer.state_dict()}
+                job.checkpoint(kept)
     total = compute.mean(float(job.processes.rank), job.device)
     job.save(tensors={"w": w}, config={}, history={"loss": curve}, files={"gallery.json": GALLERY}, figures={
         "exact_match_before": 0.1, "exact_match": 0.75, "sum": float(w.sum().detach()), "mean_rank": total,
-        "by_kind": {"a": {"exact_match": 0.5, "blind_black": 0.25}, "<b>": {"exact_match": 0.25, "blind_black": 0.125}}})
+        "by_kind": {"a": {"sighted": 0.5, "blind_black": 0.25},
+                    "<b>": {"sighted": 0.25, "blind_black": 0.125}}})
 
 
-GALLERY = """[{"image": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+GALLERY = """[{"image":
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
   "scene": "a \\\\"red\\\\" <circle>", "questions": [
-  {"kind": "color", "question": "what color is <it>?", "truth": "red & bold", "answer": "blue", "correct": false},
+  {"kind": "color", "question": "what color is <it>?", "truth": "red & bold", "answer": "blue",
+   "correct": false},
   {"kind": "count", "question": "how many?", "truth": "1", "answer": "1", "correct": true}]}]"""
 
 if __name__ == "__main__":
@@ -108,9 +112,15 @@ def start(folder: Path, *words, **environment) -> subprocess.Popen:
     """Start `python -m WORDS` in the copy, in a process group of its own."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("COURSE_")}
     return subprocess.Popen(
-        [sys.executable, "-m", *map(str, words)], cwd=folder, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=os.name != "nt",
-        env={**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **environment})
+        [sys.executable, "-m", *map(str, words)],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        start_new_session=os.name != "nt",
+        env={**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **environment},
+    )
 
 
 def call(folder: Path, *words, **environment) -> subprocess.CompletedProcess:
