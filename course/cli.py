@@ -18,6 +18,7 @@ usage: python3 -m course VERB ...
 for learners
   learn [STEP]             open the lesson in JupyterLab
   check [STEP[.TODO]]      check what you have written
+  hint STEP.TODO           a hint: first a question, then the formula, then pseudocode
   status                   what is done and what is not
   run                      train all six steps and see the last one answer questions about pictures
 
@@ -42,6 +43,7 @@ NEEDS = {
     "learn": (*LESSON, "jupyterlab", "ipykernel"),
     "check": CORE,
     "status": CORE,
+    "hint": CORE,
     "build": CORE,
     "test": (
         *LESSON,
@@ -90,6 +92,15 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("what", nargs="?", metavar="STEP[.TODO]", help="what to check (everything by default)")
     one.add_argument("--solution", action="store_true", help="check the course's own solutions")
     one.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+    one = verb(
+        "hint",
+        "Give a hint for a TODO, one more with each call: a question, the formula, pseudocode, and then where\n"
+        "the solution is. What you have been told is remembered.",
+        ["hint step6.projection", "hint step6.projection --again"],
+    )
+    one.add_argument("what", metavar="STEP.TODO", help="the TODO you are at")
+    one.add_argument("--again", action="store_true", help="start again with the first hint")
 
     verb("status", "Show what is done and what is not, step by step.", ["status"])
 
@@ -198,8 +209,11 @@ def main(argv: list[str] | None = None) -> int:
         # Names are looked at before anything is installed for them.
         if args.verb == "run":
             args.steps = chosen(args.steps)
-        elif args.verb == "check":
+        elif args.verb in ("check", "hint"):
             args.step, args.todo = steps.find(args.what) if args.what else (None, None)
+            if args.verb == "hint" and args.todo is None:
+                names = ", ".join(f"{args.step.short}.{todo}" for todo in args.step.todos)
+                raise UsageError(f"A hint is for one TODO. There is: {names}.")
         elif args.verb == "learn" and args.step:
             args.step = steps.find_step(args.step)
         setup.ensure(NEEDS[args.verb], argv)
@@ -287,6 +301,15 @@ def check(args, rest) -> int:
     return 0 if findings and passed == len(findings) else 1
 
 
+def hint(args, rest) -> int:
+    from course import progress
+
+    told, of, text = progress.next_hint(args.step, args.todo, again=args.again)
+    label = f"hint {told} of {of}" if told <= of else "the solution"
+    print(f"{args.step.short}.{args.todo}, {label}\n{text}")
+    return 0
+
+
 def status(args, rest) -> int:
     from course import progress
 
@@ -313,4 +336,4 @@ def build(args, rest) -> int:
     return 0 if report.ok else 1
 
 
-VERBS = {"learn": learn, "check": check, "status": status, "run": run, "test": test, "build": build}
+VERBS = {"learn": learn, "check": check, "hint": hint, "status": status, "run": run, "test": test, "build": build}

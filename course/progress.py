@@ -10,7 +10,7 @@ from pathlib import Path
 
 from course import authoring, steps
 
-KEPT = 8        # verdicts remembered per step: going back to an earlier version of a file costs nothing
+KEPT = 16       # verdicts (and hints) remembered per step: going back to an earlier version of a file costs nothing
 
 
 def fingerprint(step, path=None) -> str:
@@ -54,6 +54,24 @@ def _kept(step, kind) -> dict:
         return kept if isinstance(kept, dict) else {}
     except (OSError, ValueError):
         return {}
+
+
+def next_hint(step, todo: str, again: bool = False) -> tuple[int, int, str]:
+    """The next hint for a TODO that has not been told yet: (its number, how many there are, its text).
+
+    After the last one, its number is one more and the text says where the solution is. `again` starts over.
+    """
+    step = steps.find_step(step)
+    hints = next(check.hints for check in steps.load(step, "checks").CHECKS if check.id == todo)
+    before = {} if again else recall(step, "hints", todo) or {}
+    told = min(before.get("told", 0) + 1, len(hints) + 1)
+    remember(step, "hints", todo, {"told": told})
+    if told <= len(hints):
+        return told, len(hints), hints[told - 1]
+    source = step.file("solution").read_text(encoding="utf-8")
+    places = [f"{name}, line {function.first}" for name, function in authoring.functions(source).items()
+              if function.todo == todo]
+    return told, len(hints), f"{step.name}/{step.file('solution').name}: {'; '.join(places)}"
 
 
 def verdicts(step, path=None) -> dict:

@@ -6,6 +6,7 @@ byte for byte. A SyntaxError in a text comes through.
 """
 
 import ast
+import functools
 import io
 import re
 import textwrap
@@ -38,6 +39,7 @@ def split(source: str) -> list[str]:
     return list(io.StringIO(source, newline=""))
 
 
+@functools.lru_cache(maxsize=64)     # a step's checks ask for the same two sources dozens of times
 def functions(source: str) -> dict[str, Function]:
     """Every function and method of a source by qualified name; of two with one name the last, as in
     Python.

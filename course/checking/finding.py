@@ -75,7 +75,7 @@ class Finding:
                      ("problem", self.difference), *(("also", text) for text in self.more),
                      ("likely", self.mistake), ("printed", self.output)]
         if self.status in ("wrong", "raised") or self.status == "not started":
-            rows.append(("hint", self.hint))
+            rows.append(("hint", f"{self.hint}\nMore: {self.command}" if self.hint else ""))
         return [(label, text) for label, text in rows if text]
 
     def text(self) -> str:
