@@ -118,6 +118,16 @@ def shows_clip_vit(case):
             f"num_hidden_layers={c['num_hidden_layers']})(pixel_values {list(case['pixel_values'].shape)}{layer})")
 
 
+# The whole model
+
+def assembled(module, llm, projection, num_patches, vision=None):
+    """A VLM of given parts, put together by hand: no check shall wait for `projection`, which VLM.__init__ calls."""
+    vlm = module.VLM.__new__(module.VLM)
+    nn.Module.__init__(vlm)
+    vlm.num_patches, vlm.vision, vlm.projection, vlm.llm = num_patches, vision, projection, llm
+    return vlm
+
+
 # freeze
 
 class Parts(nn.Module):
@@ -169,11 +179,8 @@ def call_freeze(module, case):
     returned = module.freeze(eye) is eye
     result = {"returned": returned, "new attributes": sorted(set(vars(eye)) - own), "frozen": look(eye, x), "calls": {}}
 
-    vlm = module.VLM.__new__(module.VLM)        # put together by hand: `freeze` must not wait for `projection`
-    nn.Module.__init__(vlm)
-    vlm.num_patches, vlm.projection, vlm.llm = 1, nn.Linear(E, 3), StandInLM(5, 3)
-    vlm.vision = like(case, Parts(x.shape[1], E), case["weights"]).requires_grad_(False).eval()
-    vlm = like(case, vlm)
+    frozen = like(case, Parts(x.shape[1], E), case["weights"]).requires_grad_(False).eval()
+    vlm = like(case, assembled(module, StandInLM(5, 3), nn.Linear(E, 3), num_patches=1, vision=frozen))
     for name, switch in (("train()", lambda: vlm.train()), ("eval()", lambda: vlm.eval()),
                          ("train(True)", lambda: vlm.train(True)), ("train(False)", lambda: vlm.train(False))):
         same = switch() is vlm
@@ -402,8 +409,8 @@ def vlm_cases(g):
 def call_vlm_forward(module, case):
     D, V = case["projection"]["weight"].shape
     ids, labels, mask = case["input_ids"], case["labels"], case["attention_mask"]
-    vlm = module.VLM(like(case, StandInLM(case["words"], D), case["llm"]), V, D, case["num_patches"])
-    vlm.projection = like(case, nn.Linear(V, D), case["projection"])
+    vlm = assembled(module, like(case, StandInLM(case["words"], D), case["llm"]),
+                    like(case, nn.Linear(V, D), case["projection"]), case["num_patches"])
     said = {}
 
     def embed(features):
@@ -485,7 +492,7 @@ CHECKS = [
                  "[img_1 ... img_P, text_1 ... text_T];  ValueError unless B and D agree",
                  "compare shape[0] and shape[2] of both, raise ValueError if one differs\nreturn torch.cat([...], dim=1)")),
     Check("vlm_forward", "the language model reads picture and words; labels and mask grow with them", call_vlm_forward,
-          vlm_cases, shows_vlm_forward, points=3, needs=("projection", "token_concat"),
+          vlm_cases, shows_vlm_forward, points=3, needs=("token_concat",),
           hints=("The model reads P + T positions. labels and attention_mask say something about T of them: what is true of "
                  "the P others, and on which side are they?",
                  "embeds = [projection(features), embedding(ids)];  labels = [IGNORE x P, labels];  mask = [1 x P, mask]",

@@ -1,0 +1,306 @@
+"""A vision-language model: a frozen CLIP-ViT, a projection, and a language model that reads the picture as tokens.
+
+Follows CLIP (Radford et al. 2021) for the eye and LLaVA (Liu et al. 2023) for the way into the language model.
+The vision tower's state dict has the names of Hugging Face's `CLIPVisionModel`, so real CLIP weights load with
+`strict=True`. Left out: dropout, several pictures in one row, pictures of other sizes than the eye was trained on.
+
+The language model is handed in. It needs `get_input_embeddings()`, a call with `inputs_embeds`, `labels` and
+`attention_mask` that returns (logits, loss), and `generate()`: the GPT of step 2 has them all.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+IGNORE = -100  # label of positions that the loss leaves out
+
+
+@dataclass
+class CLIPVisionConfig:
+    """Sizes of a vision tower, named as in Hugging Face's config.json. The defaults are the course's own eye."""
+
+    image_size: int = 64
+    patch_size: int = 16
+    hidden_size: int = 128
+    intermediate_size: int = 512
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    num_channels: int = 3
+    layer_norm_eps: float = 1e-5
+
+    @property
+    def num_patches(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+
+class CLIPVisionEmbeddings(nn.Module):
+    """A picture becomes a row of vectors: one per patch, and a class token in front."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.randn(config.hidden_size) * 0.02)
+        self.patch_embedding = nn.Conv2d(
+            config.num_channels, config.hidden_size, config.patch_size, stride=config.patch_size, bias=False
+        )
+        self.position_embedding = nn.Embedding(config.num_patches + 1, config.hidden_size)
+
+    # TODO patch_embed
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Cut pictures [B, 3, H, W] into P patches and return [B, 1 + P, D].
+
+        The patches come row by row, the class token comes first, and every one of the 1 + P tokens, the class
+        token too, gets its learned position added.
+        """
+        raise NotImplementedError("TODO patch_embed: write CLIPVisionEmbeddings.forward")
+
+
+def quick_gelu(x: torch.Tensor) -> torch.Tensor:
+    """x * sigmoid(1.702 x): CLIP was trained with this approximation of GELU, so its weights need it."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+class CLIPAttention(nn.Module):
+    """Multi-head attention in which every token sees every token: a picture has no future."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] -> [B, T, D]"""
+        q, k, v = (p(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        y = F.scaled_dot_product_attention(q, k, v)  # [B, H, T, D/H]
+        return self.out_proj(y.transpose(1, 2).flatten(2))
+
+
+class CLIPMLP(nn.Module):
+    """Two linear layers with quick_gelu between them, applied to each token by itself."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] -> [B, T, D]"""
+        return self.fc2(quick_gelu(self.fc1(x)))
+
+
+class CLIPEncoderLayer(nn.Module):
+    """One pre-norm transformer block."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.self_attn = CLIPAttention(config)
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = CLIPMLP(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    # TODO vit_block
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] -> [B, T, D]: attention, then the MLP, each on normalised input and each added to what it read."""
+        raise NotImplementedError("TODO vit_block: write CLIPEncoderLayer.forward")
+
+
+class CLIPEncoder(nn.Module):
+    """The stack of blocks (a module of its own only because Hugging Face's parameter names say `encoder.layers`)."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(CLIPEncoderLayer(config) for _ in range(config.num_hidden_layers))
+
+
+class CLIPVisionModel(nn.Module):
+    """CLIP's vision transformer. `forward` gives patch features for a VLM, `pooled` the one vector CLIP was trained on."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.config = config
+        self.embeddings = CLIPVisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)  # CLIP's own spelling
+        self.encoder = CLIPEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    # TODO clip_vit
+    def forward(self, pixel_values: torch.Tensor, layer: int = -2) -> torch.Tensor:
+        """Turn pictures [B, 3, H, W] into patch features [B, P, D], as LLaVA uses them.
+
+        `layer` counts the states between the blocks: 0 is the state after pre_layrnorm, i the state after block
+        i, -1 the last one and -2 the one before it (and then the last block need not run). The class token is
+        dropped; post_layernorm belongs to the pooled vector and is not applied.
+        """
+        raise NotImplementedError("TODO clip_vit: write CLIPVisionModel.forward")
+
+    def pooled(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """One vector per picture [B, D]: the normalised class token after the last block."""
+        x = self.pre_layrnorm(self.embeddings(pixel_values))
+        for block in self.encoder.layers:
+            x = block(x)
+        return self.post_layernorm(x[:, 0])
+
+
+# TODO contrastive_loss
+def contrastive_loss(image: torch.Tensor, text: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+    """CLIP's symmetric loss for pictures [B, D] and captions [B, D], where picture i belongs to caption i.
+
+    Both are normalised to length 1; their cosines times exp(logit_scale) are the logits. Each picture has to find
+    its caption among B, each caption its picture, and the loss (a scalar) is the mean of both cross-entropies.
+    """
+    raise NotImplementedError("TODO contrastive_loss: write contrastive_loss")
+
+
+# TODO freeze
+def freeze(module: nn.Module) -> nn.Module:
+    """Make a module unlearnable, in place, and return it: no parameter takes gradients, and it is in eval mode."""
+    raise NotImplementedError("TODO freeze: write freeze")
+
+
+class Projection(nn.Module):
+    """Translates what the eye says into the language of the text embeddings, each patch by itself."""
+
+    # TODO projection
+    def __init__(self, vision_dim: int, text_dim: int):
+        """Build the layers that take a patch feature of size vision_dim to a vector of size text_dim."""
+        super().__init__()
+        raise NotImplementedError("TODO projection: write Projection.__init__")
+
+    # TODO projection
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Project patch features [B, P, vision_dim] to [B, P, text_dim]."""
+        raise NotImplementedError("TODO projection: write Projection.forward")
+
+
+# TODO token_concat
+def token_concat(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Put the picture before the words: [B, P, D] and [B, T, D] become [B, P + T, D].
+
+    The order is [img_1 ... img_P, text_1 ... text_T]. Attention is causal, so every word can look back at the
+    picture. Raises ValueError if batch or width of the two differ: broadcasting would show everybody one picture.
+    """
+    raise NotImplementedError("TODO token_concat: write token_concat")
+
+
+class VLM(nn.Module):
+    """A language model that sees: eye -> projection -> [picture, words] -> language model.
+
+    llm: the language model. vision: a CLIPVisionModel, or None if only ready-made features are passed in.
+    vision_dim, text_dim: widths of eye and language model. num_patches: picture tokens a picture.
+    """
+
+    def __init__(self, llm: nn.Module, vision_dim: int, text_dim: int, num_patches: int, vision: nn.Module | None = None):
+        super().__init__()
+        self.num_patches = num_patches
+        self.vision = freeze(vision) if vision is not None else None
+        self.projection = Projection(vision_dim, text_dim)
+        self.llm = llm
+
+    # TODO freeze
+    def train(self, mode: bool = True) -> "VLM":
+        """Switch to training mode (or out of it), but leave the frozen eye in eval mode whatever happens."""
+        raise NotImplementedError("TODO freeze: write VLM.train")
+
+    def see(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Patch features [B, P, vision_dim] of pictures [B, 3, H, W]. They cannot change, so they may be cached."""
+        with torch.no_grad():
+            return self.vision(pixel_values)
+
+    # TODO vlm_forward
+    def embed(
+        self, input_ids: torch.Tensor, features: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Embeddings [B, P + T, D] of picture and words, and the attention mask [B, P + T] that fits them (or None).
+
+        input_ids [B, T] are the words, features [B, P, vision_dim] what the eye said; without features there are
+        only words, and P is 0. attention_mask [B, T] belongs to the words; of the picture nothing is hidden (1).
+        """
+        raise NotImplementedError("TODO vlm_forward: write VLM.embed")
+
+    # TODO vlm_forward
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        features: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Read pictures and words as `embed` puts them together; return (logits [B, P + T, V], loss or None).
+
+        labels [B, T] belong to the words, and the language model wants them for all P + T positions: at the picture
+        there is nothing to predict (IGNORE).
+        """
+        raise NotImplementedError("TODO vlm_forward: write VLM.forward")
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: torch.Tensor,
+        features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **options,
+    ) -> torch.Tensor:
+        """Answer: the new ids [B, N]. The picture is read once; from then on the KV cache remembers it."""
+        embeds, attention_mask = self.embed(input_ids, features, attention_mask)
+        return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **options)
+
+
+# The tests: run them in the notebook, or `python3 -m course check step6` in a terminal. Nothing to edit
+# below.
+
+def _check(todo):
+    import sys
+    from pathlib import Path
+    here = Path(__file__).resolve()
+    root = next((folder for folder in here.parents if (folder / "course" / "steps.py").is_file()), None)
+    if root is not None and str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    from course.checking import check_file
+    check_file(here, todo, step="step6_vlm")
+
+
+def test_patch_embed():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("patch_embed")
+
+
+def test_vit_block():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("vit_block")
+
+
+def test_clip_vit():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("clip_vit")
+
+
+def test_freeze():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("freeze")
+
+
+def test_projection():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("projection")
+
+
+def test_token_concat():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("token_concat")
+
+
+def test_vlm_forward():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("vlm_forward")
+
+
+def test_contrastive_loss():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("contrastive_loss")
+
+
+# as generated: c1d8cd6cc4e49993
