@@ -24,7 +24,7 @@ from torch import nn
 from course import compute
 from course.steps import load
 from course.artifacts import write_file
-from course.world import COLORS, PLACES, SHAPES, SIZES, SPLITS, Scene, Shape, describe, pixels, sample_scenes, split_of
+from course.world import COLORS, PLACES, SHAPES, SIZES, SPLITS, Scene, Shape, caption, pixels, sample_scenes, split_of
 
 WEIGHTS = Path(__file__).parent / "weights"
 EYE, CARD = "eye.safetensors", "eye.json"
@@ -110,7 +110,7 @@ def retrieval(clip: CLIP, scenes: list[Scene], size: int) -> float:
         group = scenes[start : start + size]
         device = clip.logit_scale.device
         image = clip.embed_pictures(normalize(pixels(group, seed=start)).to(device))
-        captions = [describe(s) for s in group]
+        captions = [caption(s) for s in group]
         nearest = (image @ clip.embed_captions(captions).T).argmax(dim=1).tolist()
         hits += sum(captions[j] == captions[i] for i, j in enumerate(nearest))
         total += size
@@ -123,8 +123,8 @@ def twin_accuracy(clip: CLIP, scenes: list[Scene], seed: int = 1) -> float:
     rng = random.Random(seed)
     device = clip.logit_scale.device
     image = clip.embed_pictures(normalize(pixels(scenes, seed=seed)).to(device))
-    own = clip.embed_captions([describe(s) for s in scenes])
-    other = clip.embed_captions([describe(twin(s, rng)) for s in scenes])
+    own = clip.embed_captions([caption(s) for s in scenes])
+    other = clip.embed_captions([caption(twin(s, rng)) for s in scenes])
     return ((image * own).sum(1) > (image * other).sum(1)).float().mean().item()
 
 
@@ -135,7 +135,7 @@ def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0,
     scenes = sample_scenes(min(pool, steps * batch) // 2, "train", seed)
     scenes = [s for scene in scenes for s in (scene, twin(scene, rng))]  # a scene and its twin side by side
     pictures = pixels(scenes, clip.vision_model.config.image_size, seed)
-    captions = [describe(s) for s in scenes]
+    captions = [caption(s) for s in scenes]
     decay = [p for p in clip.parameters() if p.dim() > 1]
     plain = [p for p in clip.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(

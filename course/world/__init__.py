@@ -3,6 +3,7 @@
 from .language import (
     KINDS,
     Question,
+    caption,
     describe,
     head,
     is_correct,
