@@ -11,7 +11,7 @@ from course import cli, progress, setup, steps
 from course.checking import Finding
 from course.errors import UsageError
 
-VERBS = ("learn", "check", "status", "run", "test", "build")
+VERBS = ("learn", "check", "hint", "status", "run", "test", "build")
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +129,22 @@ def test_status_prints_the_table(capsys, monkeypatch):
     assert ends(capsys, "status") == (0, "the table\n", "")
 
 
+def test_hints_come_one_a_call_and_end_at_the_solution(capsys, monkeypatch):
+    kept = {}
+    monkeypatch.setattr(progress, "recall", lambda step, kind, key: kept.get(key))
+    monkeypatch.setattr(progress, "remember", lambda step, kind, key, value: kept.update({key: value}))
+    hints = [check.hints for check in steps.load("step6", "checks").CHECKS if check.id == "projection"][0]
+    for i, hint in enumerate(hints, 1):
+        status, out, _ = ends(capsys, "hint", "step6.projection")
+        assert status == 0 and f"hint {i} of {len(hints)}" in out and hint in out
+    for _ in range(2):
+        status, out, _ = ends(capsys, "hint", "step6.projection")
+        assert "step6_vlm/model_solution.py" in out and "Projection.forward, line" in out
+    assert hints[0] in ends(capsys, "hint", "step6.projection", "--again")[1]
+    status, _, err = ends(capsys, "hint", "step6")
+    assert status == 2 and "step6.projection" in err
+
+
 @pytest.mark.parametrize(
     "argv, expected",
     [
@@ -178,17 +194,17 @@ def test_build_exits_by_its_report(capsys, monkeypatch):
 
 
 def test_each_verb_asks_for_what_it_imports(monkeypatch):
-    asked = []
+    asked = {}
 
     def ensure(modules, argv):
-        asked.append(modules)
+        asked[argv[0]] = modules
         raise UsageError("enough")
 
     monkeypatch.setattr(setup, "ensure", ensure)
     for verb in VERBS:
-        assert cli.main([verb]) == 2
-    assert all("torch" in modules for modules in asked)
-    assert "jupyterlab" in asked[0] and "jupyterlab" not in asked[3] and "pytest" in asked[4]
+        assert cli.main([verb, *(["step6.projection"] if verb == "hint" else [])]) == 2
+    assert set(asked) == set(VERBS) and all("torch" in modules for modules in asked.values())
+    assert "jupyterlab" in asked["learn"] and "jupyterlab" not in asked["run"] and "pytest" in asked["test"]
 
 
 def test_a_broken_package_gets_a_sentence(capsys, monkeypatch):
