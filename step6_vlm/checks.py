@@ -76,8 +76,8 @@ def call_patch_embed(module, case):
 
 def shows_patch_embed(case):
     c = case["config"]
-    return (f"CLIPVisionEmbeddings(patch_size={c['patch_size']}, hidden_size={c['hidden_size']})"
-            f"(pixel_values {list(case['pixel_values'].shape)})")
+    return (f"CLIPVisionEmbeddings(patch_size={c['patch_size']}, "
+            f"hidden_size={c['hidden_size']})(pixel_values {list(case['pixel_values'].shape)})")
 
 
 # vit_block
@@ -97,31 +97,35 @@ def call_vit_block(module, case):
 # clip_vit
 
 def tower_cases(g):
-    for side, D, heads, layers, asked in ((2, 12, 3, 3, (None, -1, 0, 2)), (3, 8, 2, 4, (-3, None, 1, 4, -5))):
+    for side, D, heads, layers, asked in ((2, 12, 3, 3, (None, -1, 0, 2)),
+                                          (3, 8, 2, 4, (-3, None, 1, 4, -5))):
         config = sizes(side, 4, D, heads, F=10, layers=layers)
         weights = tower(g, config)
         for layer in asked:
-            yield {"config": config, "pixel_values": pictures(g, config, 2), "layer": layer, "weights": weights,
+            yield {"config": config, "pixel_values": pictures(g, config, 2), "layer": layer,
+                   "weights": weights,
                    "cotangent": torch.randn(2, side * side, D, generator=g)}
 
 
 def call_clip_vit(module, case):
     eye = like(case, module.CLIPVisionModel(module.CLIPVisionConfig(**case["config"])), case["weights"])
     options = {} if case["layer"] is None else {"layer": case["layer"]}
-    return with_grad(lambda pixel_values: eye(pixel_values, **options), {"pixel_values": case["pixel_values"]},
+    return with_grad(lambda pixel_values: eye(pixel_values, **options),
+                     {"pixel_values": case["pixel_values"]},
                      case["cotangent"], eye)
 
 
 def shows_clip_vit(case):
     c, layer = case["config"], "" if case["layer"] is None else f", layer={case['layer']}"
     return (f"CLIPVisionModel(patch_size={c['patch_size']}, hidden_size={c['hidden_size']}, "
-            f"num_hidden_layers={c['num_hidden_layers']})(pixel_values {list(case['pixel_values'].shape)}{layer})")
+            f"num_hidden_layers={c['num_hidden_layers']})(pixel_values "
+            f"{list(case['pixel_values'].shape)}{layer})")
 
 
 # The whole model
 
 def assembled(module, llm, projection, num_patches, vision=None):
-    """A VLM of given parts, put together by hand: no check shall wait for `projection`, which VLM.__init__ calls."""
+    """A VLM put together by hand from given parts, so that no check has to wait for `projection`."""
     vlm = module.VLM.__new__(module.VLM)
     nn.Module.__init__(vlm)
     vlm.num_patches, vlm.vision, vlm.projection, vlm.llm = num_patches, vision, projection, llm
@@ -131,7 +135,7 @@ def assembled(module, llm, projection, num_patches, vision=None):
 # freeze
 
 class Parts(nn.Module):
-    """Everything in a module that can move: weights, a bare parameter, dropout, running statistics, some of it nested."""
+    """All that can move in a module: weights, a bare parameter, dropout, running statistics; some nested."""
 
     def __init__(self, D, E):
         super().__init__()
@@ -148,8 +152,10 @@ class Parts(nn.Module):
 
 
 def parts_weights(g, D, E):
-    weights = {"scale": 1 + 0.3 * torch.randn(E, generator=g), **linear(g, "inner", D, E), **norm(g, "norm", E)}
-    weights.update({"norm.running_mean": torch.randn(E, generator=g), "norm.running_var": 1 + torch.rand(E, generator=g),
+    weights = {"scale": 1 + 0.3 * torch.randn(E, generator=g),
+               **linear(g, "inner", D, E), **norm(g, "norm", E)}
+    weights.update({"norm.running_mean": torch.randn(E, generator=g),
+                    "norm.running_var": 1 + torch.rand(E, generator=g),
                     "norm.num_batches_tracked": torch.tensor(integer(g, 3, 9))})
     for i in range(2):
         weights.update(linear(g, f"blocks.{i}.0", E, E))
@@ -167,7 +173,7 @@ def in_training(module):
 
 
 def look(eye, x):
-    """What shows that something in a module still moves: two outputs for one input, and its state afterwards."""
+    """What shows whether something in a module moves: two outputs for one input, and its state afterwards."""
     return {"once": eye(x), "again": eye(x), "training": in_training(eye), "state": dict(eye.state_dict()),
             "learns": [name for name, parameter in eye.named_parameters() if parameter.requires_grad]}
 
@@ -177,18 +183,21 @@ def call_freeze(module, case):
     eye = like(case, Parts(x.shape[1], E), case["weights"])
     own = set(vars(eye))
     returned = module.freeze(eye) is eye
-    result = {"returned": returned, "new attributes": sorted(set(vars(eye)) - own), "frozen": look(eye, x), "calls": {}}
+    result = {"returned": returned, "new attributes": sorted(set(vars(eye)) - own), "frozen": look(eye, x),
+              "calls": {}}
 
     frozen = like(case, Parts(x.shape[1], E), case["weights"]).requires_grad_(False).eval()
     vlm = like(case, assembled(module, StandInLM(5, 3), nn.Linear(E, 3), num_patches=1, vision=frozen))
     for name, switch in (("train()", lambda: vlm.train()), ("eval()", lambda: vlm.eval()),
-                         ("train(True)", lambda: vlm.train(True)), ("train(False)", lambda: vlm.train(False))):
+                         ("train(True)", lambda: vlm.train(True)),
+                         ("train(False)", lambda: vlm.train(False))):
         same = switch() is vlm
         result["calls"][name] = {"returned": same, "itself": vlm.training, "eye": in_training(vlm.vision),
                                  "rest": in_training(vlm.projection) + in_training(vlm.llm)}
         if name == "train()":
             result["after train()"] = look(vlm.vision, x)
-    result["rest learns"] = [all(p.requires_grad for p in part.parameters()) for part in (vlm.projection, vlm.llm)]
+    result["rest learns"] = [all(p.requires_grad for p in part.parameters())
+                             for part in (vlm.projection, vlm.llm)]
     vlm.vision = None
     vlm.train()
     result["without an eye"] = vlm.llm.training
@@ -197,42 +206,50 @@ def call_freeze(module, case):
 
 def judge_freeze(case, answer, expected):
     found = []
+
+    def problem(name, text, *more):
+        found.append(Problem(name, text, *more))
+
     if not answer["returned"]:
-        found.append(Problem("returned", "freeze(module) does not return the module it was given"))
+        problem("returned", "freeze(module) does not return the module it was given")
     found += moves(answer["frozen"], expected["frozen"], "after freeze(module)", "")
     for name, said in answer["calls"].items():
         right = expected["calls"][name]
         if not said["returned"]:
-            found.append(Problem("train returned", f"VLM.{name} does not return the VLM"))
+            problem("train returned", f"VLM.{name} does not return the VLM")
         if said["eye"]:
-            found.append(Problem("eye in training mode", f"after VLM.{name} these parts of the eye are in training mode: "
-                                 f"{', '.join(said['eye'])}", "none", f"{len(said['eye'])} of the eye's modules"))
+            problem("eye in training mode", f"after VLM.{name} these parts of the eye are in training mode: "
+                    f"{', '.join(said['eye'])}", "none", f"{len(said['eye'])} of the eye's modules")
         if (said["itself"], said["rest"]) != (right["itself"], right["rest"]):
             wanted = "training" if right["itself"] else "eval"
-            found.append(Problem(f"rest not in {wanted} mode", f"after VLM.{name} the projection, the language model and "
-                                 f"the VLM itself should be in {wanted} mode, and are not"))
+            problem(f"rest not in {wanted} mode", f"after VLM.{name} the projection, the language model and "
+                    f"the VLM itself should be in {wanted} mode, and are not")
     found += moves(answer["after train()"], expected["after train()"], "after VLM.train()", " of the eye")
     if not all(answer["rest learns"]):
-        found.append(Problem("rest frozen", "after VLM.train() projection or language model take no gradients any more: "
-                             "only the eye is frozen"))
+        problem("rest frozen", "after VLM.train() projection or language model take no gradients any more: "
+                "only the eye is frozen")
     if answer["without an eye"] is not True:
-        found.append(Problem("without an eye", "VLM.train() of a VLM whose vision is None does not switch it to training"))
+        problem("without an eye", "VLM.train() of a VLM whose vision is None does not switch it to training")
     return found
 
 
 def moves(said, right, when, whose):
+    """What of a module moves: once after freeze(module), once for the eye after VLM.train()."""
     found = []
     if said["learns"]:
         found.append(Problem(f"gradients{whose}", f"{when} these parameters{whose} still take gradients: "
                              f"{', '.join(said['learns'])}", "requires_grad False", "requires_grad True"))
     if said["training"] and not whose:
-        found.append(Problem("mode", f"{when} these modules are still in training mode (`itself` is the module that was "
-                             f"given): {', '.join(said['training'])}"))
+        names = ", ".join(said["training"])
+        found.append(Problem("mode", f"{when} these modules are still in training mode (`itself` is the "
+                             f"module that was given): {names}"))
     if compare(said["again"], said["once"]):
-        found.append(Problem(f"dropout{whose}", f"{when} one input gives two different outputs: dropout is still at work"))
+        found.append(Problem(f"dropout{whose}", f"{when} one input gives two different outputs: dropout is "
+                             "still at work"))
     for name in right["state"]:
         if compare(said["state"].get(name), right["state"][name]):
-            found.append(Problem(f"state{whose}", f"{when} two calls have changed {name}: what is frozen must not move"))
+            found.append(Problem(f"state{whose}", f"{when} two calls have changed {name}: what is frozen must "
+                                 "not move"))
             break
     return found
 
@@ -240,16 +257,18 @@ def moves(said, right, when, whose):
 # projection
 
 def projection_cases(g):
-    # the lesson's own sizes, as part of a VLM too (the shape only: they are large); then sizes that fit nothing else
-    for B, P, V, D, inside in ((2, 196, 768, 512, False), (3, 5, 7, 11, False), (2, 6, 16, 4, False), (4, 3, 9, 13, True)):
-        yield {"features": torch.randn(B, P, V, generator=g), "text_dim": D, "inside": inside, "large": V > 100,
+    # the lesson's own sizes (large, so for the shape only); then sizes that fit nothing else, and a VLM's
+    for B, P, V, D, inside in ((2, 196, 768, 512, False), (3, 5, 7, 11, False), (2, 6, 16, 4, False),
+                               (4, 3, 9, 13, True)):
+        yield {"features": torch.randn(B, P, V, generator=g), "text_dim": D, "inside": inside,
+               "large": V > 100,
                "other": 10 * torch.randn(V, generator=g), "patch": integer(g, 0, P), "row": integer(g, 0, B),
                "order": torch.randperm(P, generator=g), "seed": integer(g, 0, 10 ** 6),
                "cotangent": None if V > 100 else torch.randn(B, P, D, generator=g)}
 
 
 def made(module, case):
-    """The learner's projection with weights of our own, so that no initialisation (zeros, say) hides what it does."""
+    """The learner's projection with weights of our own: no initialisation (zeros, say) hides what it does."""
     features, D = case["features"], case["text_dim"]
     _, P, V = features.shape
     if case["inside"]:
@@ -295,15 +314,16 @@ def judge_projection(case, answer, expected):
         return [Problem("shape", f"the output should have the shape [B, P, text_dim] = {wanted}",
                         f"tensor {wanted}", describe(output))]
     if output.dtype != case["features"].dtype:
-        return [Problem("dtype", "the output is not of the dtype of the features", str(case["features"].dtype),
+        return [Problem("dtype", "the output is not of the dtype of the features",
+                        str(case["features"].dtype),
                         str(output.dtype))]
     if not output.isfinite().all():
         return [Problem("finite", "the output holds NaN or infinity")]
     if case["large"]:
         return []
     if not answer["parameters"]:
-        return [Problem("learnable", "the module has no parameters: layers must be made in __init__ and kept in self, "
-                        "or there is nothing to train")]
+        return [Problem("learnable", "the module has no parameters: layers must be made in __init__ and "
+                                     "kept in self, or there is nothing to train")]
     found = []
     row, patch, order = case["row"], case["patch"], case["order"]
     tolerance = 1e-4 * (1 + output.abs().max().item())
@@ -312,35 +332,37 @@ def judge_projection(case, answer, expected):
         return a.shape != b.shape or not (a - b).abs().max() <= tolerance
 
     if far(answer["again"], output):
-        return [Problem("same again", "one input gives two different outputs: are layers made, or numbers drawn, "
-                        "inside forward?")]
+        return [Problem("same again", "one input gives two different outputs: are layers made, or numbers "
+                                      "drawn, inside forward?")]
     if not far(output, output[:, :1].expand_as(output)):
-        found.append(Problem("one for all", "every patch gives the same output: the language model would see one patch "
-                             f"{wanted[1]} times"))
+        found.append(Problem("one for all", "every patch gives the same output: the language model would "
+                                            f"see one patch {wanted[1]} times"))
     if far(answer["permuted"], output[:, order]):
-        found.append(Problem("patch by patch", "putting the patches in another order should put the outputs in that order "
-                             "and change nothing else"))
+        found.append(Problem("patch by patch", "putting the patches in another order should put the outputs "
+                                               "in that order and change nothing else"))
     others = torch.ones(output.shape[:2], dtype=torch.bool, device=output.device)
     others[row, patch] = False
     same_row, other_rows = others.clone(), others.clone()
     same_row[:row], same_row[row + 1:], other_rows[row] = False, False, False
     if far(answer["changed"][same_row], output[same_row]):
-        found.append(Problem("patches mixed", f"another patch {patch} of picture {row} changes the outputs of that "
-                             "picture's other patches"))
+        found.append(Problem("patches mixed", f"another patch {patch} of picture {row} changes the outputs "
+                                              "of that picture's other patches"))
     if far(answer["changed"][other_rows], output[other_rows]) or far(answer["alone"], output[row][None]):
-        found.append(Problem("pictures mixed", "the outputs of one picture depend on the other pictures of the batch"))
+        found.append(Problem("pictures mixed", "the outputs of one picture depend on the other pictures of "
+                                               "the batch"))
     if not far(answer["changed"][row, patch], output[row, patch]):
-        found.append(Problem("uses the features", f"another patch {patch} of picture {row} does not change its output"))
+        found.append(Problem("uses the features", f"another patch {patch} of picture {row} does not change "
+                                                  "its output"))
     reach = answer["grad"]["features"]
     if reach is None:
         found.append(Problem("gradient", "no gradient reaches the features"))
     elif (unread := (reach.abs().amax((0, 1)) == 0).sum().item()):
-        found.append(Problem("unread", f"{unread} of the {reach.shape[-1]} numbers of a patch have no influence on the "
-                             "output"))
+        found.append(Problem("unread", f"{unread} of the {reach.shape[-1]} numbers of a patch have no "
+                                       "influence on the output"))
     idle = [name for name, gradient in answer["parameters"].items() if gradient is None or not gradient.any()]
     if idle:
-        found.append(Problem("idle parameters", f"no gradient reaches these parameters, so they never learn: "
-                             f"{', '.join(idle)}"))
+        found.append(Problem("idle parameters", "no gradient reaches these parameters, so they never learn: "
+                                                f"{', '.join(idle)}"))
     return found
 
 
@@ -355,10 +377,13 @@ def shows_projection(case):
 
 def concat_cases(g):
     for B, P, T, D in ((2, 5, 3, 4), (3, 4, 7, 6)):
-        yield {"image": torch.randn(B, P, D, generator=g), "text": torch.randn(B, T, D, generator=g), "fits": True,
+        yield {"image": torch.randn(B, P, D, generator=g), "text": torch.randn(B, T, D, generator=g),
+               "fits": True,
                "cotangent": torch.randn(B, P + T, D, generator=g)}
-    for image, text in (((1, 5, 4), (3, 2, 4)), ((2, 3, 6), (2, 5, 7)), ((3, 4, 5), (2, 4, 5)), ((3, 5, 4), (1, 2, 4))):
-        yield {"image": torch.randn(*image, generator=g), "text": torch.randn(*text, generator=g), "fits": False}
+    for image, text in (((1, 5, 4), (3, 2, 4)), ((2, 3, 6), (2, 5, 7)), ((3, 4, 5), (2, 4, 5)),
+                        ((3, 5, 4), (1, 2, 4))):
+        yield {"image": torch.randn(*image, generator=g), "text": torch.randn(*text, generator=g),
+               "fits": False}
 
 
 def call_token_concat(module, case):
@@ -370,7 +395,8 @@ def call_token_concat(module, case):
     except NotImplementedError:
         raise
     except Exception as error:
-        return {"output": None, "raised": "ValueError" if isinstance(error, ValueError) else type(error).__name__}
+        kind = "ValueError" if isinstance(error, ValueError) else type(error).__name__
+        return {"output": None, "raised": kind}
 
 
 def judge_token_concat(case, answer, expected):
@@ -380,8 +406,10 @@ def judge_token_concat(case, answer, expected):
         return []
     what = "batch" if case["image"].shape[0] != case["text"].shape[0] else "width"
     got = f"a {answer['raised']}" if answer["raised"] else describe(answer["output"])
-    return [Problem(f"{what} {'raises' if answer['raised'] else 'accepted'}", f"picture {list(case['image'].shape)} and text "
-                    f"{list(case['text'].shape)} differ in {what}, which should raise a ValueError", "a ValueError", got)]
+    return [Problem(f"{what} {'raises' if answer['raised'] else 'accepted'}",
+                    f"picture {list(case['image'].shape)} and text {list(case['text'].shape)} differ in "
+                    f"{what}, which should raise a ValueError",
+                    "a ValueError", got)]
 
 
 # vlm_forward
@@ -415,7 +443,8 @@ def call_vlm_forward(module, case):
 
     def embed(features):
         embeds, whole = vlm.embed(ids, features, mask)
-        said["mask"] = whole.long() if isinstance(whole, torch.Tensor) else whole     # bool and float masks serve as well
+        # bool and float masks serve as well
+        said["mask"] = whole.long() if isinstance(whole, torch.Tensor) else whole
         return embeds
 
     def forward(features):
@@ -453,62 +482,81 @@ def call_contrastive_loss(module, case):
 
 
 CHECKS = [
-    Check("patch_embed", "pictures [B, 3, H, W] become 1 + P tokens [B, 1 + P, D]: class token, then patches row by row, "
-          "each with its position", call_patch_embed, patch_cases, shows_patch_embed, points=2,
-          hints=("A convolution whose stride is its size cuts the patches. How does its output [B, D, H/p, W/p] become a row?",
+    Check("patch_embed", "pictures [B, 3, H, W] become 1 + P tokens [B, 1 + P, D]: class token, then "
+                         "patches row by row, each with its "
+                         "position", call_patch_embed, patch_cases, shows_patch_embed, points=2,
+          hints=("A convolution whose stride is its size cuts the patches. How does its output [B, D, H/p, "
+                 "W/p] become a row?",
                  "tokens = [class, patch_1 ... patch_P] + position_embedding.weight",
                  "patches = patch_embedding(pixel_values)        # [B, D, H/p, W/p]\n"
                  "flatten the two last axes to P, swap them with D  # [B, P, D]\n"
                  "expand class_embedding to [B, 1, D], put it in front\n"
                  "add all 1 + P positions")),
-    Check("vit_block", "one pre-norm block: attention, then the MLP, each added to the stream", call_vit_block, block_cases,
+    Check("vit_block", "one pre-norm block: attention, then the MLP, each added to the stream",
+          call_vit_block, block_cases,
           lambda case: f"CLIPEncoderLayer(hidden_size={case['x'].shape[-1]})(x {list(case['x'].shape)})",
-          hints=("Two parts, two norms, two additions: what does each part read, and what is its result added to?",
+          hints=("Two parts, two norms, two additions: what does each part read, and what is its result "
+                 "added to?",
                  "x = x + attention(norm1(x));  x = x + mlp(norm2(x))",
-                 "x = x + self_attn(layer_norm1(x))\nreturn x + mlp(layer_norm2(x))   # the x that already has attention in it")),
-    Check("clip_vit", "pictures [B, 3, H, W] become patch features [B, P, D] of the asked layer, without class token",
+                 "x = x + self_attn(layer_norm1(x))\n"
+                 "return x + mlp(layer_norm2(x))   # the x that already has attention in it")),
+    Check("clip_vit", "pictures [B, 3, H, W] become patch features [B, P, D] of the asked layer, without "
+                      "class token",
           call_clip_vit, tower_cases, shows_clip_vit, points=3, needs=("patch_embed", "vit_block"),
-          hints=("With n blocks there are n + 1 states, 0 ... n. Which state is -1, which is -2, and how many blocks lead "
-                 "to it?",
+          hints=("With n blocks there are n + 1 states, 0 ... n. Which state is -1, which is -2, and how "
+                 "many blocks lead to it?",
                  "blocks to run = layer if layer >= 0 else n + 1 + layer",
-                 "x = pre_layrnorm(embeddings(pixel_values))\nfor the first `blocks` of encoder.layers: x = block(x)\n"
+                 "x = pre_layrnorm(embeddings(pixel_values))\n"
+                 "for the first `blocks` of encoder.layers: x = block(x)\n"
                  "drop token 0; no post_layernorm")),
-    Check("freeze", "a frozen module takes no gradients, stays in eval mode, and nothing in it moves", call_freeze,
+    Check("freeze", "a frozen module takes no gradients, stays in eval mode, and nothing in it moves",
+          call_freeze,
           freeze_cases, "freeze(eye), then VLM.train() and VLM.eval() with that eye", judge_freeze, points=2,
-          hints=("Gradients move weights. What else in a module moves, or acts at random, while it is in training mode?",
-                 "for each p in module.parameters(): p.requires_grad = False;  module.eval();  VLM.train(m): eye in eval always",
+          hints=("Gradients move weights. What else in a module moves, or acts at random, while it is in "
+                 "training mode?",
+                 "for each p in module.parameters(): p.requires_grad = False;  module.eval();  "
+                 "VLM.train(m): eye in eval always",
                  "freeze: requires_grad False for every parameter, module.eval(), return module\n"
                  "VLM.train: super().train(mode), then self.vision.eval() if there is one, return self")),
-    Check("projection", "patch features [B, P, vision_dim] become [B, P, text_dim], each patch by itself", call_projection,
+    Check("projection", "patch features [B, P, vision_dim] become [B, P, text_dim], each patch by itself",
+          call_projection,
           projection_cases, shows_projection, judge_projection, points=3,
           hints=("Which layer maps vision_dim numbers to text_dim numbers, and on which axis does it work?",
                  "y = W x + b for each patch x;  or W2 gelu(W1 x + b1) + b2, as LLaVA-1.5 does",
-                 "__init__: self.linear = nn.Linear(vision_dim, text_dim)\nforward: return self.linear(features)")),
+                 "__init__: self.linear = nn.Linear(vision_dim, text_dim)\n"
+                 "forward: return self.linear(features)")),
     Check("token_concat", "picture tokens before text tokens: [B, P, D] and [B, T, D] become [B, P + T, D]",
           call_token_concat, concat_cases,
           lambda case: f"token_concat(image {list(case['image'].shape)}, text {list(case['text'].shape)})",
           judge_token_concat, points=2,
           hints=("Both have the axes batch, tokens, width. Along which one does a sentence grow?",
                  "[img_1 ... img_P, text_1 ... text_T];  ValueError unless B and D agree",
-                 "compare shape[0] and shape[2] of both, raise ValueError if one differs\nreturn torch.cat([...], dim=1)")),
-    Check("vlm_forward", "the language model reads picture and words; labels and mask grow with them", call_vlm_forward,
+                 "compare shape[0] and shape[2] of both, raise ValueError if one differs\n"
+                 "return torch.cat([...], dim=1)")),
+    Check("vlm_forward", "the language model reads picture and words; labels and mask grow with them",
+          call_vlm_forward,
           vlm_cases, shows_vlm_forward, points=3, needs=("token_concat",),
-          hints=("The model reads P + T positions. labels and attention_mask say something about T of them: what is true of "
-                 "the P others, and on which side are they?",
-                 "embeds = [projection(features), embedding(ids)];  labels = [IGNORE x P, labels];  mask = [1 x P, mask]",
+          hints=("The model reads P + T positions. labels and attention_mask say something about T of them: "
+                 "what is true of the P others, and on which side are they?",
+                 "embeds = [projection(features), embedding(ids)];  labels = [IGNORE x P, labels];  mask = "
+                 "[1 x P, mask]",
                  "embed: text = llm.get_input_embeddings()(input_ids)\n"
                  "       no features: return text and the mask as they are\n"
                  "       pad the mask on the left by P ones, if there is one\n"
                  "       return token_concat(projection(features), text) and the mask\n"
-                 "forward: embed; pad the labels on the left by P times IGNORE, if there are labels and features\n"
+                 "forward: embed; pad the labels on the left by P times IGNORE, if there are labels and "
+                 "features\n"
                  "         return llm(inputs_embeds=..., labels=..., attention_mask=...)")),
-    Check("contrastive_loss", "CLIP's loss: each picture finds its caption, each caption its picture", call_contrastive_loss,
+    Check("contrastive_loss", "CLIP's loss: each picture finds its caption, each caption its picture",
+          call_contrastive_loss,
           contrastive_cases, points=2,
-          shows=lambda case: f"contrastive_loss(image {list(case['image'].shape)}, text {list(case['text'].shape)}, "
-                             f"logit_scale = {case['logit_scale'].item():.3f})",
-          hints=("Row i of the table of similarities scores all captions for picture i. Which column is right, and what do "
-                 "the columns ask?",
+          shows=lambda case: f"contrastive_loss(image {list(case['image'].shape)}, text "
+                             f"{list(case['text'].shape)}, logit_scale = {case['logit_scale'].item():.3f})",
+          hints=("Row i of the table of similarities scores all captions for picture i. Which column is "
+                 "right, and what do the columns ask?",
                  "S = exp(logit_scale) cos(image_i, text_j);  loss = (CE(S, 0..B-1) + CE(S^T, 0..B-1)) / 2",
-                 "normalise both to length 1\nlogits = exp(logit_scale) * image @ text.T      # [B, B]\n"
-                 "own = 0, 1, ..., B - 1\nmean of cross_entropy(logits, own) and cross_entropy(logits.T, own)")),
+                 "normalise both to length 1\n"
+                 "logits = exp(logit_scale) * image @ text.T      # [B, B]\n"
+                 "own = 0, 1, ..., B - 1\n"
+                 "mean of cross_entropy(logits, own) and cross_entropy(logits.T, own)")),
 ]

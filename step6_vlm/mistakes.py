@@ -10,12 +10,15 @@ THINK = "        return x + self.mlp(self.layer_norm2(x))\n"
 ENTER = "x = self.pre_layrnorm(self.embeddings(pixel_values))  # [B, 1 + P, D]"
 COUNT = "blocks = len(self.encoder.layers) + 1 + layer if layer < 0 else layer"
 LEAVE = "        return x[:, 1:]\n"
-STILL = "    for parameter in module.parameters():\n        parameter.requires_grad = False\n    return module.eval()\n"
-TRAIN = "        super().train(mode)\n        if self.vision is not None:\n            self.vision.eval()\n        return self\n"
+STILL = ("    for parameter in module.parameters():\n        parameter.requires_grad = False\n"
+         "    return module.eval()\n")
+TRAIN = ("        super().train(mode)\n        if self.vision is not None:\n            self.vision.eval()\n"
+         "        return self\n")
 ONE = "self.linear_1 = nn.Linear(vision_dim, text_dim)"
 PROJECT = "return self.linear_2(F.gelu(self.linear_1(features)))"
 SAME = ("    if image.shape[0] != text.shape[0] or image.shape[2] != text.shape[2]:\n"
-        '        raise ValueError(f"picture {list(image.shape)} and text {list(text.shape)} differ in batch or width")\n')
+        '        raise ValueError(f"picture {list(image.shape)} and text {list(text.shape)} '
+        'differ in batch or width")\n')
 JOIN = "return torch.cat([image, text], dim=1)"
 LABELS = "labels = F.pad(labels, (features.shape[1], 0), value=IGNORE)  # [B, P + T]"
 MASK = "attention_mask = F.pad(attention_mask, (features.shape[1], 0), value=1)"
@@ -29,115 +32,140 @@ BOTH = "return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) /
 
 MISTAKES = {
     "patch_embed": [
-        Mistake("no class token", CLASS, "        return patches + self.position_embedding.weight[1:]",
-                "The class token is missing. CLIP was trained with one token more than there are patches, and every patch "
-                "has always seen it."),
+        Mistake("no class token", CLASS,
+                "        return patches + self.position_embedding.weight[1:]",
+                "The class token is missing. CLIP was trained with one token more than there are "
+                "patches, and every patch has always seen it."),
         Mistake("class token last", CLASS,
                 "        return torch.cat([patches, cls], dim=1) + self.position_embedding.weight",
-                "The class token stands at the end. The positions were learned with it in front, so each patch now gets its "
-                "neighbour's position."),
+                "The class token stands at the end. The positions were learned with it in front, so each "
+                "patch now gets its neighbour's position."),
         Mistake("no position for the class token", CLASS,
                 "        return torch.cat([cls, patches + self.position_embedding.weight[1:]], dim=1)",
                 "Only the patches get a position. In CLIP the class token has one too: row 0 of the table."),
         Mistake("positions shifted", CLASS,
                 "        return torch.cat([cls, patches + self.position_embedding.weight[:-1]], dim=1)",
-                "The patches get the rows 0 ... P - 1 of the position table. Row 0 belongs to the class token."),
+                "The patches get the rows 0 ... P - 1 of the position table. Row 0 belongs to the class "
+                "token."),
         Mistake("no positions", CLASS, "        return torch.cat([cls, patches], dim=1)",
-                "No position is added. Attention does not know order: without positions the picture is a bag of patches."),
+                "No position is added. Attention does not know order: without positions the picture is a "
+                "bag of patches."),
         Mistake("column by column", ROW, "patches = patches.transpose(2, 3).flatten(2).transpose(1, 2)",
                 "The patches come column by column. The positions were learned row by row, as one reads."),
-        Mistake("reshaped", ROW, "patches = patches.reshape(len(patches), -1, patches.shape[1])",
-                "The shape is right, the numbers are shuffled: reshape keeps the order in memory, in which a whole channel "
-                "comes before the next. Axes are swapped by transpose or permute."),
-        Mistake("class token without batch", "cls = self.class_embedding.expand(len(patches), 1, -1)  # [B, 1, D]",
+        Mistake("reshaped", ROW,
+                "patches = patches.reshape(len(patches), -1, patches.shape[1])",
+                "The shape is right, the numbers are shuffled: reshape keeps the order in memory, in "
+                "which a whole channel comes before the next. Axes are swapped by transpose or permute."),
+        Mistake("class token without batch",
+                "cls = self.class_embedding.expand(len(patches), 1, -1)  # [B, 1, D]",
                 "cls = self.class_embedding.expand(1, 1, -1)",
-                "There is one class token for the whole batch. Every picture needs its own copy: expand it to [B, 1, D]."),
+                "There is one class token for the whole batch. Every picture needs its own copy: expand "
+                "it to [B, 1, D]."),
     ],
     "vit_block": [
         Mistake("post-norm", ATTEND + THINK,
-                "        x = self.layer_norm1(x + self.self_attn(x))\n        return self.layer_norm2(x + self.mlp(x))\n",
-                "This normalises after the addition, as the first transformers did. CLIP is pre-norm: each part reads a "
-                "normalised copy, and the stream itself is never normalised."),
+                "        x = self.layer_norm1(x + self.self_attn(x))\n"
+                "        return self.layer_norm2(x + self.mlp(x))\n",
+                "This normalises after the addition, as the first transformers did. CLIP is pre-norm: "
+                "each part reads a normalised copy, and the stream itself is never normalised."),
         Mistake("no residual", ATTEND + THINK,
-                "        x = self.self_attn(self.layer_norm1(x))\n        return self.mlp(self.layer_norm2(x))\n",
-                "The results replace the stream instead of being added to it. Without the residual paths what a patch looked "
-                "like is gone after one block."),
+                "        x = self.self_attn(self.layer_norm1(x))\n"
+                "        return self.mlp(self.layer_norm2(x))\n",
+                "The results replace the stream instead of being added to it. Without the residual paths "
+                "what a patch looked like is gone after one block."),
         Mistake("no residual around the MLP", THINK, "        return self.mlp(self.layer_norm2(x))\n",
                 "The MLP's result replaces the stream. It too is added to what it read."),
         Mistake("one norm shared", THINK, "        return x + self.mlp(self.layer_norm1(x))\n",
                 "Both parts read through layer_norm1. Each has a norm of its own, with its own weights."),
-        Mistake("no norms", ATTEND + THINK, "        x = x + self.self_attn(x)\n        return x + self.mlp(x)\n",
+        Mistake("no norms", ATTEND + THINK,
+                "        x = x + self.self_attn(x)\n        return x + self.mlp(x)\n",
                 "Neither part reads a normalised input: layer_norm1 and layer_norm2 are not used."),
         Mistake("norm in the residual", ATTEND,
                 "        x = self.layer_norm1(x)\n        x = x + self.self_attn(x)\n",
-                "The normalised copy has replaced x, so the residual path carries the copy too. Add to the x that came in."),
+                "The normalised copy has replaced x, so the residual path carries the copy too. Add to "
+                "the x that came in."),
         Mistake("side by side", ATTEND + THINK,
                 "        return x + self.self_attn(self.layer_norm1(x)) + self.mlp(self.layer_norm2(x))\n",
-                "Attention and MLP both read the block's input. The MLP comes second, and reads what attention has added."),
+                "Attention and MLP both read the block's input. The MLP comes second, and reads what "
+                "attention has added."),
     ],
     "clip_vit": [
         Mistake("class token kept", LEAVE, "        return x\n",
-                "The class token is still among the patches. It sums up the whole picture for CLIP's own training; LLaVA "
-                "drops it, and P counts patches only."),
+                "The class token is still among the patches. It sums up the whole picture for CLIP's own "
+                "training; LLaVA drops it, and P counts patches only."),
         Mistake("last token dropped", LEAVE, "        return x[:, :-1]\n",
                 "You drop the last patch and keep the class token, which stands at place 0."),
         Mistake("only the class token", LEAVE, "        return x[:, 0]\n",
-                "This is the class token alone: one vector a picture. The language model wants all the patches."),
+                "This is the class token alone: one vector a picture. The language model wants all the "
+                "patches."),
         Mistake("last layer for -2", "layer: int = -2) -> torch.Tensor:", "layer: int = -1) -> torch.Tensor:",
-                "The default is the last layer. LLaVA takes the one before it (-2): the last block has learned to serve the "
-                "one class vector, and the layer before still keeps what is where."),
-        Mistake("all blocks", "for block in self.encoder.layers[:blocks]:", "for block in self.encoder.layers:",
+                "The default is the last layer. LLaVA takes the one before it (-2): the last block has "
+                "learned to serve the one class vector, and the layer before still keeps what is where."),
+        Mistake("all blocks", "for block in self.encoder.layers[:blocks]:",
+                "for block in self.encoder.layers:",
                 "All blocks are run, whatever `layer` says."),
-        Mistake("one block too few", COUNT, "blocks = len(self.encoder.layers) + layer if layer < 0 else layer",
-                "You are one block short: n blocks have n + 1 states (the one before the first block counts), so -1 is the "
-                "state after all n."),
+        Mistake("one block too few", COUNT,
+                "blocks = len(self.encoder.layers) + layer if layer < 0 else layer",
+                "You are one block short: n blocks have n + 1 states (the one before the first block "
+                "counts), so -1 is the state after all n."),
         Mistake("state 0 is the first block", COUNT,
                 "blocks = len(self.encoder.layers) + 1 + layer if layer < 0 else layer + 1",
-                "Positive layers are counted from the first block's output. State 0 is the one before any block."),
+                "Positive layers are counted from the first block's output. State 0 is the one before "
+                "any block."),
         Mistake("positive layer ignored", COUNT, "blocks = len(self.encoder.layers) + 1 - abs(layer)",
                 "A positive `layer` is counted from the end here. 0, 1, 2, ... count from the front."),
-        Mistake("sliced by layer", "for block in self.encoder.layers[:blocks]:", "for block in self.encoder.layers[:layer]:",
-                "layers[:layer] runs n - 2 blocks for -2, one too few, and none but the right number for positive layers: "
-                "count states, of which there are n + 1."),
+        Mistake("sliced by layer", "for block in self.encoder.layers[:blocks]:",
+                "for block in self.encoder.layers[:layer]:",
+                "layers[:layer] runs n - 2 blocks for -2, one too few, and none but the right number for "
+                "positive layers: count states, of which there are n + 1."),
         Mistake("post_layernorm applied", LEAVE, "        return self.post_layernorm(x[:, 1:])\n",
                 "post_layernorm belongs to the pooled class vector. The patch features are taken before it."),
         Mistake("pre_layrnorm forgotten", ENTER, "x = self.embeddings(pixel_values)",
-                "pre_layrnorm is not applied. CLIP normalises the embeddings once, before the first block; that is state 0."),
+                "pre_layrnorm is not applied. CLIP normalises the embeddings once, before the first "
+                "block; that is state 0."),
     ],
     "freeze": [
         Mistake("left in training mode", STILL,
-                "    for parameter in module.parameters():\n        parameter.requires_grad = False\n    return module\n",
-                "The weights are frozen, but the module is still in training mode: dropout drops and batch norm's statistics "
-                "move with every picture. Frozen means eval mode too."),
+                "    for parameter in module.parameters():\n        parameter.requires_grad = False\n"
+                "    return module\n",
+                "The weights are frozen, but the module is still in training mode: dropout drops and "
+                "batch norm's statistics move with every picture. Frozen means eval mode too."),
         Mistake("only eval mode", STILL, "    return module.eval()\n",
-                "eval() switches dropout and batch norm, and nothing else: the parameters still take gradients, and an "
-                "optimizer would move them."),
-        Mistake("requires_grad of the module", STILL, "    module.requires_grad = False\n    return module.eval()\n",
-                "Setting requires_grad on a module only makes a new attribute that nobody reads. The flag belongs to each "
-                "parameter (requires_grad_() with the underscore goes through them)."),
+                "eval() switches dropout and batch norm, and nothing else: the parameters still take "
+                "gradients, and an optimizer would move them."),
+        Mistake("requires_grad of the module", STILL,
+                "    module.requires_grad = False\n    return module.eval()\n",
+                "Setting requires_grad on a module only makes a new attribute that nobody reads. The "
+                "flag belongs to each parameter (requires_grad_() with the underscore goes through them)."),
         Mistake("only its own training flag", STILL,
                 "    for parameter in module.parameters():\n        parameter.requires_grad = False\n"
                 "    module.training = False\n    return module\n",
-                "training = False on the module alone leaves its submodules, the dropout among them, in training mode. "
-                "eval() goes through all of them."),
+                "training = False on the module alone leaves its submodules, the dropout among them, in "
+                "training mode. eval() goes through all of them."),
         Mistake("only its own parameters", STILL,
-                "    for parameter in module.parameters(recurse=False):\n        parameter.requires_grad = False\n"
-                "    return module.eval()\n",
-                "Only the parameters of the outermost module are frozen, not those of the modules inside it."),
+                "    for parameter in module.parameters(recurse=False):\n"
+                "        parameter.requires_grad = False\n    return module.eval()\n",
+                "Only the parameters of the outermost module are frozen, not those of the modules inside "
+                "it."),
         Mistake("nothing returned", STILL,
-                "    for parameter in module.parameters():\n        parameter.requires_grad = False\n    module.eval()\n",
-                "freeze ends without returning the module, so `self.vision = freeze(vision)` would be None."),
+                "    for parameter in module.parameters():\n        parameter.requires_grad = False\n"
+                "    module.eval()\n",
+                "freeze ends without returning the module, so `self.vision = freeze(vision)` would be "
+                "None."),
         Mistake("eval lost by train()", TRAIN, "        return super().train(mode)\n",
-                "VLM.train() switches all its parts, the eye too. Trainers call it again and again, so the eye has to be put "
-                "back in eval mode each time, after the rest has been switched."),
+                "VLM.train() switches all its parts, the eye too. Trainers call it again and again, so "
+                "the eye has to be put back in eval mode each time, after the rest has been switched."),
         Mistake("mode ignored", TRAIN,
-                "        super().train()\n        if self.vision is not None:\n            self.vision.eval()\n"
-                "        return self\n",
-                "`mode` is not passed on: eval() calls train(False), and everything would stay in training mode."),
+                "        super().train()\n        if self.vision is not None:\n"
+                "            self.vision.eval()\n        return self\n",
+                "`mode` is not passed on: eval() calls train(False), and everything would stay in "
+                "training mode."),
         Mistake("whole VLM frozen", TRAIN, "        super().train(mode)\n        return freeze(self)\n",
-                "This freezes projection and language model along with the eye: nothing is left that can learn."),
+                "This freezes projection and language model along with the eye: nothing is left that can "
+                "learn."),
         Mistake("train returns nothing", TRAIN,
-                "        super().train(mode)\n        if self.vision is not None:\n            self.vision.eval()\n",
+                "        super().train(mode)\n        if self.vision is not None:\n"
+                "            self.vision.eval()\n",
                 "train() ends without returning self; `vlm = VLM(...).eval()` would be None."),
         Mistake("no eye forgotten", TRAIN,
                 "        super().train(mode)\n        self.vision.eval()\n        return self\n",
@@ -145,105 +173,135 @@ MISTAKES = {
     ],
     "projection": [
         Mistake("sizes swapped", ONE, "self.linear_1 = nn.Linear(text_dim, vision_dim)",
-                "nn.Linear takes the size that comes in first, then the size that goes out: vision_dim comes in."),
+                "nn.Linear takes the size that comes in first, then the size that goes out: vision_dim "
+                "comes in."),
         Mistake("sizes written down", ONE, "self.linear_1 = nn.Linear(768, text_dim)",
-                "768 is the width of one particular eye. The projection has to fit any: use vision_dim and text_dim."),
-        Mistake("mean over the patches", PROJECT, "return self.linear_2(F.gelu(self.linear_1(features.mean(1))))",
-                "The patches are averaged before they are projected: one vector for the whole picture, and where things are "
-                "is gone. Each patch is projected by itself."),
+                "768 is the width of one particular eye. The projection has to fit any: use vision_dim "
+                "and text_dim."),
+        Mistake("mean over the patches", PROJECT,
+                "return self.linear_2(F.gelu(self.linear_1(features.mean(1))))",
+                "The patches are averaged before they are projected: one vector for the whole picture, "
+                "and where things are is gone. Each patch is projected by itself."),
         Mistake("mean over the patches, repeated", PROJECT,
-                "return self.linear_2(F.gelu(self.linear_1(features.mean(1, keepdim=True).expand_as(features))))",
-                "Every patch gets the projection of the average patch: the shape is right, the picture is gone."),
+                "return self.linear_2(F.gelu(self.linear_1(features.mean(1, "
+                "keepdim=True).expand_as(features))))",
+                "Every patch gets the projection of the average patch: the shape is right, the picture "
+                "is gone."),
         Mistake("one patch for all", PROJECT,
                 "return self.linear_2(F.gelu(self.linear_1(features[:, :1].expand_as(features))))",
                 "Every place shows the first patch. Each of the P outputs has to come from its own patch."),
         Mistake("patches mixed", PROJECT,
-                "y = self.linear_2(F.gelu(self.linear_1(features)))\n        return y + y.mean(1, keepdim=True)",
-                "A patch's output depends on the other patches. Mixing patches was the eye's work; the projection only "
-                "translates, each patch by itself."),
+                "y = self.linear_2(F.gelu(self.linear_1(features)))\n"
+                "        return y + y.mean(1, keepdim=True)",
+                "A patch's output depends on the other patches. Mixing patches was the eye's work; the "
+                "projection only translates, each patch by itself."),
         Mistake("neighbours mixed", PROJECT,
                 "y = self.linear_2(F.gelu(self.linear_1(features)))\n        return y.cumsum(1)",
-                "The outputs run over from each patch into those after it. The projection works on each patch by itself."),
+                "The outputs run over from each patch into those after it. The projection works on each "
+                "patch by itself."),
         Mistake("over the wrong axis", PROJECT,
-                "y = self.linear_2(F.gelu(self.linear_1(features)))\n        return y.transpose(1, 2).reshape(y.shape)",
-                "The axes of patches and width are mixed up: a linear layer already works on the last axis, so nothing needs "
-                "to be transposed, and reshape would not transpose it."),
+                "y = self.linear_2(F.gelu(self.linear_1(features)))\n"
+                "        return y.transpose(1, 2).reshape(y.shape)",
+                "The axes of patches and width are mixed up: a linear layer already works on the last "
+                "axis, so nothing needs to be transposed, and reshape would not transpose it."),
         Mistake("axes swapped", PROJECT,
                 "return self.linear_2(F.gelu(self.linear_1(features))).transpose(1, 2)",
-                "The output is [B, text_dim, P]. The language model wants tokens first, then width: [B, P, text_dim]."),
+                "The output is [B, text_dim, P]. The language model wants tokens first, then width: [B, "
+                "P, text_dim]."),
         Mistake("pictures mixed", PROJECT,
-                "y = self.linear_2(F.gelu(self.linear_1(features)))\n        return y - y.mean(0, keepdim=True)",
-                "A picture's output depends on the other pictures of the batch: alone it would look different."),
+                "y = self.linear_2(F.gelu(self.linear_1(features)))\n"
+                "        return y - y.mean(0, keepdim=True)",
+                "A picture's output depends on the other pictures of the batch: alone it would look "
+                "different."),
         Mistake("layer made in forward", PROJECT,
                 "return nn.Linear(features.shape[-1], self.linear_2.out_features)(features)",
-                "A layer that is made in forward is new, and random, at every call, and never learns. Make it in __init__."),
+                "A layer that is made in forward is new, and random, at every call, and never learns. "
+                "Make it in __init__."),
         Mistake("unused layer", PROJECT, "return self.linear_1(features)",
                 "linear_2 is made and never used: no gradient reaches it."),
-        Mistake("detached", PROJECT, "return self.linear_2(F.gelu(self.linear_1(features))).detach()",
-                "detach() cuts the gradient. It is the eye that is frozen; the projection is the part that learns."),
-        Mistake("features not used", PROJECT, "return self.linear_2(F.gelu(self.linear_1(torch.ones_like(features))))",
+        Mistake("detached", PROJECT,
+                "return self.linear_2(F.gelu(self.linear_1(features))).detach()",
+                "detach() cuts the gradient. It is the eye that is frozen; the projection is the part "
+                "that learns."),
+        Mistake("features not used", PROJECT,
+                "return self.linear_2(F.gelu(self.linear_1(torch.ones_like(features))))",
                 "The output does not depend on the features: the model would be blind."),
         Mistake("part of the features", PROJECT,
-                "half = features.shape[-1] // 2\n        cut = torch.cat([features[..., :half], features[..., half:] * 0], -1)\n"
+                "half = features.shape[-1] // 2\n"
+                "        cut = torch.cat([features[..., :half], features[..., half:] * 0], -1)\n"
                 "        return self.linear_2(F.gelu(self.linear_1(cut)))",
-                "Part of each patch's numbers never reaches the output. A projection weighs all of them; it does not cut."),
+                "Part of each patch's numbers never reaches the output. A projection weighs all of them; "
+                "it does not cut."),
     ],
     "token_concat": [
         Mistake("text before picture", JOIN, "return torch.cat([text, image], dim=1)",
                 "The words come first. Attention is causal: words before the picture can never look at it."),
         Mistake("along the width", JOIN, "return torch.cat([image, text], dim=-1)",
-                "dim=-1 joins along the width, as if picture and words were two halves of one token. The sentence grows along "
-                "the axis of the tokens."),
+                "dim=-1 joins along the width, as if picture and words were two halves of one token. The "
+                "sentence grows along the axis of the tokens."),
         Mistake("along the batch", JOIN, "return torch.cat([image, text], dim=0)",
                 "dim=0 makes a longer batch: pictures and texts become separate rows that never meet."),
         Mistake("one picture for everybody", SAME, "    image = image[:1].expand(len(text), -1, -1)\n",
                 "Every row of the batch gets the first row's picture. Each text belongs to its own picture."),
         Mistake("no ValueError", SAME, "",
-                "Batch and width are not compared. torch.cat complains with a RuntimeError about sizes; a ValueError that "
-                "names picture and text is asked for."),
+                "Batch and width are not compared. torch.cat complains with a RuntimeError about sizes; "
+                "a ValueError that names picture and text is asked for."),
         Mistake("only the width compared", SAME,
                 "    if image.shape[2] != text.shape[2]:\n        raise ValueError('widths differ')\n"
                 "    image = image.expand(len(text), -1, -1)\n",
-                "Only the widths are compared, and a batch of one picture is spread over all texts: everybody is shown the "
-                "same picture, and no error tells."),
+                "Only the widths are compared, and a batch of one picture is spread over all texts: "
+                "everybody is shown the same picture, and no error tells."),
         Mistake("only the batch compared", SAME,
                 "    if image.shape[0] != text.shape[0]:\n        raise ValueError('batches differ')\n",
                 "Only the batches are compared; the widths have to agree as well."),
         Mistake("added", JOIN,
-                "n = min(image.shape[1], text.shape[1])\n    return torch.cat([image[:, :n] + text[:, :n], image[:, n:], text[:, n:]], 1)",
-                "Picture and words are added up where they overlap. They are tokens of one sentence: one after the other."),
+                "n = min(image.shape[1], text.shape[1])\n"
+                "    return torch.cat([image[:, :n] + text[:, :n], image[:, n:], text[:, n:]], 1)",
+                "Picture and words are added up where they overlap. They are tokens of one sentence: one "
+                "after the other."),
     ],
     "vlm_forward": [
         Mistake("labels not padded", LABELS, "pass",
-                "labels still has T places, the language model reads P + T. The picture's positions need labels too: IGNORE."),
+                "labels still has T places, the language model reads P + T. The picture's positions need "
+                "labels too: IGNORE."),
         Mistake("picture labelled 0", LABELS, "labels = F.pad(labels, (features.shape[1], 0), value=0)",
-                "The picture's positions are labelled 0, which is a token like any other: the model would be taught to say it. "
-                "IGNORE is the label that the loss leaves out."),
-        Mistake("labels padded on the right", LABELS, "labels = F.pad(labels, (0, features.shape[1]), value=IGNORE)",
-                "The labels stand under the picture and the filling under the words. The picture comes first, so the labels "
-                "grow on the left."),
+                "The picture's positions are labelled 0, which is a token like any other: the model "
+                "would be taught to say it. IGNORE is the label that the loss leaves out."),
+        Mistake("labels padded on the right", LABELS,
+                "labels = F.pad(labels, (0, features.shape[1]), value=IGNORE)",
+                "The labels stand under the picture and the filling under the words. The picture comes "
+                "first, so the labels grow on the left."),
         Mistake("labels shifted", LABELS,
                 "labels = F.pad(labels[:, 1:], (features.shape[1], 1), value=IGNORE)",
-                "The labels are moved by one. The language model shifts them itself, once; shifted twice, each position is "
-                "taught the token after the next."),
+                "The labels are moved by one. The language model shifts them itself, once; shifted "
+                "twice, each position is taught the token after the next."),
         Mistake("labels not passed on", READ,
                 "return self.llm(inputs_embeds=embeds, attention_mask=attention_mask)",
                 "The labels do not reach the language model, so there is no loss."),
-        Mistake("mask padded with 0", MASK, "attention_mask = F.pad(attention_mask, (features.shape[1], 0), value=0)",
-                "The mask hides the picture (0 means: not there). The words are answered blindly, and nothing complains."),
-        Mistake("mask padded on the right", MASK, "attention_mask = F.pad(attention_mask, (0, features.shape[1]), value=1)",
-                "The ones are added at the end, so the words' zeros now hide parts of the picture. The picture is in front."),
+        Mistake("mask padded with 0", MASK,
+                "attention_mask = F.pad(attention_mask, (features.shape[1], 0), value=0)",
+                "The mask hides the picture (0 means: not there). The words are answered blindly, and "
+                "nothing complains."),
+        Mistake("mask padded on the right", MASK,
+                "attention_mask = F.pad(attention_mask, (0, features.shape[1]), value=1)",
+                "The ones are added at the end, so the words' zeros now hide parts of the picture. The "
+                "picture is in front."),
         Mistake("mask not padded", MASK, "pass",
-                "attention_mask still has T places, and the language model wants P + T: 1 for each picture token."),
+                "attention_mask still has T places, and the language model wants P + T: 1 for each "
+                "picture token."),
         Mistake("mask not passed on", READ, "return self.llm(inputs_embeds=embeds, labels=labels)",
                 "The attention mask does not reach the language model: padding is read as if it were words."),
-        Mistake("features not projected", EMBEDS, "        return token_concat(features, text), attention_mask\n",
-                "The features go in as they are. They have the eye's width and speak its language: the projection translates."),
+        Mistake("features not projected", EMBEDS,
+                "        return token_concat(features, text), attention_mask\n",
+                "The features go in as they are. They have the eye's width and speak its language: the "
+                "projection translates."),
         Mistake("words replaced", EMBEDS,
                 "        embeds = token_concat(self.projection(features), text)\n"
                 "        embeds[:, -1] = embeds[:, 0]\n        return embeds, attention_mask\n",
-                "Embeddings of words are overwritten by picture tokens. The picture is put in front of them; no word is lost."),
-        Mistake("words first", EMBEDS, "        return token_concat(text, self.projection(features)), attention_mask\n",
+                "Embeddings of words are overwritten by picture tokens. The picture is put in front of "
+                "them; no word is lost."),
+        Mistake("words first", EMBEDS,
+                "        return token_concat(text, self.projection(features)), attention_mask\n",
                 "The words come before the picture, and cannot look at it."),
         Mistake("projection without gradient", EMBEDS,
                 "        return token_concat(self.projection(features).detach(), text), attention_mask\n",
@@ -251,8 +309,9 @@ MISTAKES = {
         Mistake("rows without a picture forgotten", ALONE, "",
                 "features may be None: then there are only words, and nothing is put in front of them."),
         Mistake("labels padded without a picture", PADDED,
-                "if labels is not None:\n            features = self.projection.weight.new_zeros(1, self.num_patches, 1) "
-                "if features is None else features",
+                "if labels is not None:\n"
+                "            features = self.projection.weight.new_zeros(1, self.num_patches, 1) if "
+                "features is None else features",
                 "Without features there is no picture, so the labels stay as long as the words."),
         Mistake("blind", READ,
                 "n = features.shape[1]\n        logits, loss = self.llm(input_ids=input_ids)\n"
@@ -262,36 +321,43 @@ MISTAKES = {
     "contrastive_loss": [
         Mistake("temperature not exponentiated", LOGITS,
                 "logits = logit_scale * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T",
-                "logit_scale is a logarithm (so that the scale stays positive while it is learned): take exp of it."),
+                "logit_scale is a logarithm (so that the scale stays positive while it is learned): take "
+                "exp of it."),
         Mistake("divided by the scale", LOGITS,
                 "logits = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T / logit_scale.exp()",
                 "exp(logit_scale) is one over the temperature: multiply by it."),
         Mistake("no scale", LOGITS,
                 "logits = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T + 0 * logit_scale",
-                "The temperature is not used. Cosines lie between -1 and 1: unscaled, the softmax is nearly flat and hardly "
-                "anything is learned."),
+                "The temperature is not used. Cosines lie between -1 and 1: unscaled, the softmax is "
+                "nearly flat and hardly anything is learned."),
         Mistake("not normalised", LOGITS, "logits = logit_scale.exp() * image @ text.T",
-                "The vectors are not normalised: these are dot products, and long vectors win. Cosines need length 1."),
-        Mistake("only the pictures normalised", LOGITS, "logits = logit_scale.exp() * F.normalize(image, dim=-1) @ text.T",
+                "The vectors are not normalised: these are dot products, and long vectors win. Cosines "
+                "need length 1."),
+        Mistake("only the pictures normalised", LOGITS,
+                "logits = logit_scale.exp() * F.normalize(image, dim=-1) @ text.T",
                 "Only the pictures are normalised; the captions have to be, too."),
         Mistake("normalised over the batch", LOGITS,
                 "logits = logit_scale.exp() * F.normalize(image, dim=0) @ F.normalize(text, dim=0).T",
                 "dim=0 normalises over the batch. Each vector by itself has length 1: the last axis."),
         Mistake("one-sided", BOTH, "return F.cross_entropy(logits, own)",
-                "Only the pictures look for their captions. The loss is symmetric: each caption looks for its picture as well, "
-                "so in the second half the rows are captions."),
+                "Only the pictures look for their captions. The loss is symmetric: each caption looks "
+                "for its picture as well, so in the second half the rows are captions."),
         Mistake("sum of both", BOTH, "return F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)",
                 "This is the sum of both cross-entropies; their mean is asked for."),
         Mistake("summed over the batch", BOTH,
-                'return (F.cross_entropy(logits, own, reduction="sum") + F.cross_entropy(logits.T, own, reduction="sum")) / 2',
+                "return (F.cross_entropy(logits, own, reduction=\"sum\") + F.cross_entropy(logits.T, own, "
+                "reduction=\"sum\")) / 2",
                 "The loss is summed over the batch, so it grows with its size. The mean is asked for."),
-        Mistake("wrong targets", OWN, "own = torch.zeros(len(logits), dtype=torch.long, device=logits.device)",
-                "Every picture is told that caption 0 is its own. Picture i belongs to caption i: the diagonal."),
+        Mistake("wrong targets", OWN,
+                "own = torch.zeros(len(logits), dtype=torch.long, device=logits.device)",
+                "Every picture is told that caption 0 is its own. Picture i belongs to caption i: the "
+                "diagonal."),
         Mistake("softmax twice", BOTH,
-                "return (F.cross_entropy(logits.softmax(-1), own) + F.cross_entropy(logits.T.softmax(-1), own)) / 2",
+                "return (F.cross_entropy(logits.softmax(-1), own) + "
+                "F.cross_entropy(logits.T.softmax(-1), own)) / 2",
                 "cross_entropy takes logits and does the softmax itself; here it is done twice."),
         Mistake("cosine of the pairs only", BOTH, "return (1 - logits.diagonal()).mean()",
-                "Only the matching pairs are pulled together; nothing pushes the others apart, so all pictures and captions may "
-                "end in one point. Each has to be chosen among B."),
+                "Only the matching pairs are pulled together; nothing pushes the others apart, so all "
+                "pictures and captions may end in one point. Each has to be chosen among B."),
     ],
 }

@@ -1,9 +1,10 @@
 """Step 6 against independent oracles: transformers' CLIP and LLaVA on random weights, hashes, properties.
 
-What is tested is the solution; `course check` measures a learner against the solution, and this file measures the
-solution against the world."""
+What is tested is the solution: `course check` measures a learner against the solution, and this file measures
+the solution against the world."""
 
 import hashlib
+import math
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from course import checking, steps
 from course.checking import StandInLM
 
 vlm = steps.load("step6_vlm", "solution")
-SIZES = dict(image_size=24, patch_size=8, hidden_size=20, intermediate_size=36, num_hidden_layers=3, num_attention_heads=4)
+SIZES = dict(image_size=24, patch_size=8, hidden_size=20, intermediate_size=36, num_hidden_layers=3,
+             num_attention_heads=4)
 PREFIX = "vision_model."
 
 
@@ -25,11 +27,12 @@ def same_numbers():
 
 def without_prefix(weights):
     """Both spellings of a CLIP vision tower's names as ours: some files write `vision_model.` in front."""
-    return {name.removeprefix(PREFIX): value for name, value in weights.items() if not name.endswith("position_ids")}
+    return {name.removeprefix(PREFIX): value for name, value in weights.items()
+            if not name.endswith("position_ids")}
 
 
 def shaken(module):
-    """The module with all its weights random and in eval mode: biases and norms too, which begin at 0 and 1."""
+    """The module in eval mode with all its weights random: biases and norms too, which begin at 0 and 1."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -70,13 +73,15 @@ def test_the_eye_is_clips(theirs, prefix):
         for layer in (-4, -3, -2, -1, 0, 1, 2, 3):
             assert torch.allclose(ours(pictures, layer=layer), states[layer][:, 1:], atol=1e-4), layer
         assert torch.allclose(ours.pooled(pictures), said.pooler_output, atol=1e-4)
-        assert torch.allclose(ours.embeddings(pictures), getattr(theirs, "vision_model", theirs).embeddings(pictures), atol=1e-5)
+        tower = getattr(theirs, "vision_model", theirs)
+        assert torch.allclose(ours.embeddings(pictures), tower.embeddings(pictures), atol=1e-5)
 
 
 def test_the_names_are_clips(theirs):
     ours = vlm.CLIPVisionModel(vlm.CLIPVisionConfig(**SIZES)).state_dict()
     wanted = without_prefix(theirs.state_dict())
-    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in wanted.items()}
+    assert sorted((name, value.shape) for name, value in ours.items()) == sorted(
+        (name, value.shape) for name, value in wanted.items())
     with torch.device("meta"):
         base = vlm.CLIPVisionModel(vlm.CLIPVisionConfig(224, 16, 768, 3072, 12, 12))
     assert sum(p.numel() for p in base.parameters()) == 85_799_424          # openai/clip-vit-base-patch16
@@ -98,7 +103,8 @@ def test_patches_come_row_by_row():
         part.patch_embedding.weight.fill_(1 / 12)       # the mean of a patch
         part.class_embedding.fill_(-1)
         part.position_embedding.weight.zero_()
-    numbers = torch.arange(9.0).reshape(1, 1, 3, 3).repeat_interleave(2, 2).repeat_interleave(2, 3).expand(1, 3, 6, 6)
+    numbers = torch.arange(9.0).reshape(1, 1, 3, 3).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    numbers = numbers.expand(1, 3, 6, 6)
     assert part(numbers)[0, :, 0].tolist() == pytest.approx([-1, 0, 1, 2, 3, 4, 5, 6, 7, 8], abs=1e-5)
 
 
@@ -107,9 +113,10 @@ def test_patches_come_row_by_row():
 def test_the_loss_is_clips():
     transformers = pytest.importorskip("transformers")
     vision = dict(SIZES)
-    text = dict(hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=3, vocab_size=40,
-                max_position_embeddings=9, eos_token_id=2, bos_token_id=1, pad_token_id=0)
-    clip = shaken(transformers.CLIPModel(transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)))
+    text = dict(hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=3,
+                vocab_size=40, max_position_embeddings=9, eos_token_id=2, bos_token_id=1, pad_token_id=0)
+    config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
+    clip = shaken(transformers.CLIPModel(config))
     ids = torch.randint(3, 40, (5, 7))
     ids[:, -1] = 2
     pictures = torch.randn(5, 3, 24, 24)
@@ -117,12 +124,13 @@ def test_the_loss_is_clips():
         said = clip(input_ids=ids, pixel_values=pictures, return_loss=True)
         image = clip.visual_projection(clip.vision_model(pictures).pooler_output)       # not of length 1 yet
         words = clip.text_projection(clip.text_model(ids).pooler_output)
-        assert vlm.contrastive_loss(image, words, clip.logit_scale).item() == pytest.approx(said.loss.item(), rel=1e-4)
+        loss = vlm.contrastive_loss(image, words, clip.logit_scale)
+        assert loss.item() == pytest.approx(said.loss.item(), rel=1e-4)
 
 
 def test_the_loss_of_chance_and_of_certainty():
     same = torch.ones(8, 4)
-    assert vlm.contrastive_loss(same, same, torch.tensor(2.0)).item() == pytest.approx(torch.tensor(8.0).log().item(), rel=1e-5)
+    assert vlm.contrastive_loss(same, same, torch.tensor(2.0)).item() == pytest.approx(math.log(8), rel=1e-5)
     own = torch.eye(8)
     assert vlm.contrastive_loss(own, 3 * own, torch.tensor(100.0).log()).item() < 1e-6
 
@@ -134,7 +142,8 @@ class Moving(nn.Module):
 
     def __init__(self, width):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(12, width), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Sequential(nn.Linear(width, width)))
+        self.layers = nn.Sequential(nn.Linear(12, width), nn.BatchNorm1d(3), nn.Dropout(0.5),
+                                    nn.Sequential(nn.Linear(width, width)))
 
     def forward(self, x):
         return self.layers(x)
@@ -143,7 +152,7 @@ class Moving(nn.Module):
 def test_training_leaves_the_eye_as_it_was():
     llm = StandInLM(11, 6)
     model = vlm.VLM(llm, 8, 6, 3, Moving(8))
-    hashes = {name: digest(part) for name, part in (("eye", model.vision), ("projection", model.projection), ("llm", llm))}
+    hashes = {"eye": digest(model.vision), "projection": digest(model.projection), "llm": digest(llm)}
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
     ids, pictures = torch.randint(11, (2, 4)), torch.randn(2, 3, 12)
     for _ in range(3):
@@ -180,18 +189,20 @@ def test_features_may_be_kept():
 # The VLM is LLaVA.
 
 def llava(transformers):
-    text = dict(model_type="llama", vocab_size=50, hidden_size=16, intermediate_size=28, num_hidden_layers=2, num_attention_heads=4,
-                num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2,
-                tie_word_embeddings=False)
+    text = dict(model_type="llama", vocab_size=50, hidden_size=16, intermediate_size=28, num_hidden_layers=2,
+                num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5,
+                bos_token_id=1, eos_token_id=2, tie_word_embeddings=False)
     config = transformers.LlavaConfig(
-        vision_config=dict(SIZES, model_type="clip_vision_model"), text_config=text, image_token_index=49, image_seq_length=9,
+        vision_config=dict(SIZES, model_type="clip_vision_model"), text_config=text, image_token_index=49,
+        image_seq_length=9,
         vision_feature_layer=-2, vision_feature_select_strategy="default", projector_hidden_act="gelu")
     return shaken(transformers.LlavaForConditionalGeneration(config))
 
 
 def part_of(weights, *prefixes):
     for prefix in prefixes:
-        found = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        found = {name.removeprefix(prefix): value for name, value in weights.items()
+                 if name.startswith(prefix)}
         if found:
             return found
     raise KeyError(prefixes)
@@ -207,11 +218,14 @@ def ours_from(theirs):
     llm = gpt.GPT(gpt.GPTConfig(**{name: getattr(config, name) for name in names}, tie_word_embeddings=False))
     body = part_of(weights, "model.language_model.", "language_model.model.")
     head = weights.get("lm_head.weight", weights.get("language_model.lm_head.weight"))
-    llm.load_state_dict({**{f"model.{name}": value for name, value in body.items()}, "lm_head.weight": head}, strict=True)
+    llm.load_state_dict({**{f"model.{name}": value for name, value in body.items()}, "lm_head.weight": head},
+                        strict=True)
     tower = vlm.CLIPVisionModel(vlm.CLIPVisionConfig(**SIZES))
-    tower.load_state_dict(without_prefix(part_of(weights, "model.vision_tower.", "vision_tower.")), strict=True)
+    tower.load_state_dict(without_prefix(part_of(weights, "model.vision_tower.", "vision_tower.")),
+                          strict=True)
     model = vlm.VLM(llm, SIZES["hidden_size"], config.hidden_size, 9, tower)
-    model.projection.load_state_dict(part_of(weights, "model.multi_modal_projector.", "multi_modal_projector."), strict=True)
+    projector = part_of(weights, "model.multi_modal_projector.", "multi_modal_projector.")
+    model.projection.load_state_dict(projector, strict=True)
     return model.eval()
 
 
@@ -223,11 +237,13 @@ def test_the_vlm_is_llava_with_the_picture_first():
     whole = torch.cat([torch.full((2, 9), 49), words], dim=1)
     labels = torch.cat([torch.full((2, 9), -100), words], dim=1)
     with torch.no_grad():
-        said = theirs(input_ids=whole, pixel_values=pictures, attention_mask=torch.ones_like(whole), labels=labels)
+        said = theirs(input_ids=whole, pixel_values=pictures, attention_mask=torch.ones_like(whole),
+                      labels=labels)
         logits, loss = ours(words, ours.see(pictures), labels=words)
         assert torch.allclose(logits, said.logits, atol=1e-4)
         assert loss.item() == pytest.approx(said.loss.item(), rel=1e-4)
-        new = theirs.generate(input_ids=whole, pixel_values=pictures, attention_mask=torch.ones_like(whole), max_new_tokens=5,
+        new = theirs.generate(input_ids=whole, pixel_values=pictures, attention_mask=torch.ones_like(whole),
+                              max_new_tokens=5,
                               do_sample=False, eos_token_id=None, pad_token_id=0)[:, whole.shape[1]:]
         assert ours.generate(words, ours.see(pictures), max_new_tokens=5).tolist() == new.tolist()
 
@@ -236,7 +252,8 @@ def test_the_vlm_is_llava_with_the_picture_first():
 
 def language_models():
     gpt = steps.load("step2_gpt", "solution")
-    config = gpt.GPTConfig(vocab_size=13, hidden_size=8, intermediate_size=12, num_hidden_layers=2, num_attention_heads=2,
+    config = gpt.GPTConfig(vocab_size=13, hidden_size=8, intermediate_size=12, num_hidden_layers=2,
+                           num_attention_heads=2,
                            num_key_value_heads=1)
     return [shaken(StandInLM(13, 8)), shaken(gpt.GPT(config))]
 
@@ -270,7 +287,8 @@ def test_rows_without_a_picture_are_the_language_models(model):
 def test_the_loss_is_that_of_the_words_alone(model):
     features, ids = torch.randn(2, 4, 5), torch.randint(13, (2, 6))
     logits, loss = model(ids, features, labels=ids)
-    by_hand = F.cross_entropy(logits[:, 3:-1].reshape(-1, 13), ids.reshape(-1))     # the last patch guesses the first word
+    guesses = logits[:, 3:-1]       # the last patch guesses the first word
+    by_hand = F.cross_entropy(guesses.reshape(-1, 13), ids.reshape(-1))
     assert torch.allclose(loss, by_hand, atol=1e-5)
 
 
@@ -322,7 +340,8 @@ def test_projections_that_mix_are_refused(body, fault):
     start, end = source.index("        self.linear_1 = "), source.index("# TODO token_concat")
     source = source[:start] + f"        self.layer = {body}\n\n    def forward(self, features):\n" \
         "        return self.layer(features.transpose(1, 2)).transpose(1, 2)\n\n\n" + source[end:]
-    module = steps.execute(source, steps.find_step("step6_vlm").file("solution"), "other_projection", shown_as="<other>")
+    module = steps.execute(source, steps.find_step("step6_vlm").file("solution"), "other_projection",
+                           shown_as="<other>")
     finding = checking.check("step6_vlm", module, "projection")
     assert finding.status == "wrong"
     said = {"patches mixed": "other patches", "pictures mixed": "other pictures"}[fault]
