@@ -15,12 +15,12 @@ from course.world import sample_scenes
 
 PRESETS = {
     "smoke": dict(batch_size=4, turns=3, max_steps=6, learning_rate=2e-3, warmup_steps=2, exam_scenes=4),
-    "tiny": dict(batch_size=8, turns=10, max_steps=2000, learning_rate=2e-3, warmup_steps=30, exam_scenes=200),
+    "tiny": dict(batch_size=4, turns=10, max_steps=6500, learning_rate=1.5e-3, warmup_steps=50, exam_scenes=200),
     "small": dict(batch_size=64, turns=8, max_steps=1500, learning_rate=2e-4, warmup_steps=100, exam_scenes=500),
     "base": dict(batch_size=64, turns=8, max_steps=3000, learning_rate=1e-4, warmup_steps=100, exam_scenes=1000),
 }
 EVIDENCE = 0.4  # share of the answers that name their evidence
-BUCKET = 16  # batches whose rows are sorted by length together: rows of one length need little padding
+BUCKET = 32  # batches whose rows are sorted by length together: rows of one length need little padding
 QUESTIONS_PER_SCENE = 3  # in the exam
 
 add_arguments = training.add_arguments

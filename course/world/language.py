@@ -254,12 +254,12 @@ def _fact(scene: Scene, rng: random.Random) -> str:
 def story(scene: Scene, rng: random.Random) -> str:
     """A short text about one scene: an opening, what is in it, a few facts that follow from it, an ending.
 
-    Some stories tell the scene again in the end. To guess a text that repeats itself, a model has to learn to look
+    Most stories tell the scene again in the end. To guess a text that repeats itself, a model has to learn to look
     things up in what it has read, and that is what answering questions will ask of it.
     """
-    facts = [_fact(scene, rng) for _ in range(rng.randint(8, 12))]
+    facts = [_fact(scene, rng) for _ in range(rng.randint(3, 6))]
     sentences = [rng.choice(_OPENINGS), f"I see {describe(scene)}.", *filter(None, dict.fromkeys(facts))]
-    if rng.random() < 0.3:
+    if rng.random() < 0.7:
         sentences.append(f"Once more: {describe(scene)}.")
     return " ".join([*sentences, rng.choice(_ENDINGS)])
 
