@@ -248,8 +248,8 @@ def moves(said, right, when, whose):
                              "still at work"))
     for name in right["state"]:
         if compare(said["state"].get(name), right["state"][name]):
-            found.append(Problem(f"state{whose}", f"{when} two calls have changed {name}: what is frozen must "
-                                 "not move"))
+            found.append(Problem(f"state{whose}", f"{when} two calls have changed {name}: what is frozen "
+                                 "must not move"))
             break
     return found
 

@@ -36,6 +36,11 @@ MISTAKES = {
                 "        return patches + self.position_embedding.weight[1:]",
                 "The class token is missing. CLIP was trained with one token more than there are "
                 "patches, and every patch has always seen it."),
+        Mistake("no class token, all positions", CLASS,
+                "        return patches + self.position_embedding.weight",
+                "There are P patches and 1 + P positions: the class token is missing. It comes first, and "
+                "has a position "
+                "of its own."),
         Mistake("class token last", CLASS,
                 "        return torch.cat([patches, cls], dim=1) + self.position_embedding.weight",
                 "The class token stands at the end. The positions were learned with it in front, so each "
@@ -120,6 +125,16 @@ MISTAKES = {
                 "positive layers: count states, of which there are n + 1."),
         Mistake("post_layernorm applied", LEAVE, "        return self.post_layernorm(x[:, 1:])\n",
                 "post_layernorm belongs to the pooled class vector. The patch features are taken before it."),
+        Mistake("as for the pooled vector", COUNT + """
+        for block in self.encoder.layers[:blocks]:
+            x = block(x)
+""" + LEAVE, """for block in self.encoder.layers:
+            x = block(x)
+        return self.post_layernorm(x[:, 1:])
+""",
+                "All blocks are run and post_layernorm is applied, as for the vector that CLIP compares "
+                "with captions. "
+                "The patch features are taken from the layer that is asked for, before post_layernorm."),
         Mistake("pre_layrnorm forgotten", ENTER, "x = self.embeddings(pixel_values)",
                 "pre_layrnorm is not applied. CLIP normalises the embeddings once, before the first "
                 "block; that is state 0."),
@@ -218,7 +233,8 @@ MISTAKES = {
                 "A layer that is made in forward is new, and random, at every call, and never learns. "
                 "Make it in __init__."),
         Mistake("unused layer", PROJECT, "return self.linear_1(features)",
-                "linear_2 is made and never used: no gradient reaches it."),
+                "A layer is made in __init__ and never used in forward: no gradient reaches it, so it never "
+                "learns."),
         Mistake("detached", PROJECT,
                 "return self.linear_2(F.gelu(self.linear_1(features))).detach()",
                 "detach() cuts the gradient. It is the eye that is frozen; the projection is the part "
