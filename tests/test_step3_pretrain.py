@@ -270,5 +270,5 @@ def test_one_batch_is_learned_by_heart():
     model = small_gpt()
     losses = [loss for _, loss, _ in trainer.fit(model, lambda i: rows([12, 12], 0, ignored=0), config_of_a_run(
         max_steps=80, accumulation=1, warmup_steps=5))]
-    assert abs(losses[0] - math.log(V)) < 0.1  # it starts by knowing nothing
+    assert abs(losses[0] - math.log(V)) < 0.6  # it starts by knowing nothing
     assert losses[-1] < 0.1
