@@ -25,8 +25,9 @@ def conversation(scene: Scene, rng: random.Random, turns: int, evidence: float, 
     `evidence` is the share of answers that name their evidence; `told` puts the scene into words in the first
     question (otherwise a picture has to show it).
     """
-    # A description is as long as all other answers together, and copied sooner than looked up: one row in four has it.
-    kinds = KINDS if rng.random() < 0.25 else [kind for kind in KINDS if kind != "describe"]
+    # A description is as long as all other answers together, and copied sooner than looked up: one row in four has
+    # it. What is learned last is asked twice.
+    kinds = [kind for kind in KINDS if kind != "describe" or rng.random() < 0.25] + ["where", "color", "relation"]
     messages = []
     for turn, question in enumerate(questions(scene, rng, turns, kinds)):
         answer = question.preferred if rng.random() < evidence else question.bare

@@ -17,7 +17,8 @@ from course.world import corpus
 PRESETS = {
     "smoke": dict(hidden_size=32, intermediate_size=88, num_hidden_layers=2, num_attention_heads=2,
                   num_key_value_heads=1, max_position_embeddings=256),
-    "tiny": dict(hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_attention_heads=4,
+    # Much to look up and little to know: more layers of attention, and narrower MLPs than a Llama has.
+    "tiny": dict(hidden_size=128, intermediate_size=160, num_hidden_layers=6, num_attention_heads=4,
                  num_key_value_heads=2, max_position_embeddings=512),
     "small": dict(hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
                   num_key_value_heads=4, max_position_embeddings=1024),
