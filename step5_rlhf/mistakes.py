@@ -70,6 +70,14 @@ MISTAKES = {
         Mistake("summed over the batch", SUM, SUM.replace(".sum(-1)", ".sum()"),
                 "The rows are added up as well. Each row is a reply of its own and gets a number of its own: sum along "
                 "the positions only, so that [B] is left."),
+        Mistake("the mean loss of the batch", f"{SHIFT}    {PICK}\n    {SUM}",
+                "    return -F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)",
+                "This is one number, the mean over all tokens of the batch, as fine-tuning wants it. Here each row is a "
+                "reply of its own: [B] sums, one for each row. (cross_entropy can leave the averaging out.)"),
+        Mistake("labels changed in place", f"    {TARGETS}", f"    labels[labels == IGNORE] = 0\n    {TARGETS}",
+                "You overwrite the labels. After that nobody can tell any more which positions were to be ignored, so "
+                "they are counted; and the caller's batch is changed, too. Make a copy with a valid index in it, and "
+                "keep the labels for the mask."),
         Mistake("a loss", SUM, SUM.replace("return ", "return -"),
                 "The sign is that of a loss. Asked for is a log-probability, and that is never above 0: the likelier "
                 "the reply, the larger it is."),
@@ -109,6 +117,9 @@ MISTAKES = {
                 "Each reward is judged by itself, as if it said good or bad on a scale that everybody shares. People "
                 "only said which of the two is better: only the difference counts, and adding a constant to both "
                 "rewards must change nothing."),
+        Mistake("hinge", REWARD, "return F.relu(1 - (chosen - rejected)).mean()",
+                "A hinge asks for a difference of 1 and then stops. Bradley and Terry's model says how likely a win is "
+                "at each difference: the loss is minus the logarithm of that probability."),
         Mistake("difference alone", REWARD, "return (rejected - chosen).mean()",
                 "This is the difference itself, without a sigmoid. It can fall forever, so a pair that has long been "
                 "learned pulls as hard as one that is wrong."),
