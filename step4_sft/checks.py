@@ -71,7 +71,7 @@ def template_judge(case, answer, expected):
         return []
     if not isinstance(answer, list) or not all(type(token) is int for token in answer):
         return compare(answer, expected) or [Problem("form", "the answer is not a list of ids")]
-    words = {case["table"][byte]: repr(bytes([byte]))[2:-1] for byte in range(256)}
+    words = {case["table"][byte]: repr(bytes([byte]))[2:-1].replace(" ", "␣") for byte in range(256)}
     words |= {token: name for name, token in case["special_tokens"].items()}
     same = [a == e for a, e in zip(answer, expected)]
     at = same.index(False) if False in same else len(same)
@@ -141,9 +141,11 @@ def mask_judge(case, answer, expected):
                 f"at place {t} the row has {words[token]}, but its label is {words.get(label, label)}: "
                 "a label is the id at its own place, or IGNORE")
         elif label != IGNORE and wanted == IGNORE:
-            name, text = f"learned: {where}", f"{where} is learned, at place {t}, but should be IGNORE"
+            name = f"learned: {where}"
+            text = f"{where} is learned (in brackets), at place {t}, but should be IGNORE"
         elif label == IGNORE and wanted != IGNORE:
-            name, text = f"not learned: {where}", f"{where} is IGNORE at place {t}, but should be learned"
+            name = f"not learned: {where}"
+            text = f"{where} is IGNORE at place {t}, but should be learned (in brackets)"
         else:
             continue
         problems.setdefault(name, Problem(name, text, *shown))

@@ -6,7 +6,7 @@ def train_step(model, optimizer, batches, max_grad_norm, loss_fn=model_loss):
         loss, n = loss_fn(model, batch)
         share = loss * n / tokens
         share.backward()
-        mean += float(share)
+        mean += share.item()
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     nn.utils.clip_grads_with_norm_(model.parameters(), max_grad_norm, norm)
     optimizer.step()

@@ -6,4 +6,4 @@ def train_step(model, optimizer, batches, max_grad_norm, loss_fn=model_loss):
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], max_grad_norm)
     optimizer.step()
-    return loss, norm
+    return loss.detach(), norm
