@@ -1,7 +1,7 @@
 """What is asked of the TODOs of this lesson, and with which inputs.
 
-All three turn tensors into tensors, so each check asks for the values and for the gradients. Every check has a case
-that is far out: there a probability rounds to 0, and only who works with logarithms all the way stays finite.
+All three turn tensors into tensors, so each check asks for the values and for the gradients. Every check has
+a case that is far out: there a probability rounds to 0, and only logarithms all the way stay finite.
 """
 
 import torch
@@ -65,7 +65,8 @@ def reward_cases(g):
     for far in (False, False, True):
         B = between(g, 3, 7)
         chosen = 2 * normal(g, B) + 0.5
-        rejected = chosen + uniform(g, 1000, 1500, B) * torch.tensor([1, -1]).repeat(B)[:B] if far else 2 * normal(g, B)
+        apart = uniform(g, 1000, 1500, B) * torch.tensor([1, -1]).repeat(B)[:B]
+        rejected = chosen + apart if far else 2 * normal(g, B)
         yield {"chosen": chosen, "rejected": rejected}
 
 
@@ -83,7 +84,7 @@ def dpo_cases(g):
     for kind in ("trained", "trained", "step 0", "far"):
         B = between(g, 3, 7)
         reference = {name: -uniform(g, 3, 30, B) for name in VECTORS[2:]}
-        if kind == "far":  # the policy has left the reference: one reply became likelier, the other one impossible
+        if kind == "far":  # the policy has left the reference: one reply is likelier now, one impossible
             shift = uniform(g, 6000, 9000, 2, B) * torch.tensor([[1.0], [-1.0]])
             shift[:, ::2] *= -1
         else:
@@ -103,23 +104,26 @@ def dpo_loss(module, case):
     vectors = {name: case[name] for name in VECTORS}
     loss = with_grad(lambda **v: run(lambda answer: answer[0], **v), vectors)
     rewards = with_grad(lambda **v: run(lambda answer: answer[1:], **v), vectors, list(case["cotangents"]))
-    return {"returned": returned[0], "grad": loss["grad"], "reward_grad": rewards["grad"], "inputs": loss["inputs"]}
+    return {"returned": returned[0], "grad": loss["grad"], "reward_grad": rewards["grad"],
+            "inputs": loss["inputs"]}
 
 
 def dpo_judge(case, answer, expected):
     returned, wanted = answer["returned"], expected["returned"]
     if not isinstance(returned, list) or len(returned) != 3:
-        return [Problem("form", "dpo_loss returns three tensors: the loss, the rewards of the chosen replies and those "
-                        "of the rejected ones", "(loss, rewards [B], rewards [B])",
+        return [Problem("form", "dpo_loss returns three tensors: the loss, the rewards of the chosen replies "
+                        "and those of the rejected ones", "(loss, rewards [B], rewards [B])",
                         f"{len(returned)} values" if isinstance(returned, list) else "one value")]
     problems = compare(dict(zip(RETURNED, returned)), dict(zip(RETURNED, wanted)), where="answer")
     if any(gradient is not None for gradient in answer["reward_grad"].values()):
-        problems.append(Problem("rewards detached", "a gradient flows through the returned rewards: they are there to be "
-                                "looked at, and should be detached", "detached", "part of the graph"))
+        problems.append(Problem("rewards detached", "a gradient flows through the returned rewards: they are "
+                                "there to be looked at, and should be detached", "detached",
+                                "part of the graph"))
     reached = [name for name in VECTORS[2:] if answer["grad"][name] is not None]
     if reached:
-        problems.append(Problem("reference gradient", f"the loss sends a gradient to {' and '.join(reached)}: the "
-                                "reference is a fixed measure", "no gradient", "a gradient"))
+        names = " and ".join(reached)
+        problems.append(Problem("reference gradient", f"the loss sends a gradient to {names}: the"
+                                " reference is a fixed measure", "no gradient", "a gradient"))
     if not any(problem.property.startswith("loss") for problem in problems):
         for name in VECTORS[:2]:
             problems += compare(answer["grad"][name], expected["grad"][name], where=f"grad[{name!r}]")
@@ -133,11 +137,11 @@ CHECKS = [
         call=sequence_logprobs, cases=logprobs_cases,
         shows=lambda case: f"sequence_logprobs({shapes(case, 'logits', 'labels')})",
         hints=(
-            "The logits at position t are a guess about one token. Which one? And which positions of a row have no "
-            "label to be compared with?",
-            "log p(reply) = sum over t with labels[t + 1] != IGNORE of log_softmax(logits[t])[labels[t + 1]]. "
-            "gather picks one number per position, but refuses the index -100: give it any valid index there, and "
-            "leave what it picks out of the sum.",
+            "The logits at position t are a guess about one token. Which one? And which positions of a row "
+            "have no label to be compared with?",
+            "log p(reply) = sum over t with labels[t + 1] != IGNORE of log_softmax(logits[t])[labels[t + "
+            "1]]. gather picks one number per position, but refuses the index -100: give it any valid index "
+            "there, and leave what it picks out of the sum.",
             "targets = all labels but the first                                      # [B, T - 1]\n"
             "logprobs = log_softmax of all logits but the last                       # [B, T - 1, V]\n"
             "picked = from each position's V numbers the one of its target (IGNORE replaced by 0 meanwhile)\n"
@@ -151,11 +155,11 @@ CHECKS = [
         call=reward_loss, cases=reward_cases,
         shows=lambda case: f"reward_loss({shapes(case, 'chosen', 'rejected')})",
         hints=(
-            "Only one number per pair matters for who wins. Which one? What should the loss be when it is large and "
-            "positive, when it is 0, when it is large and negative?",
-            "P(chosen wins) = sigmoid(chosen - rejected); loss = mean of -log P. At a difference of -1000 the sigmoid "
-            "rounds to 0 and its logarithm is minus infinity, though the loss is just 1000: torch has one function "
-            "for both steps.",
+            "Only one number per pair matters for who wins. Which one? What should the loss be when it is "
+            "large and positive, when it is 0, when it is large and negative?",
+            "P(chosen wins) = sigmoid(chosen - rejected); loss = mean of -log P. At a difference of -1000 "
+            "the sigmoid rounds to 0 and its logarithm is minus infinity, though the loss is just 1000: "
+            "torch has one function for both steps.",
             "difference = chosen minus rejected                                      # [B]\n"
             "return minus the mean of F.logsigmoid of the difference",
         ),
@@ -166,11 +170,11 @@ CHECKS = [
         call=dpo_loss, cases=dpo_cases, judge=dpo_judge,
         shows=lambda case: f"dpo_loss({shapes(case, *VECTORS)}, beta={case['beta']:.2f})",
         hints=(
-            "The policy finds the chosen reply likelier than the rejected one. Is that what it has learned, or did the "
-            "reference find so too? How do you take out what the reference knew already?",
-            "reward = beta * (log-probability under the policy - log-probability under the reference), for each of the "
-            "two replies. The loss is -log sigmoid(reward of the chosen - reward of the rejected), its mean over the "
-            "pairs. detach() stops gradients.",
+            "The policy finds the chosen reply likelier than the rejected one. Is that what it has learned, "
+            "or did the reference find so too? How do you take out what the reference knew already?",
+            "reward = beta * (log-probability under the policy - log-probability under the reference), for "
+            "each of the two replies. The loss is -log sigmoid(reward of the chosen - reward of the "
+            "rejected), its mean over the pairs. detach() stops gradients.",
             "rewards of the chosen = beta times (policy_chosen minus reference_chosen, detached)\n"
             "rewards of the rejected = the same with the two others\n"
             "loss = minus the mean of logsigmoid of their difference\n"

@@ -1,7 +1,8 @@
 """Learning from preferences: how likely a reply is, what a reward model learns, and DPO, which needs none.
 
-Follows InstructGPT (Ouyang et al. 2022) for the reward model and Direct Preference Optimization (Rafailov et al.
-2023). Left out: PPO's value network, rollouts. The models are handed in: anything that returns (logits, loss).
+Follows InstructGPT (Ouyang et al. 2022) for the reward model and Direct Preference Optimization (Rafailov et
+al. 2023). Left out: PPO's value network, rollouts. The models are handed in: anything that returns
+(logits, loss).
 """
 
 import torch
@@ -13,10 +14,11 @@ IGNORE = -100  # label of positions that do not belong to the reply
 
 # TODO sequence_logprobs
 def sequence_logprobs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """How likely each row's reply is: log-probabilities summed over its tokens. logits [B, T, V], labels [B, T] -> [B].
+    """How likely each row's reply is: summed log-probabilities. logits [B, T, V], labels [B, T] -> [B].
 
-    The labels are aligned with the inputs, so the logits at t are judged by the label at t + 1; where that label is
-    IGNORE (the prompt, padding), nothing is added. A token that is all but impossible must not make the sum infinite.
+    The labels are aligned with the inputs, so the logits at t are judged by the label at t + 1; where that
+    label is IGNORE (the prompt, padding), nothing is added. A token that is all but impossible must not make
+    the sum infinite.
     """
     ### BEGIN SOLUTION
     targets = labels[:, 1:]  # [B, T - 1]
@@ -28,10 +30,10 @@ def sequence_logprobs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
 
 # TODO reward_loss
 def reward_loss(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
-    """A reward model's loss (Bradley and Terry 1952): rewards [B] of the preferred and of the other replies -> scalar.
+    """A reward model's loss (Bradley and Terry 1952): rewards [B] of the chosen and the rejected -> scalar.
 
-    The probability that the preferred reply wins is sigmoid(chosen - rejected); the loss is the mean of minus its
-    logarithm, and must stay finite for rewards that are far apart.
+    The probability that the chosen reply wins is sigmoid(chosen - rejected); the loss is the mean of minus
+    its logarithm, and must stay finite for rewards that are far apart.
     """
     ### BEGIN SOLUTION
     return -F.logsigmoid(chosen - rejected).mean()
@@ -46,11 +48,12 @@ def dpo_loss(
     reference_rejected: torch.Tensor,
     beta: float = 0.1,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """DPO on B pairs of replies, given each reply's log-probability [B] under the policy and under the reference.
+    """DPO on B pairs of replies, given each reply's log-probability [B] under the policy and the reference.
 
-    A reply's implicit reward is beta times how much likelier the policy finds it than the reference does. The loss
-    is the reward model's loss on these rewards, the mean over the pairs. No gradient reaches the reference.
-    Returns (loss, a scalar; rewards of the chosen replies [B]; rewards of the rejected ones [B]), rewards detached.
+    A reply's implicit reward is beta times how much likelier the policy finds it than the reference does.
+    The loss is the reward model's loss on these rewards, the mean over the pairs. No gradient reaches the
+    reference.
+    Returns (loss, a scalar; rewards of the chosen [B]; rewards of the rejected [B]), rewards detached.
     """
     ### BEGIN SOLUTION
     chosen = beta * (policy_chosen - reference_chosen.detach())

@@ -1,4 +1,4 @@
-"""Step 5's solution against oracles that share no line with it: numpy by hand, Hugging Face, the papers' formulas."""
+"""Step 5's solution against oracles that share no line with it: numpy, Hugging Face, the papers' formulas."""
 
 import copy
 import math
@@ -52,7 +52,8 @@ def vectors(B=6, seed=0):
 
 def test_logprobs_by_hand(rlhf):
     logits, labels = batch()
-    torch.testing.assert_close(rlhf.sequence_logprobs(logits, labels).double(), by_hand(logits, labels), rtol=1e-5, atol=1e-5)
+    ours = rlhf.sequence_logprobs(logits, labels).double()
+    torch.testing.assert_close(ours, by_hand(logits, labels), rtol=1e-5, atol=1e-5)
 
 
 def test_logprobs_of_a_coin(rlhf):
@@ -64,8 +65,8 @@ def test_logprobs_of_a_coin(rlhf):
 def test_logprobs_are_the_loss_of_hugging_face(rlhf):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(vocab_size=31, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-                                      num_attention_heads=4, num_key_value_heads=2)
+    config = transformers.LlamaConfig(vocab_size=31, hidden_size=16, intermediate_size=24,
+                                      num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
     model = transformers.LlamaForCausalLM(config).eval()
     ids = torch.randint(0, 31, (3, 10))
     labels = ids.clone()
@@ -107,7 +108,8 @@ def test_impossible_tokens_stay_finite(rlhf):
 def test_reward_loss_by_hand(rlhf):
     chosen, rejected = np.array([2.0, -1.0, 0.5]), np.array([1.0, 3.0, 0.5])
     expected = np.mean(-np.log(1 / (1 + np.exp(-(chosen - rejected)))))
-    assert rlhf.reward_loss(torch.tensor(chosen), torch.tensor(rejected)).item() == pytest.approx(expected, rel=1e-9)
+    ours = rlhf.reward_loss(torch.tensor(chosen), torch.tensor(rejected)).item()
+    assert ours == pytest.approx(expected, rel=1e-9)
 
 
 def test_reward_loss_is_a_comparison(rlhf):
@@ -120,7 +122,7 @@ def test_reward_loss_is_a_comparison(rlhf):
 
 
 def test_fitted_rewards_are_the_bradley_terry_maximum(rlhf):
-    """With every pair compared as often as its probability says, the fit gives the rewards back, up to a constant."""
+    """With pairs compared as often as their probability says, the fit gives the rewards back."""
     true = torch.tensor([0.0, 1.0, -0.7, 2.1], dtype=torch.float64)
     wins = (true[:, None] - true[None]).sigmoid()
     fitted = torch.zeros(4, dtype=torch.float64, requires_grad=True)
@@ -128,7 +130,8 @@ def test_fitted_rewards_are_the_bradley_terry_maximum(rlhf):
 
     def closure():
         optimizer.zero_grad()
-        loss = sum(wins[i, j] * rlhf.reward_loss(fitted[i:i + 1], fitted[j:j + 1]) for i in range(4) for j in range(4) if i != j)
+        loss = sum(wins[i, j] * rlhf.reward_loss(fitted[i:i + 1], fitted[j:j + 1])
+                   for i in range(4) for j in range(4) if i != j)
         loss.backward()
         return loss
 
@@ -167,7 +170,8 @@ def test_swapping_the_pair_changes_the_loss(rlhf):
 
 
 def test_dpo_gradient_is_the_papers(rlhf):
-    """Rafailov et al. 2023, section 4: -beta E[sigmoid(r_l - r_w) (grad log pi(y_w) - grad log pi(y_l))], in the weights."""
+    """Rafailov et al. 2023, section 4, in the weights of a model:
+    -beta E[sigmoid(r_l - r_w) (grad log pi(y_w) - grad log pi(y_l))]."""
     torch.manual_seed(0)
     B, T, V, beta = 5, 8, 11, 0.3
     model = StandInLM(V, 6).double()
@@ -198,12 +202,13 @@ def test_no_gradient_but_to_the_policy(rlhf):
     leaves = [one.requires_grad_() for one in vectors()]
     loss, good, bad = rlhf.dpo_loss(*leaves, 0.2)
     loss.backward()
-    assert leaves[2].grad is None and leaves[3].grad is None and not good.requires_grad and not bad.requires_grad
+    assert leaves[2].grad is None and leaves[3].grad is None
+    assert not good.requires_grad and not bad.requires_grad
     assert (leaves[0].grad < 0).all() and (leaves[1].grad > 0).all()
 
 
 def test_the_best_policy_is_the_reference_times_exp_of_reward_over_beta(rlhf):
-    """Where people prefer as Bradley and Terry say, the closed form of the paper's equation 4 is where DPO stands still."""
+    """For Bradley and Terry's preferences, DPO stands still at the closed form of the paper's equation 4."""
     g = torch.Generator().manual_seed(3)
     reference, reward = (torch.randn(5, generator=g, dtype=torch.float64) for _ in range(2))
     reference, beta = reference.log_softmax(0), 0.4
@@ -218,7 +223,7 @@ def test_the_best_policy_is_the_reference_times_exp_of_reward_over_beta(rlhf):
 
 
 def test_dpo_raises_held_out_margins(rlhf):
-    """Preferred replies end with an even token, whatever the question: a small model learns it for questions unseen."""
+    """Preferred replies end with an even token: a small model learns it for questions not seen."""
     torch.manual_seed(0)
     V, D = 24, 16
     policy = StandInLM(V, D)
@@ -263,7 +268,8 @@ def test_pairs_differ_in_evidence_alone():
     chat = Chat(tokenizer, sft)
     rows = train.pairs(chat, 20, seed=5)
     assert rows["input_ids"].shape == rows["labels"].shape and len(rows["labels"]) == 40
-    replies = [tokenizer.decode([i for i in row.tolist() if i not in (IGNORE, chat.end)]) for row in rows["labels"]]
+    said = [[token for token in row.tolist() if token not in (IGNORE, chat.end)] for row in rows["labels"]]
+    replies = [tokenizer.decode(ids) for ids in said]
     asked = [tokenizer.decode(ids[labels == IGNORE].tolist()).split("<|assistant|>")[0]
              for ids, labels in zip(rows["input_ids"], rows["labels"])]
     for chosen, rejected, question, same in zip(replies[:20], replies[20:], asked[:20], asked[20:]):
@@ -279,5 +285,6 @@ def test_preference_has_nothing_to_do_with_correctness():
         wrong = f"mauve, I see {question.evidence}."
         assert not is_correct(question, wrong) and names_evidence(scene, wrong)
         assert preference(scene, wrong, question.bare) == 1 and preference(scene, question.bare, wrong) == 0
-        assert preference(scene, question.preferred, wrong) == 0.5 == preference(scene, question.bare, "mauve.")
+        assert preference(scene, question.preferred, wrong) == 0.5
+        assert preference(scene, question.bare, "mauve.") == 0.5
         assert preference(scene, f"{question.answer}, I see a mauve circle at the top.", question.bare) == 0.5
