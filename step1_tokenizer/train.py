@@ -68,7 +68,8 @@ def train(job) -> dict:
             history[f"bytes_per_token{name}"].append([smaller.vocab_size, value])
     figures = {"vocab_size": tokenizer.vocab_size, **{name: curve[-1][1] for name, curve in history.items()}}
     config = {"vocab_size": tokenizer.vocab_size, "special_tokens": tokenizer.special_tokens, "texts": names}
-    job.save(config=config, figures=figures, history=history, files={"tokenizer.json": tokenizer.to_json()})
+    curves = {"curves": history, "x": dict.fromkeys(history, "vocabulary size")}
+    job.save(config=config, figures=figures, history=curves, files={"tokenizer.json": tokenizer.to_json()})
     return figures
 
 
