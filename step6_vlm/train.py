@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import random
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -49,6 +50,7 @@ def look(eye, pictures: np.ndarray, device, bar=None) -> torch.Tensor:
     return torch.cat(features)
 
 
+@dataclass
 class Batches:
     """Micro-batch i of conversations about pictures: rows of about the same length, each scene as often as the others.
 
@@ -56,17 +58,24 @@ class Batches:
     forget to read.
     """
 
-    def __init__(self, chat: Chat, scenes, features, batch_size: int, turns: int, text_every: int, seed: int):
-        self.__dict__.update(locals())
-        self.kept = {}
+    chat: Chat
+    scenes: list
+    features: torch.Tensor  # [N, P, D], one for each scene
+    batch_size: int
+    turns: int
+    text_every: int  # 0: never
+    seed: int
+    kept: dict = field(default_factory=dict)  # the newest bucket
+
+    def talk(self, i: int, seed: int, told: bool) -> list[dict]:
+        return conversation(self.scenes[i], random.Random(seed), self.turns, EVIDENCE, told)
 
     def bucket(self, number: int) -> list:
         if number not in self.kept:
             rng = random.Random(f"{self.seed} vlm {number}")
             chosen = rng.sample(range(len(self.scenes)), min(len(self.scenes), self.batch_size * BUCKET))
             talks = [(i, rng.getrandbits(60)) for i in chosen]
-            told = lambda seed, i, t: conversation(self.scenes[i], random.Random(seed), self.turns, EVIDENCE, t)  # noqa: E731
-            rows = sorted(((i, seed, told(seed, i, False)) for i, seed in talks), key=lambda r: len(str(r[2])))
+            rows = sorted(((i, seed, self.talk(i, seed, told=False)) for i, seed in talks), key=lambda r: len(str(r[2])))
             parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
             rng.shuffle(parts)
             self.kept = {number: parts}
@@ -76,7 +85,7 @@ class Batches:
         parts = self.bucket(i // BUCKET)
         rows = parts[i % BUCKET % len(parts)]
         if self.text_every and i % self.text_every == self.text_every - 1:
-            return self.chat.batch([conversation(self.scenes[i], random.Random(seed), self.turns, EVIDENCE) for i, seed, _ in rows])
+            return self.chat.batch([self.talk(i, seed, told=True) for i, seed, _ in rows])
         batch = self.chat.batch([talk for _, _, talk in rows])
         batch["features"] = self.features[[i for i, _, _ in rows]].to(self.chat.device)
         return batch
