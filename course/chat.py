@@ -62,9 +62,14 @@ class Chat:
         self.special = tokenizer.special_tokens
         self.end, self.pad = self.special["<|end|>"], self.special["<|pad|>"]
 
+    def encode(self, text: str) -> list[int]:
+        """Ids of a message. It begins with a space, so that its first word is the token that it is anywhere else:
+        to say " red" is to copy what was read, but "red" without the space is spelled in other tokens (step 1)."""
+        return self.tokenizer.encode_ordinary(" " + text)
+
     def row(self, messages: Sequence[dict]) -> tuple[list[int], list[int]]:
         """Ids and labels of a conversation."""
-        ids = self.sft.chat_template(messages, self.tokenizer.encode_ordinary, self.special)
+        ids = self.sft.chat_template(messages, self.encode, self.special)
         return ids, self.sft.loss_mask(ids, self.special)
 
     def batch(self, conversations: Sequence[Sequence[dict]]) -> dict[str, torch.Tensor]:
@@ -94,14 +99,15 @@ class Chat:
         texts = []
         for i in range(0, len(prompts), batch_size):
             part = [[{"role": "user", "content": p}] for p in prompts[i : i + batch_size]]
-            rows = [self.sft.chat_template(m, self.tokenizer.encode_ordinary, self.special, True) for m in part]
+            rows = [self.sft.chat_template(m, self.encode, self.special, True) for m in part]
             batch = self.sft.collate(rows, None, self.pad, "left")
             batch = {name: batch[name].to(self.device) for name in ("input_ids", "attention_mask")}
             if features is not None:
                 batch["features"] = features[i : i + batch_size].to(self.device)
             out = model.generate(**batch, max_new_tokens=max_new_tokens, eos_token_id=self.end, **options)
             for ids in out.tolist():
-                texts.append(self.tokenizer.decode(ids[: ids.index(self.end)] if self.end in ids else ids))
+                text = self.tokenizer.decode(ids[: ids.index(self.end)] if self.end in ids else ids)
+                texts.append(text.removeprefix(" "))
             each(len(part))
         model.train(training)
         return texts

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import random
 from argparse import Namespace
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from course import compute, steps, training
 from course.chat import Chat, conversation, exam, prompt
-from course.world import sample_scenes
+from course.world import sample_scenes, story
 
 
 class Stop(Exception):
@@ -100,7 +101,7 @@ def test_chat_says_what_a_model_says_and_stops_where_it_ends():
     tokenizer = steps.load("step1", "solution").train([" ".join(prompt(s, q.text) for s, q in exam("train", 30, 3))], 400)
     chat = Chat(tokenizer, steps.load("step4", "solution"))
     items = exam("held_out", 9, 2)
-    lines = {tuple(tokenizer.encode_ordinary(prompt(s, q.text))): q.preferred for s, q in items}
+    lines = {tuple(chat.encode(prompt(s, q.text))): q.preferred for s, q in items}
 
     class Actor(nn.Module):
         def generate(self, input_ids, attention_mask, max_new_tokens, eos_token_id):
@@ -108,7 +109,7 @@ def test_chat_says_what_a_model_says_and_stops_where_it_ends():
             for ids, mask in zip(input_ids.tolist(), attention_mask.tolist()):
                 ids = ids[mask.index(1) :]
                 assert ids[0] == chat.special["<|user|>"] and ids[-1] == chat.special["<|assistant|>"]
-                line = tokenizer.encode_ordinary(lines[tuple(ids[1:-1])])
+                line = chat.encode(lines[tuple(ids[1:-1])])
                 out.append((line + [eos_token_id] * max_new_tokens)[:max_new_tokens])
             return torch.tensor(out)
 
@@ -120,11 +121,19 @@ def test_chat_says_what_a_model_says_and_stops_where_it_ends():
 def test_a_training_row_supervises_every_answer_and_nothing_else():
     tokenizer = steps.load("step1", "solution").train(["What colour is the star? red."], 300)
     chat = Chat(tokenizer, steps.load("step4", "solution"))
-    import random
-
     for scene in sample_scenes(5):
         messages = conversation(scene, random.Random(1), 4, 0.5)
         ids, labels = chat.row(messages)
         learned = tokenizer.decode([i for i in labels if i >= 0 and i != chat.end])
-        assert learned == "".join(m["content"] for m in messages if m["role"] == "assistant")
+        assert learned == "".join(" " + m["content"] for m in messages if m["role"] == "assistant")
         assert sum(label == chat.end for label in labels) == 4
+
+
+def test_an_answer_begins_with_the_token_that_its_word_is_in_the_scene():
+    tokenizer = steps.load("step1", "solution").train([story(s, random.Random(0)) for s in sample_scenes(200)], 700)
+    chat = Chat(tokenizer, steps.load("step4", "solution"))
+    read = set(chat.encode("Scene: at the top a big red star."))
+    for word in ("red", "star", "at the top"):
+        ids, labels = chat.row([{"role": "user", "content": "?"}, {"role": "assistant", "content": word}])
+        learned = [i for i in labels if i >= 0 and i != chat.end]
+        assert learned and set(learned) <= read
