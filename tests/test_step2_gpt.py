@@ -287,6 +287,27 @@ def test_first_loss_is_a_blind_guess():
     assert model(ids, labels=ids)[1].item() == pytest.approx(math.log(config.vocab_size), abs=0.5)
 
 
+@pytest.mark.parametrize("sizes", [dict(num_hidden_layers=3), dict(hidden_size=256, num_attention_heads=4, rope_theta=5e5)])
+def test_heads_begin_by_looking_back(sizes):
+    """In layers 0, 2, ... head h gives most of its weight to the token h + 1 places back, whatever is written there."""
+    torch.manual_seed(0)
+    model = gpt.GPT(gpt.GPTConfig(**sizes))
+    seen = []
+
+    def spy(q, k, v, mask=None):
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+        seen.append(scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -math.inf).softmax(-1).mean(0))
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(gpt, "attention", spy)
+        model(torch.randint(0, 1024, (64, 40)))
+    for layer in range(0, len(seen), 2):
+        for head in range(4):
+            by_distance = torch.stack([seen[layer][head].diagonal(-d)[10:].mean() for d in range(12)])
+            assert by_distance.argmax() == head + 1, (layer, head, by_distance)
+
+
 def test_configs_that_cannot_be():
     for fields in (dict(hidden_size=30, num_attention_heads=4), dict(hidden_size=12, num_attention_heads=4),
                    dict(num_attention_heads=4, num_key_value_heads=3)):
