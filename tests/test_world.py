@@ -106,6 +106,47 @@ def test_every_answer_is_right_and_every_question_has_one(split):
     assert kinds == set(world.KINDS)
 
 
+def fitting(scene, words):
+    """The shapes that a name like "the small red circle" or "the circle at the top" fits."""
+    what, _, place = words.lower().removeprefix("the ").partition(" at the ")
+    return [s for s in scene.shapes
+            if set(what.split()) <= {s.size, s.color, s.shape} and place in ("", s.place)]
+
+
+def is_true(scene, sentence):
+    if match := re.fullmatch(r"(?:I see|Once more:) (.+)\.", sentence):
+        return match[1] == language.describe(scene)
+    if match := re.fullmatch(r"At the (.+) there is an? (\w+ \w+ \w+)\.", sentence):
+        return len(fitting(scene, f"{match[2]} at the {match[1]}")) == 1
+    if match := re.fullmatch(r"The shape that is (.+) is the (\w+)\.", sentence):
+        found = [s for s in scene.shapes if match[1] in (s.color, f"at the {s.place}")]
+        return [s.shape for s in found] == [match[2]]
+    if match := re.fullmatch(r"(The .+) is at the (.+)\.", sentence):
+        return match[2] in [s.place for s in fitting(scene, match[1])]
+    if match := re.fullmatch(r"(The .+) is (small|big) and (\w+)\.", sentence):
+        (s,) = fitting(scene, match[1])
+        return (s.size, s.color) == (match[2], match[3])
+    if match := re.fullmatch(r"The number of (.+) is (\w+)\.", sentence):
+        singular = {"shapes": "", "crosses": "cross", **{s + "s": s for s in world.SHAPES}, **{c + " shapes": c for c in world.COLORS}}
+        return ["zero", "one", "two", "three", "four"][len(fitting(scene, singular[match[1]]))] == match[2]
+    if match := re.fullmatch(r"There is (not )?an? (\w+ \w+)\.", sentence):
+        return bool(fitting(scene, match[2])) == (match[1] is None)
+    match = re.fullmatch(r"(The .+) is (left of|right of|above|below) (the .+)\.", sentence)
+    ((a,), (b,)) = fitting(scene, match[1]), fitting(scene, match[3])
+    return {"left of": a.column < b.column, "right of": a.column > b.column,
+            "above": a.row < b.row, "below": a.row > b.row}[match[2]]
+
+
+def test_stories_are_true_and_tell_the_scene_twice():
+    rng = random.Random(4)
+    for scene in many():
+        told = re.findall(r"[^.]+\.", world.story(scene, rng))[1:-1]
+        told = [sentence.strip() for sentence in told]
+        assert told[0] == f"I see {language.describe(scene)}." and told[1] == f"Once more: {language.describe(scene)}."
+        for sentence in told:
+            assert is_true(scene, sentence), (scene.key, sentence)
+
+
 def test_guessing_without_looking_does_not_pay():
     """The commonest answer to each kind stays far enough from certain that seeing can be told from guessing."""
     answers = {}

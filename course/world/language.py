@@ -76,6 +76,11 @@ def _name(scene: Scene, shape: Shape) -> str:
     return f"the {shape.shape} at the {shape.place}"
 
 
+def _by_shape(scene: Scene, shape: Shape) -> str:
+    """A name that does not give the colour away: "the circle", or "the circle at the top"."""
+    return f"the {shape.shape}" if shape in _unique(scene, "shape") else f"the {shape.shape} at the {shape.place}"
+
+
 # One function per kind: Question, or None where the scene does not allow this kind.
 
 
@@ -97,8 +102,7 @@ def _where(scene: Scene, rng: random.Random) -> Question | None:
 
 def _color(scene: Scene, rng: random.Random) -> Question:
     shape = rng.choice(scene.shapes)
-    name = f"the {shape.shape}" if shape in _unique(scene, "shape") else f"the {shape.shape} at the {shape.place}"
-    return Question("color", f"What colour is {name}?", shape.color, _evidence([shape]))
+    return Question("color", f"What colour is {_by_shape(scene, shape)}?", shape.color, _evidence([shape]))
 
 
 def _shape(scene: Scene, rng: random.Random) -> Question:
@@ -226,19 +230,30 @@ _OPENINGS = (
 _ENDINGS = ("That is all.", "Nothing else is there.", "That is the whole picture.", "The rest is empty.")
 
 
-def _fact(scene: Scene, rng: random.Random) -> str:
-    """One true sentence, of the same kinds as the questions, said instead of asked."""
-    kind = rng.choice(KINDS[:-1])
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _look(scene: Scene, shape: Shape, rng: random.Random) -> str:
+    """One sentence about one shape: what is at its place, where it is, or what it looks like."""
+    name = _name(scene, shape)
+    if " at the " in name:  # the place would be given away
+        name = f"the {shape.size} {shape.color} {shape.shape}"
+    thing = _by_shape(scene, shape) if rng.random() < 0.5 else f"the {shape.shape} at the {shape.place}"
+    return _sentence(rng.choice((
+        f"at the {shape.place} there is {phrase(shape, place=False)}",
+        f"{name} is at the {shape.place}",
+        f"{thing} is {shape.size} and {shape.color}",
+    )))
+
+
+def _thought(scene: Scene, rng: random.Random) -> str:
+    """One sentence that follows from the whole scene, of the same kinds as the questions; "" where there is none."""
+    kind = rng.choice(("shape", "count", "exists", "relation", "relation"))
     question = ASK[kind](scene, rng)
     if question is None:
         return ""
     text, answer = question.text.rstrip("?"), question.answer
-    if kind == "what":
-        return f"{text.removeprefix('What is ').capitalize()} there is {answer}."
-    if kind == "where":
-        return f"{text.removeprefix('Where is ').capitalize()} is {answer}."
-    if kind == "color":
-        return f"{text.removeprefix('What colour is ').capitalize()} is {answer}."
     if kind == "shape":
         return f"The shape that is {text.removeprefix('Which shape is ')} is {answer}."
     if kind == "count":
@@ -248,20 +263,23 @@ def _fact(scene: Scene, rng: random.Random) -> str:
         return f"There is {thing}." if answer == "yes" else f"There is not {thing}."
     choice = "left of or right of" if "left of or" in text else "above or below"
     a, b = text.removeprefix("Is ").split(f" {choice} ")
-    return f"{a.capitalize()} is {answer + ' of' if answer in ('left', 'right') else answer} {b}."
+    return _sentence(f"{a} is {answer + ' of' if answer in ('left', 'right') else answer} {b}")
 
 
 def story(scene: Scene, rng: random.Random) -> str:
-    """A short text about one scene: an opening, what is in it, a few facts that follow from it, an ending.
+    """A short text about one scene: what is in it, told twice; a look at each shape; a few thoughts.
 
-    Most stories tell the scene again in the end. To guess a text that repeats itself, a model has to learn to look
-    things up in what it has read, and that is what answering questions will ask of it.
+    From the second sentence on, much can be guessed by looking it up in what was said before: word by word where the
+    scene is told again, then by a shape's place or name. So a model that has to guess learns to look things up, the
+    easy way first, and that is what answering questions will ask of it.
     """
-    facts = [_fact(scene, rng) for _ in range(rng.randint(3, 6))]
-    sentences = [rng.choice(_OPENINGS), f"I see {describe(scene)}.", *filter(None, dict.fromkeys(facts))]
-    if rng.random() < 0.7:
-        sentences.append(f"Once more: {describe(scene)}.")
-    return " ".join([*sentences, rng.choice(_ENDINGS)])
+    told = describe(scene)
+    looks = [_look(scene, shape, rng) for shape in rng.sample(scene.shapes, len(scene.shapes))]
+    thoughts = [_thought(scene, rng) for _ in range(rng.randint(1, 3))]
+    return " ".join([
+        rng.choice(_OPENINGS), f"I see {told}.", f"Once more: {told}.", *looks,
+        *filter(None, dict.fromkeys(thoughts)), rng.choice(_ENDINGS),
+    ])
 
 
 def quiz(scene: Scene, rng: random.Random) -> str:
