@@ -25,7 +25,7 @@ class CLIPVisionConfig:
     patch_size: int = 16
     hidden_size: int = 128
     intermediate_size: int = 512
-    num_hidden_layers: int = 4
+    num_hidden_layers: int = 5
     num_attention_heads: int = 4
     num_channels: int = 3
     layer_norm_eps: float = 1e-5
@@ -303,4 +303,4 @@ def test_contrastive_loss():
     _check("contrastive_loss")
 
 
-# as generated: c1d8cd6cc4e49993
+# as generated: ecfa79d29adc5a78

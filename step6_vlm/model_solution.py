@@ -25,7 +25,7 @@ class CLIPVisionConfig:
     patch_size: int = 16
     hidden_size: int = 128
     intermediate_size: int = 512
-    num_hidden_layers: int = 4
+    num_hidden_layers: int = 5
     num_attention_heads: int = 4
     num_channels: int = 3
     layer_norm_eps: float = 1e-5

@@ -3,8 +3,13 @@
     python3 -m step6_vlm.train_clip                       # writes step6_vlm/weights/, which the course ships
     python3 -m step6_vlm.train_clip --steps 20 --out DIR  # a quick look at how it goes
 
-Half of each batch are twins of the other half: the same scene with one attribute changed (as in NegCLIP, Yuksekgonul
-et al. 2023). To tell a caption from its twin's, the eye has to look at every colour, shape, size and place.
+A batch is made of families: a scene and its twins, in each of which one attribute is changed (as in NegCLIP,
+Yuksekgonul et al. 2023). To tell a caption from those of its family, the eye has to look at every colour, shape, size
+and place. In a family that leaves out the changed attribute some captions are alike; there nothing can be learned.
+
+A caption is matched twice: with the class token, as in CLIP, and with the mean of the patches at layer -2, which a
+vision-language model will read. In a small tower the class token collects early what it needs, and nothing would make
+the patches keep it.
 """
 
 import argparse
@@ -12,7 +17,8 @@ import json
 import math
 import random
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +36,11 @@ WEIGHTS = Path(__file__).parent / "weights"
 EYE, CARD = "eye.safetensors", "eye.json"
 MEAN, STD = 0.82, 0.27  # of the world's pixels, roughly; the same for the three channels
 WORDS = ["<pad>"] + sorted(
-    {"a", "an", "at", "the", "and", ","} | {w for p in PLACES for w in p.split()} | set(COLORS) | set(SHAPES) | set(SIZES)
+    {"a", "an", "at", "the", "and", ",", "shape"} | {w for p in PLACES for w in p.split()} | set(COLORS) | set(SHAPES) | set(SIZES)
 )
 MAX_WORDS = 40
+FAMILY = 8  # a scene and its twins
+LEFT_OUT = {"color": "", "size": "", "shape": "shape"}  # what stands in a caption that does not tell an attribute
 
 
 def normalize(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -43,7 +51,7 @@ def normalize(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
 class TextTower(nn.Module):
     """CLIP's other half: a caption of words becomes one vector. Only training the eye and searching captions need it."""
 
-    def __init__(self, hidden_size: int = 128, num_hidden_layers: int = 3, num_attention_heads: int = 4):
+    def __init__(self, hidden_size: int = 128, num_hidden_layers: int = 2, num_attention_heads: int = 4):
         super().__init__()
         self.embedding = nn.Embedding(len(WORDS), hidden_size)
         self.position = nn.Parameter(torch.randn(MAX_WORDS, hidden_size) * 0.02)
@@ -76,6 +84,16 @@ class CLIP(nn.Module):
         self.visual_projection = nn.Linear(width, embed_dim, bias=False)
         self.text_projection = nn.Linear(width, embed_dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's initial temperature
+        self.patch_projection = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, embed_dim, bias=False))
+
+    def embed_both(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, 3, H, W] -> twice [B, D], of length 1: as the class token says it, and as the patches do together."""
+        kept = []
+        hook = self.vision_model.encoder.layers[-2].register_forward_hook(lambda block, args, out: kept.append(out))
+        by_class = self.embed_pictures(pixel_values)
+        hook.remove()
+        by_patches = self.patch_projection(kept[0][:, 1:]).mean(dim=1)  # [B, P, D] -> [B, D]
+        return by_class, F.normalize(by_patches, dim=-1)
 
     def embed_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] -> [B, D], of length 1."""
@@ -92,7 +110,8 @@ def twin(scene: Scene, rng: random.Random) -> Scene:
     while True:
         i = rng.randrange(len(scene.shapes))
         old = scene.shapes[i]
-        attribute, values = rng.choice((("color", list(COLORS)), ("shape", SHAPES), ("size", SIZES), ("place", PLACES)))
+        attribute = rng.choice(("color", "shape", "shape", "shape", "size", "place"))  # shapes are the hardest to tell apart
+        values = {"color": list(COLORS), "shape": SHAPES, "size": SIZES, "place": PLACES}[attribute]
         value = rng.choice([v for v in values if v != getattr(old, attribute)])
         if attribute == "place" and any(s.place == value for s in scene.shapes):
             continue
@@ -100,6 +119,25 @@ def twin(scene: Scene, rng: random.Random) -> Scene:
         shapes = sorted((*scene.shapes[:i], new, *scene.shapes[i + 1 :]), key=lambda s: PLACES.index(s.place))
         if split_of(changed := Scene(tuple(shapes))) in allowed:
             return changed
+
+
+def partial_caption(scene: Scene, left_out: Sequence[str]) -> str:
+    """The caption without the attributes in `left_out`: without colour and size "a circle at the top"."""
+    shapes = [replace(s, **{name: LEFT_OUT[name] for name in left_out}) for s in scene.shapes]
+    return " ".join(caption(Scene(tuple(shapes))).split())
+
+
+def as_shown(scenes: Sequence[Scene], pictures: np.ndarray, rng: random.Random) -> tuple[np.ndarray, list[str]]:
+    """A family as it is shown in training: pictures [F, 3, H, W] and captions that all leave out the same attributes.
+
+    Few captions on the web say everything, and so it is here. Where no colour is told, half of the families are in
+    black and white. So the eye learns to know a star whatever its colour, and will know it in a colour in which it
+    has never seen one.
+    """
+    left_out = rng.choice(((), (), ("size",), ("shape",), ("color",), ("color", "size")))
+    if "color" in left_out and rng.random() < 0.5:
+        pictures = np.broadcast_to(pictures.mean(axis=1, keepdims=True), pictures.shape)
+    return pictures, [partial_caption(s, left_out) for s in scenes]
 
 
 @torch.no_grad()
@@ -132,10 +170,9 @@ def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0,
     """Train in place; returns the curve [[step, loss], ...]. Pictures are drawn once, then used in new company."""
     device = clip.logit_scale.device
     rng = random.Random(seed)
-    scenes = sample_scenes(min(pool, steps * batch) // 2, "train", seed)
-    scenes = [s for scene in scenes for s in (scene, twin(scene, rng))]  # a scene and its twin side by side
+    scenes = sample_scenes(min(pool, steps * batch) // FAMILY, "train", seed)
+    scenes = [s for scene in scenes for s in (scene, *(twin(scene, rng) for _ in range(FAMILY - 1)))]  # side by side
     pictures = pixels(scenes, clip.vision_model.config.image_size, seed)
-    captions = [caption(s) for s in scenes]
     decay = [p for p in clip.parameters() if p.dim() > 1]
     plain = [p for p in clip.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(
@@ -150,11 +187,11 @@ def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0,
     held_out = sample_scenes(1024, "held_out", seed)
     curve, started = [], time.time()
     for step in range(steps):
-        pairs = [rng.randrange(len(scenes) // 2) for _ in range(batch // 2)]
-        rows = [r for p in pairs for r in (2 * p, 2 * p + 1)]
-        image = clip.embed_pictures(normalize(pictures[rows]).to(device))
-        text = clip.embed_captions([captions[r] for r in rows])
-        loss = loss_fn(image, text, clip.logit_scale)
+        starts = [FAMILY * rng.randrange(len(scenes) // FAMILY) for _ in range(batch // FAMILY)]
+        shown, told = zip(*(as_shown(scenes[i : i + FAMILY], pictures[i : i + FAMILY], rng) for i in starts))
+        text = clip.embed_captions([words for family in told for words in family])
+        views = clip.embed_both(normalize(np.concatenate(shown)).to(device))
+        loss = sum(loss_fn(image, text, clip.logit_scale) for image in views) / 2
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
@@ -220,12 +257,14 @@ def main() -> None:
     """Train from the command line, then measure what has been written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=256, help="pictures a step; half of them are twins")
+    parser.add_argument("--batch", type=int, default=256, help=f"pictures a step, a multiple of {FAMILY}")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     args = parser.parse_args()
+    if args.batch < 2 * FAMILY or args.batch % FAMILY:
+        parser.error(f"--batch is {args.batch}; it must be a multiple of {FAMILY}, and at least {2 * FAMILY}")
     device = compute.pick_device(args.device)
     compute.seed_everything(args.seed)
     solution = load("step6_vlm", "solution")

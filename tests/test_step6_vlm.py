@@ -5,6 +5,7 @@ the solution against the world."""
 
 import hashlib
 import math
+import random
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from torch import nn
 
 from course import checking, steps
 from course.checking import StandInLM
+from course.world import COLORS, SHAPES, SIZES as WORLD_SIZES, pixels, sample_scenes, split_of
+from step6_vlm import train_clip
 
 vlm = steps.load("step6_vlm", "solution")
 SIZES = dict(image_size=24, patch_size=8, hidden_size=20, intermediate_size=36, num_hidden_layers=3,
@@ -346,3 +349,43 @@ def test_projections_that_mix_are_refused(body, fault):
     assert finding.status == "wrong"
     said = {"patches mixed": "other patches", "pictures mixed": "other pictures"}[fault]
     assert any(said in text for text in [finding.difference, *finding.more]), finding.text()
+
+
+# what the eye is trained on
+
+def test_a_family_is_told_alike_and_its_colours_are_hidden_together():
+    rng, kinds = random.Random(0), set()
+    for start in range(40):
+        (scene,) = sample_scenes(1, "train", start)
+        family = [scene] + [train_clip.twin(scene, rng) for _ in range(3)]
+        assert all(split_of(twin) in ("train",) for twin in family)
+        shown, told = train_clip.as_shown(family, pixels(family, 32, 1), rng)
+        says = tuple(any(word in text.split() for text in told for word in words) for words in (COLORS, SHAPES, WORLD_SIZES))
+        for text, twin in zip(told, family):
+            every = [getattr(s, name) for s in twin.shapes for name in ("color", "shape", "size")]
+            assert [w for w in text.replace(",", "").split() if w in every] == [
+                w for s in twin.shapes for w, said in zip((s.size, s.color, s.shape), (says[2], says[0], says[1])) if said]
+        grey = bool((shown == shown[:, :1]).all())
+        assert not (grey and says[0]), "a colour is told that cannot be seen"
+        kinds.add((says, grey))
+    assert {says for says, _ in kinds} >= {(True, True, True), (False, True, True), (True, False, True)}
+    assert {grey for _, grey in kinds} == {True, False}
+
+
+def test_a_twin_differs_in_one_attribute():
+    rng = random.Random(1)
+    for scene in sample_scenes(100, "train", 2):
+        other = train_clip.twin(scene, rng)
+        parts = [[(s.color, s.shape, s.size, s.place) for s in each.shapes] for each in (scene, other)]
+        (old,), (new,) = (set(parts[0]) - set(parts[1])), (set(parts[1]) - set(parts[0]))
+        assert sum(a != b for a, b in zip(old, new)) == 1
+
+
+def test_the_patches_mean_what_layer_minus_two_says():
+    clip = train_clip.build(vlm)
+    pictures = torch.randn(3, 3, 64, 64)
+    by_class, by_patches = clip.embed_both(pictures)
+    torch.testing.assert_close(by_class, clip.embed_pictures(pictures))
+    expected = F.normalize(clip.patch_projection(clip.vision_model(pictures)).mean(1), dim=-1)
+    torch.testing.assert_close(by_patches, expected)
+    assert not clip.vision_model.encoder.layers[-2]._forward_hooks
