@@ -275,25 +275,34 @@ class GPT(nn.Module):
                 std = 1 / math.sqrt(module.in_features * (2 * self.config.num_hidden_layers if added else 1))
                 nn.init.normal_(module.weight, std=std)
         nn.init.constant_(self.model.norm.weight, 0.2 / math.sqrt(self.config.hidden_size))
-        self.look_back()
+        self.ready_to_look_up()
 
     @torch.no_grad()
-    def look_back(self) -> None:
-        """In every second layer, let head h begin by looking at the token h + 1 places back.
+    def ready_to_look_up(self) -> None:
+        """Let attention begin with what looking something up takes: heads that look back, that match, and that copy.
 
-        A model needs such heads before it can look anything up. It finds them by itself, but that takes long. What
-        every token says alike is the first number of its embedding: queries and keys made of that number alone
-        depend on nothing but the distance, and agree best where RoPE has turned them by the same angle. In the layers
-        between, the queries stay random: each head prefers some distances of its own.
+        A model finds all three by itself (Olsson et al. 2022 call them induction heads), but that takes long.
+        In layers 0, 2, ... head h looks h + 1 tokens back. What every token says alike is the first number of its
+        embedding: queries and keys made of that number alone depend on nothing but the distance, and agree best where
+        RoPE has turned them by the same angle. In layers 1, 3, ... queries resemble keys, so that like looks at like.
+        And o_proj is v_proj turned round, so that what is read is passed on as it is (both after Trockman and Kolter
+        2023).
         """
+        config = self.config
+        shared = config.num_attention_heads // config.num_key_value_heads
         self.model.embed_tokens.weight[:, 0] = 8.0
-        distances = 1 + torch.arange(self.config.num_attention_heads)[None]
-        angles = rope_angles(-distances, self.config.head_dim, self.config.rope_theta)[0, 0]  # [H, d/2]
-        for layer in self.model.layers:
-            layer.self_attn.k_proj.weight[:, 0] = 0.5
-        for layer in self.model.layers[::2]:
-            query = torch.cat([angles.cos() - angles.sin(), angles.cos() + angles.sin()], dim=-1)  # [H, d]
-            layer.self_attn.q_proj.weight[:, 0] = 0.5 * query.flatten()
+        distances = 1 + torch.arange(config.num_attention_heads)[None]
+        angles = rope_angles(-distances, config.head_dim, config.rope_theta)[0, 0]  # [H, d/2]
+        turned = torch.cat([angles.cos() - angles.sin(), angles.cos() + angles.sin()], dim=-1)  # [H, d]
+        for i, layer in enumerate(self.model.layers):
+            q, k, v, o = (getattr(layer.self_attn, f"{name}_proj").weight for name in "qkvo")
+            key, value = (w.unflatten(0, (-1, config.head_dim)).repeat_interleave(shared, 0).flatten(0, 1) for w in (k, v))
+            if i % 2:
+                q.copy_(0.5 * key + math.sqrt(0.75) * q)
+            o.copy_(value.T / math.sqrt(2 * config.num_hidden_layers))
+            k[:, 0] = 0.5
+            if i % 2 == 0:
+                q[:, 0] = 0.5 * turned.flatten()
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The token embedding, under the name that Hugging Face's models have for it."""

@@ -308,6 +308,21 @@ def test_heads_begin_by_looking_back(sizes):
             assert by_distance.argmax() == head + 1, (layer, head, by_distance)
 
 
+def test_layers_between_begin_by_matching_and_all_by_copying():
+    """In layer 1 a token looks more at an equal one than at others; what a head passes on resembles what it read."""
+    torch.manual_seed(0)
+    model = gpt.GPT(gpt.GPTConfig(num_key_value_heads=4))
+    x = F.normalize(torch.randn(200, 128), dim=-1) * math.sqrt(128)
+    x[:, 0] = 0
+    matching = model.model.layers[1].self_attn
+    q, k = (p(x).unflatten(-1, (4, 32)).transpose(0, 1) for p in (matching.q_proj, matching.k_proj))
+    scores = q @ k.transpose(-2, -1)
+    assert (scores.diagonal(dim1=-2, dim2=-1).mean(-1) > scores.mean((-2, -1)) + 3 * scores.std((-2, -1)) / 2).all()
+    for layer in model.model.layers:
+        passed_on = layer.self_attn.o_proj(layer.self_attn.v_proj(x))
+        assert F.cosine_similarity(passed_on, x).mean() > 0.5
+
+
 def test_configs_that_cannot_be():
     for fields in (dict(hidden_size=30, num_attention_heads=4), dict(hidden_size=12, num_attention_heads=4),
                    dict(num_attention_heads=4, num_key_value_heads=3)):

@@ -239,11 +239,10 @@ def _look(scene: Scene, shape: Shape, rng: random.Random) -> str:
     name = _name(scene, shape)
     if " at the " in name:  # the place would be given away
         name = f"the {shape.size} {shape.color} {shape.shape}"
-    thing = _by_shape(scene, shape) if rng.random() < 0.5 else f"the {shape.shape} at the {shape.place}"
     return _sentence(rng.choice((
         f"at the {shape.place} there is {phrase(shape, place=False)}",
         f"{name} is at the {shape.place}",
-        f"{thing} is {shape.size} and {shape.color}",
+        f"{_by_shape(scene, shape)} is {shape.size} and {shape.color}",
     )))
 
 
@@ -267,19 +266,17 @@ def _thought(scene: Scene, rng: random.Random) -> str:
 
 
 def story(scene: Scene, rng: random.Random) -> str:
-    """A short text about one scene: what is in it, told twice; a look at each shape; a few thoughts.
+    """A short text about one scene: what is in it, a look at each shape, a few thoughts; half of the time all again.
 
-    From the second sentence on, much can be guessed by looking it up in what was said before: word by word where the
-    scene is told again, then by a shape's place or name. So a model that has to guess learns to look things up, the
-    easy way first, and that is what answering questions will ask of it.
+    From the third sentence on, much can be guessed by looking it up in what was said before, by a shape's place or by
+    its name. So a model that has to guess learns to look things up, and that is what answering questions will ask of it.
     """
     told = describe(scene)
-    looks = [_look(scene, shape, rng) for shape in rng.sample(scene.shapes, len(scene.shapes))]
-    thoughts = [_thought(scene, rng) for _ in range(rng.randint(1, 3))]
-    return " ".join([
-        rng.choice(_OPENINGS), f"I see {told}.", f"Once more: {told}.", *looks,
-        *filter(None, dict.fromkeys(thoughts)), rng.choice(_ENDINGS),
-    ])
+    thoughts = [_thought(scene, rng) for _ in range(rng.randint(2, 5))]
+    sentences = [*filter(None, dict.fromkeys(thoughts)), *(_look(scene, shape, rng) for shape in scene.shapes)]
+    rng.shuffle(sentences)
+    again = [f"Once more: {told}."] if rng.random() < 0.5 else []
+    return " ".join([rng.choice(_OPENINGS), f"I see {told}.", *sentences, *again, rng.choice(_ENDINGS)])
 
 
 def quiz(scene: Scene, rng: random.Random) -> str:
