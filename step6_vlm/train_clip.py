@@ -273,7 +273,7 @@ def main() -> None:
     curve = train(clip, solution.contrastive_loss, args.steps, args.batch, args.lr, args.seed)
     card = {
         "made_by": f"python3 -m step6_vlm.train_clip --steps {args.steps} --batch {args.batch} --lr {args.lr} --seed {args.seed}",
-        "hardware": compute.hardware(device),
+        "hardware": {**compute.hardware(device), "threads": torch.get_num_threads()},
         "seconds": round(time.time() - started),
         "vision_config": asdict(clip.vision_model.config),
         "image_mean": [MEAN] * 3,
