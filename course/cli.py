@@ -25,6 +25,7 @@ for learners
 for whoever works on the course
   test [--all]             run the test suite
   build [--check]          generate the exercises from the solutions
+  audit [STEP[.TODO]]      prove that the checks catch wrong answers
 
 Every verb tells more: python3 -m course VERB --help
 What a verb needs and is not there is installed into .venv beside the README, once.
@@ -45,6 +46,7 @@ NEEDS = {
     "status": CORE,
     "hint": CORE,
     "build": CORE,
+    "audit": CORE,
     "test": (
         *LESSON,
         "pytest",
@@ -139,6 +141,17 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--force", action="store_true", help="write edited files anew too, with a backup beside each"
     )
+
+    one = verb(
+        "audit",
+        "Put every known mistake and hundreds of automatic changes of the solutions to the checks. Prints how many\n"
+        "were caught and named, and each one that passes. Harmless changes are recorded, with the reason, in the\n"
+        "step's mistakes.py. The exit status is 0 only if no wrong answer passes. All steps take a few minutes.",
+        ["audit", "audit step2", "audit step2.attention"],
+    )
+    one.add_argument("what", nargs="?", metavar="STEP[.TODO]", help="what to audit (everything by default)")
+    one.add_argument("--seed", type=int, default=0, help="draws other cases")
+    one.add_argument("--json", action="store_true", help="print everything as JSON")
     return top
 
 
@@ -209,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
         # Names are looked at before anything is installed for them.
         if args.verb == "run":
             args.steps = chosen(args.steps)
-        elif args.verb in ("check", "hint"):
+        elif args.verb in ("check", "hint", "audit"):
             args.step, args.todo = steps.find(args.what) if args.what else (None, None)
             if args.verb == "hint" and args.todo is None:
                 names = ", ".join(f"{args.step.short}.{todo}" for todo in args.step.todos)
@@ -336,4 +349,11 @@ def build(args, rest) -> int:
     return 0 if report.ok else 1
 
 
-VERBS = {"learn": learn, "check": check, "hint": hint, "status": status, "run": run, "test": test, "build": build}
+def audit(args, rest) -> int:
+    from course.audit import main
+
+    return main(args)
+
+
+VERBS = {"learn": learn, "check": check, "hint": hint, "status": status, "run": run, "test": test, "build": build,
+         "audit": audit}

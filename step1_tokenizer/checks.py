@@ -65,6 +65,8 @@ def train_bpe_cases(generator):
     yield {"pieces": {piece: 3 for piece in tied}, "vocab_size": 261}
     yield {"pieces": {a * rng.choice((7, 11, 13)): 2, a * 5 + b: 3, (b + c) * 4: 2}, "vocab_size": 266}
     yield {"pieces": {a * rng.choice((12, 14)): 1, b + a + b + a + c: 2}, "vocab_size": 300}
+    low, high = sorted((b, d))
+    yield {"pieces": {a + low: 9, a + low + c: 5, high + low + c: 1}, "vocab_size": 300}  # low c: six times, then once
     for letters, vocab_size in ((range(97, 103), 290), ([0, 7, 200, 255], 280), ([32, *range(97, 123)], 300)):
         pieces = {bytes(_row(rng, letters, rng.randint(1, 10))): rng.randint(1, 40) for _ in range(40)}
         yield {"pieces": pieces, "vocab_size": vocab_size}
@@ -172,6 +174,7 @@ def special_tokens_cases(generator):
     yield {"text": text, "special": special, "allowed": rng.sample(names, 2)}
     yield {"text": f"{words[0]} {words[1]}", "special": {}, "allowed": "all"}
     yield {"text": "", "special": special, "allowed": "all"}
+    yield {"text": "", "special": {}, "allowed": "all"}
 
 
 def special_tokens_call(module, case):
@@ -179,7 +182,8 @@ def special_tokens_call(module, case):
     tokenizer = module.Tokenizer([], case["special"])
     tokenizer.encode_piece = list
     allowed = case["allowed"] if case["allowed"] == "all" else set(case["allowed"])
-    return {"split_special": module.split_special(case["text"], [*case["special"]]),
+    names = [*case["special"]]
+    return {"split_special": module.split_special(case["text"], names), "its tokens afterwards": names,
             "encode": tokenizer.encode(case["text"], allowed)}
 
 

@@ -286,3 +286,17 @@ MISTAKES = {
                 "Only the special tokens are encoded. What stands between them is text: encode_ordinary."),
     ],
 }
+
+# Changes that `python3 -m course audit` makes to the solution and that are no mistakes, with the reason.
+HARMLESS = {
+    "train_bpe": {
+        "train_bpe: total[pair] = 0 -> pass": "a merged pair is in no word any more and is never looked up again",
+        "train_bpe: 0 -> 1 (occurrence 5)": "the count of a merged pair, as above",
+        "train_bpe: set(where.pop(pair)) -> (where.pop(pair))":
+            "a word that stands there twice is searched twice, the second time in vain: slower, not wrong",
+    },
+    "special_tokens": {
+        "split_special: sorted(special_tokens, key=len, reverse=True) -> sorted(special_tokens, reverse=True)":
+            "in the alphabet backwards, a token also comes before the one that it begins with",
+    },
+}

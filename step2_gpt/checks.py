@@ -137,19 +137,18 @@ def rope(module, case):
 # attention
 
 def attention_cases(g):
-    d = 2 * between(g, 4, 6)
-
-    def case(B, H, T, S, mask):
+    def case(B, H, T, S, mask, d):
         return {"q": normal(g, B, H, T, d), "k": normal(g, B, H, S, d), "v": normal(g, B, H, S, d),
                 "mask": mask, "cotangent": normal(g, B, H, T, d)}
     B, H = between(g, 2, 3), between(g, 4, 5)
     T, S = between(g, 6, 7), between(g, 9, 11)
-    yield case(B, H, T, T, None)
-    yield case(B, H, T, S, None)
-    yield case(B, H, T, S, any_mask(g, B, T, S))
+    d = between(g, 4, 6)
+    yield case(B, H, T, T, None, 2 * d)
+    yield case(B, H, T - 2, S, None, d)
+    yield case(B, H, T, S, any_mask(g, B, T, S), d)
     # Scores of many hundreds, whose exponentials overflow in every float type. Whole numbers and d = 16 make
     # them exact, so that the answer does not depend on the order of the arithmetic.
-    large = case(B, H, T, T, None)
+    large = case(B, H, T, T, None, 16)
     large["q"] = 32.0 * torch.randint(-2, 3, (B, H, T, 16), generator=g)
     large["k"] = 32.0 * torch.randint(-2, 3, (B, H, T, 16), generator=g)
     large["v"], large["cotangent"] = normal(g, B, H, T, 16), None  # gradients would not be as exact
@@ -171,8 +170,9 @@ def config_of(case, module):
 
 
 def gqa_cases(g):
-    for kind in ("causal", "mask", "cache"):
-        K, shared, d, B = between(g, 2, 3), between(g, 2, 3), 2 * between(g, 2, 3), 2
+    few = between(g, 2, 3)
+    for kind, K, d in (("causal", few, 4), ("mask", few + 1, 6), ("cache", 5 - few, 4)):
+        shared, B = between(g, 2, 3), 2
         H, T = K * shared, between(g, 7, 8)
         if kind == "mask":  # no sharing at all
             H, K = K, K
@@ -327,8 +327,8 @@ def sample_cases(g):
     def p(low, high):
         return low + (high - low) * float(uniform(g))
     for top_k, top_p in ((None, None), (1, None), (between(g, 3, 5), None), (None, 0.01), (None, p(0.3, 0.8)),
-                         (between(g, 4, 6), p(0.4, 0.8)), (3, p(0.6, 0.8))):
-        B, V = between(g, 70, 80), between(g, 9, 13)
+                         (between(g, 4, 6), p(0.4, 0.8)), (3, p(0.6, 0.8)), (50, None)):
+        B, V = between(g, 70, 80), between(g, 9, 13) if top_k != 50 else between(g, 5, 7)
         logits = 2 * normal(g, B, V)
         logits[0, 0], logits[1, -1] = -3, -3
         uniforms = uniform(g, B)

@@ -360,6 +360,9 @@ MISTAKES = {
         Mistake("top_k drops the k-th", "probs = probs.where(probs >= kth, 0.0)",
                 "probs = probs.where((probs > kth) | (probs == probs.amax(-1, keepdim=True)), 0.0)",
                 "The k-th likeliest token is dropped, so that one too few is kept."),
+        Mistake("more than there are", "probs.topk(min(top_k, probs.shape[-1]))", "probs.topk(top_k)",
+                "topk cannot find 50 tokens in a vocabulary of 6, and stops the program. If there are fewer than "
+                "top_k, all of them are kept."),
         Mistake("top_k before the batch", "kth = probs.topk(min(top_k, probs.shape[-1])).values[:, -1:]",
                 "kth = probs.topk(min(top_k, probs.shape[-1])).values[0, -1]",
                 "The k-th largest probability of the first row is used for all rows. Each row has its own."),
@@ -370,16 +373,16 @@ MISTAKES = {
                 "probs = ordered.where(before < top_p, 0.0)",
                 "The chosen number is a place in the sorted list, not a token's id. Put what is kept "
                 "back to where it came from."),
-        Mistake("not scaled again", "ids = (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
-                "ids = (reached <= uniforms[:, None]).sum(-1)",
+        Mistake("not scaled again", "return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
+                "return (reached <= uniforms[:, None]).sum(-1)",
                 "What is kept is not scaled to sum to 1 again: a uniform number above the sum points at "
-                "nothing, and the last token of the vocabulary comes out."),
-        Mistake("one token off", "ids = (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
-                "ids = (reached < uniforms[:, None] * reached[:, -1:]).sum(-1) - 1",
+                "nothing: out comes the size of the vocabulary, which is no id."),
+        Mistake("one token off", "return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
+                "return (reached < uniforms[:, None] * reached[:, -1:]).sum(-1) - 1",
                 "The answer is one token too early: the token at which the running sum EXCEEDS the "
                 "number is chosen, and its index is how many sums do not."),
-        Mistake("reached is enough", "ids = (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
-                "ids = (reached < uniforms[:, None] * reached[:, -1:]).sum(-1)",
+        Mistake("reached is enough", "return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
+                "return (reached < uniforms[:, None] * reached[:, -1:]).sum(-1)",
                 "For a uniform number of exactly 0 this chooses token 0 even if its probability is 0. "
                 "The running sum must exceed the number, not only reach it."),
         Mistake("always the likeliest", "reached = probs.cumsum(-1)\n",
@@ -458,4 +461,25 @@ MISTAKES = {
                 "token = sample(logits, uniforms[:, n], temperature)",
                 "top_k and top_p do not reach sample."),
     ],
+}
+
+# Changes that `python3 -m course audit` makes to the solution and that are no mistakes, with the reason.
+HALF = "only in half precision another number, and only a slightly other one"
+HARMLESS = {
+    "rms_norm": {
+        "rms_norm: x.dtype == torch.float64 -> False": "float64 is for proofs; a float32 answer is as right in a model",
+    },
+    "gpt_forward": {
+        "GPT.forward: logits[:, :-1].flatten(0, 1).float() -> logits[:, :-1].flatten(0, 1)": HALF,
+        "GPT.forward: F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), "
+        "ignore_index=IGNORE) -> F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())":
+            "-100 is what cross_entropy ignores by itself",
+    },
+    "sample": {
+        "sample: logits.float() -> logits": HALF,
+        "sample: probs.sort(descending=True, stable=True) -> probs.sort(descending=True)":
+            "which of two equally likely tokens is kept is not said",
+        "sample: True -> False (occurrence 3)": "the same: whether sorting is stable",
+        "sample: before < top_p -> before <= top_p": "another token only if a sum of floats is exactly p",
+    },
 }

@@ -197,7 +197,7 @@ def sample(
 ) -> torch.Tensor:
     """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B].
 
-    logits / temperature become probabilities. top_k keeps the k most likely tokens; top_p then keeps the fewest
+    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer); top_p then keeps the fewest
     most likely tokens that together reach p (always at least one). What is kept is scaled to sum to 1 again, and
     the chosen token is the first one, in the order of the vocabulary, at which the running sum exceeds `uniforms`.
     """
@@ -378,4 +378,4 @@ def test_generate():
     _check("generate")
 
 
-# as generated: 4e16b1ab52c86335
+# as generated: 640500ad9e92a5ae

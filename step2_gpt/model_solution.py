@@ -228,7 +228,7 @@ def sample(
 ) -> torch.Tensor:
     """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B].
 
-    logits / temperature become probabilities. top_k keeps the k most likely tokens; top_p then keeps the fewest
+    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer); top_p then keeps the fewest
     most likely tokens that together reach p (always at least one). What is kept is scaled to sum to 1 again, and
     the chosen token is the first one, in the order of the vocabulary, at which the running sum exceeds `uniforms`.
     """
@@ -243,8 +243,7 @@ def sample(
         before = ordered.cumsum(-1) - ordered  # what the more likely tokens have reached together
         probs = probs.scatter(-1, order, ordered.where(before < top_p, 0.0))
     reached = probs.cumsum(-1)
-    ids = (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)
-    return ids.clamp(max=logits.shape[-1] - 1)  # rounding may leave the last sum a hair too small
+    return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)
     ### END SOLUTION
 
 

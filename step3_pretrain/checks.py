@@ -197,11 +197,13 @@ class Moody(StandInLM):
 
 
 def bits_cases(g):
-    for kind in ("rest", "no rest", "short"):
+    for kind in ("short", "rest", "one more", "no rest"):
         V, D, context, batch_size = between(g, 9, 12), between(g, 4, 6), between(g, 6, 8), between(g, 2, 3)
         N = (2 * batch_size + 1) * (context - 1) + 1  # fills 2 batches and one window, to the last token
         if kind == "rest":
             N += between(g, 2, context - 3)
+        elif kind == "one more":  # a last window of two tokens
+            N += 1
         elif kind == "short":
             N = context - 2
         tokens = torch.randint(0, V, (N,), generator=g)

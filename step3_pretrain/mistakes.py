@@ -226,3 +226,35 @@ MISTAKES = {
                 "like make it worse than it is: switch to eval first."),
     ],
 }
+
+# Changes that `python3 -m course audit` makes to the solution and that are no mistakes, with the reason.
+EMPTY = "one window more at the end, of one token or none: it predicts nothing and adds nothing"
+ROUNDED = "a product is rounded up to the end only in texts of more than 2^24 tokens"
+WHOLE_WARM_UP = "divides by the steps after the warm-up; where there are none, training ends before it comes here"
+NUMBER = "a tensor of one number is taken for a number wherever it goes"
+HARMLESS = {
+    "next_token_batch": {
+        "next_token_batch: (uniforms * windows).long().clamp(max=windows - 1) -> (uniforms * windows).long()": ROUNDED,
+        "next_token_batch: windows - 1 -> (windows + 1)": ROUNDED,
+        "next_token_batch: windows - 1 -> (windows)": ROUNDED,
+        "next_token_batch: 1 -> 0 (occurrence 3)": ROUNDED,
+        "next_token_batch: ids.clone() -> ids": "whoever changed one in place would change both; nobody does",
+    },
+    "learning_rate": {
+        "learning_rate: 1 -> 2 (occurrence 2)": WHOLE_WARM_UP,
+        "learning_rate: 1 -> 0 (occurrence 2)": WHOLE_WARM_UP,
+    },
+    "train_step": {
+        "train_step: norm.item() -> norm": NUMBER,
+        "train_step: loss.item() -> loss": NUMBER,
+    },
+    "bits_per_byte": {
+        'bits_per_byte: F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum").item() -> '
+        'F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")': NUMBER,
+        "bits_per_byte: model(input_ids=ids)[0][:, :-1].float() -> model(input_ids=ids)[0][:, :-1]":
+            "only in half precision another number, and only a slightly other one",
+        "bits_per_byte: len(tokens) - 1 -> (len(tokens) + 1)": EMPTY,
+        "bits_per_byte: len(tokens) - 1 -> (len(tokens))": EMPTY,
+        "bits_per_byte: 1 -> 0": EMPTY,
+    },
+}

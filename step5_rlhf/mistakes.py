@@ -231,3 +231,13 @@ MISTAKES = {
                 "tells whether DPO works."),
     ],
 }
+
+# Changes that `python3 -m course audit` makes to the solution and that are no mistakes, with the reason.
+HARMLESS = {
+    "sequence_logprobs": {
+        "sequence_logprobs: logits[:, :-1].float() -> logits[:, :-1]":
+            "only in half precision another number, and only a slightly other one",
+        "sequence_logprobs: :-1 -> :": "gather reads as many positions as there are targets",
+        "sequence_logprobs: the result's type changed": "float32 at least is asked for: float64 is good too",
+    },
+}

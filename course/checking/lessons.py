@@ -16,6 +16,7 @@ class Lesson:
     mistakes: dict[str, list[Mistake]]
     solution: ModuleType
     source: str                                                 # the solution's
+    harmless: dict[str, dict[str, str]]     # changes of the solution that are no mistakes, and why (course/audit.py)
     patched: dict[str, ModuleType] = field(default_factory=dict)  # mistakes, by their sources' hashes
 
     def exercise(self) -> str:
@@ -46,8 +47,9 @@ def lesson(step) -> Lesson:
     have = _lessons.get(step.folder)
     if have is None or have[0] != (step, texts):
         checks = steps.load(step, "checks").CHECKS
-        mistakes = steps.load(step, "mistakes").MISTAKES if texts[1] else {}
-        have = ((step, texts), Lesson(step, {check.id: check for check in checks}, mistakes,
-                                      steps.load(step, "solution"), texts[2].decode()))
+        known = steps.load(step, "mistakes") if texts[1] else None
+        have = ((step, texts), Lesson(step, {check.id: check for check in checks}, getattr(known, "MISTAKES", {}),
+                                      steps.load(step, "solution"), texts[2].decode(),
+                                      getattr(known, "HARMLESS", {})))
         _lessons[step.folder] = have
     return have[1]

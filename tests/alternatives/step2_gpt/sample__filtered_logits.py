@@ -1,7 +1,7 @@
 def sample(logits, uniforms, temperature=1.0, top_k=None, top_p=None):
     logits = logits / temperature
     if top_k is not None:
-        worst = logits.topk(top_k, dim=-1).values[:, -1, None]
+        worst = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[:, -1, None]
         logits = logits.masked_fill(logits < worst, -float("inf"))
     if top_p is not None:
         ordered, order = logits.sort(dim=-1, descending=True)

@@ -1,0 +1,163 @@
+"""Are the checks right? Every known mistake and hundreds of automatic ones, put to the check that shall catch it."""
+
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+from course import steps
+
+PATIENCE = 3.0  # seconds for one call of a wrong answer; some never end
+NAMED = 0.85  # the share of the catalogued mistakes that must be called by their names
+
+
+@dataclass
+class Survivor:
+    """A wrong answer that passed, or a catalogued mistake that was not named."""
+
+    id: str
+    kind: str
+    line: int
+    reason: str = ""  # why it is none: from HARMLESS in the step's mistakes.py
+
+
+@dataclass
+class Result:
+    """What became of one TODO's wrong answers."""
+
+    todo: str  # "step2.rms_norm"
+    catalogued: int = 0
+    caught: int = 0  # of the catalogued
+    named: int = 0
+    automatic: int = 0
+    rejected: int = 0  # of the automatic
+    unreached: list[str] = field(default_factory=list)  # wrappers that no case gives anything to do
+    survivors: list[Survivor] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)  # in HARMLESS, but caught or no longer there
+
+    @property
+    def unexplained(self) -> list[Survivor]:
+        return [one for one in self.survivors if not one.reason]
+
+
+def audit_todo(step, todo: str, seed: int = 0) -> Result:
+    """Put all wrong answers to one TODO to its check. An answer that passes is tried with three seeds: it must fail
+    for each of them, because a learner runs a check once."""
+    import torch
+
+    from course import checking
+    from course.authoring.mutations import DEVICE, mutations
+
+    torch.set_num_threads(1)
+    elsewhere = "cuda" if torch.cuda.is_available() else None
+    lesson = checking.lesson(step)
+    result = Result(f"{lesson.step.short}.{todo}")
+    for mistake in lesson.mistakes[todo]:
+        found = checking.check(lesson.step, lesson.wrong(mistake), todo, seed=seed, seconds=PATIENCE)
+        result.catalogued += 1
+        result.caught += not found.passed
+        result.named += found.mistake_name == mistake.name
+        if found.passed:
+            result.survivors.append(Survivor(mistake.name, "catalogued", found.line or 0))
+    reasons = dict(lesson.harmless.get(todo, {}))
+    unused = set(reasons)
+    for mutation in mutations(lesson.source, todo):
+        if mutation.kind == DEVICE and elsewhere is None:
+            result.unreached.append(mutation.id)
+            continue
+        passed, applied = False, not mutation.needs
+        for trial in range(3):
+            try:
+                module = steps.execute(mutation.source, lesson.step.file("solution"), "course_mutation",
+                                       shown_as=f"<{lesson.step.name} mutated>")
+            except Exception:  # caught before it runs
+                applied = True
+                break
+            found = checking.check(lesson.step, module, todo, seed=seed + trial, seconds=PATIENCE, diagnose=False,
+                                   device=elsewhere if mutation.kind == DEVICE else "cpu")
+            applied |= mutation.needs in getattr(module, "APPLIED", ())
+            steps.forget(module)
+            passed |= found.passed
+        if not applied:
+            result.unreached.append(mutation.id)
+            continue
+        result.automatic += 1
+        result.rejected += not passed
+        if passed:
+            unused.discard(mutation.id)
+            result.survivors.append(Survivor(mutation.id, mutation.kind, mutation.line, reasons.get(mutation.id, "")))
+    result.stale = sorted(unused)
+    return result
+
+
+def _job(task) -> Result:
+    return audit_todo(*task)
+
+
+def audit(tasks, seed: int = 0, workers: int | None = None, each=lambda result: None) -> list[Result]:
+    """The results for (step, todo) pairs in their order, worked on by as many processes as there are cores."""
+    tasks = [(steps.find_step(step), todo, seed) for step, todo in tasks]
+    workers = min(workers or os.cpu_count() or 1, len(tasks))
+    if workers == 1:
+        results = map(_job, tasks)
+        return [each(result) or result for result in results]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return [each(result) or result for result in pool.map(_job, tasks)]
+
+
+def problems(results: list[Result]) -> list[str]:
+    """What keeps an audit from being clean; empty when nothing does."""
+    found = [f"{one.todo}: {survivor.id} passes (line {survivor.line}, {survivor.kind})"
+             for one in results for survivor in one.unexplained]
+    found += [f"{one.todo}: HARMLESS has {key!r}, which is caught or no longer there"
+              for one in results for key in one.stale]
+    named, catalogued = sum(one.named for one in results), sum(one.catalogued for one in results)
+    if named < NAMED * catalogued:
+        found.append(f"only {named} of {catalogued} catalogued mistakes are named; the bound is {NAMED:.0%}")
+    return found
+
+
+HEADER = f"{'':<28} {'known':>6} {'caught':>7} {'named':>6}   {'automatic':>9} {'caught':>7} {'harmless':>9}"
+
+
+def row(one: Result) -> str:
+    """A result as a line under HEADER."""
+    harmless = sum(bool(survivor.reason) for survivor in one.survivors)
+    return (f"{one.todo:<28} {one.catalogued:>6} {one.caught:>7} {one.named:>6}   "
+            f"{one.automatic:>9} {one.rejected:>7} {harmless:>9}")
+
+
+def total(results: list[Result]) -> Result:
+    """The sums, as one more result."""
+    whole = Result("all")
+    for one in results:
+        for name in ("catalogued", "caught", "named", "automatic", "rejected"):
+            setattr(whole, name, getattr(whole, name) + getattr(one, name))
+        whole.survivors += one.survivors
+    return whole
+
+
+def as_json(results: list[Result]) -> str:
+    return json.dumps([asdict(one) for one in results], indent=1)
+
+
+def main(args) -> int:
+    """`python3 -m course audit`: a table as it grows, then what is left to do."""
+    chosen = [args.step] if args.step else steps.STEPS
+    tasks = [(step, todo) for step in chosen for todo in ([args.todo] if args.todo else step.todos)]
+    if args.json:
+        results = audit(tasks, args.seed)
+        print(as_json(results))
+        return 1 if problems(results) else 0
+    print(HEADER, flush=True)
+    results = audit(tasks, args.seed, each=lambda one: print(row(one), flush=True))
+    if len(results) > 1:
+        print(row(total(results)))
+    found = problems(results)
+    for one in results:
+        for survivor in one.survivors:
+            if survivor.reason and args.todo:
+                print(f"\nharmless  {survivor.id}\n          {survivor.reason}")
+    print("\n" + ("\n".join(found) if found else "No wrong answer passes."))
+    return 1 if found else 0
