@@ -22,6 +22,10 @@ for learners
   status                   what is done and what is not
   run                      train all six steps and see the last one answer questions about pictures
 
+  explain STEP.TODO        after a pass: your code beside the solution's, and why that is as it is
+  reset STEP[.TODO]        back to the untouched exercise, with a backup of what you had
+  doctor                   what is there on this machine, what each preset needs, and how to mend what is missing
+
 for whoever works on the course
   test [--all]             run the test suite
   build [--check]          generate the exercises from the solutions
@@ -45,6 +49,9 @@ NEEDS = {
     "check": CORE,
     "status": CORE,
     "hint": CORE,
+    "explain": CORE,
+    "reset": CORE,
+    "doctor": CORE,
     "build": CORE,
     "audit": CORE,
     "test": (
@@ -103,6 +110,28 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("what", metavar="STEP.TODO", help="the TODO you are at")
     one.add_argument("--again", action="store_true", help="start again with the first hint")
+
+    one = verb(
+        "explain",
+        "After a TODO has passed: your code, the solution's, and why the solution is as it is.",
+        ["explain step6.projection"],
+    )
+    one.add_argument("what", metavar="STEP.TODO", help="a TODO that passes")
+
+    one = verb(
+        "reset",
+        "Put a step's model_exercise.py, or one TODO in it, back to the untouched text. What you had is kept in a\n"
+        "backup beside it; of one TODO, only its functions are replaced.",
+        ["reset step2", "reset step2.attention"],
+    )
+    one.add_argument("what", metavar="STEP[.TODO]", help="what to put back")
+
+    one = verb(
+        "doctor",
+        "Look at Python, packages, devices, memory and disk, and say what each preset needs here and about how long\n"
+        "it takes. Every finding comes with its remedy; the exit status is 0 if nothing is in the way.",
+        ["doctor"],
+    )
 
     verb("status", "Show what is done and what is not, step by step.", ["status"])
 
@@ -222,11 +251,11 @@ def main(argv: list[str] | None = None) -> int:
         # Names are looked at before anything is installed for them.
         if args.verb == "run":
             args.steps = chosen(args.steps)
-        elif args.verb in ("check", "hint", "audit"):
+        elif args.verb in ("check", "hint", "explain", "reset", "audit"):
             args.step, args.todo = steps.find(args.what) if args.what else (None, None)
-            if args.verb == "hint" and args.todo is None:
+            if args.verb in ("hint", "explain") and args.todo is None:
                 names = ", ".join(f"{args.step.short}.{todo}" for todo in args.step.todos)
-                raise UsageError(f"A hint is for one TODO. There is: {names}.")
+                raise UsageError(f"`{args.verb}` is for one TODO. There is: {names}.")
         elif args.verb == "learn" and args.step:
             args.step = steps.find_step(args.step)
         setup.ensure(NEEDS[args.verb], argv)
@@ -323,6 +352,31 @@ def hint(args, rest) -> int:
     return 0
 
 
+def explain(args, rest) -> int:
+    from course import progress
+
+    print(progress.explain(args.step, args.todo))
+    return 0
+
+
+def reset(args, rest) -> int:
+    from course import authoring
+
+    changed, kept = authoring.reset(args.step, args.todo)
+    what = f"{args.step.short}.{args.todo}" if args.todo else f"{args.step.name}/model_exercise.py"
+    print(f"{what} is {'untouched again' if changed else 'untouched already'}."
+          + (f" What you had lies in {args.step.name}/{kept.name}." if kept else ""))
+    return 0
+
+
+def doctor(args, rest) -> int:
+    from course.doctor import examine, text
+
+    found = examine()
+    print(text(found))
+    return 1 if any(one.remedy and one.needed for one in found) else 0
+
+
 def status(args, rest) -> int:
     from course import progress
 
@@ -356,4 +410,4 @@ def audit(args, rest) -> int:
 
 
 VERBS = {"learn": learn, "check": check, "hint": hint, "status": status, "run": run, "test": test, "build": build,
-         "audit": audit}
+         "audit": audit, "explain": explain, "reset": reset, "doctor": doctor}

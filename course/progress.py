@@ -4,11 +4,15 @@ The memory lies in `.course/` under the root, one small JSON file per step, keye
 verdict depends on. It may be deleted at any time; where it cannot be written, verdicts are computed anew.
 """
 
+import ast
 import hashlib
 import json
+import textwrap
+import time
 from pathlib import Path
 
 from course import authoring, steps
+from course.errors import CourseError
 
 KEPT = 16       # verdicts (and hints) remembered per step: going back to an earlier version of a file costs nothing
 
@@ -31,7 +35,8 @@ def fingerprint(step, path=None) -> str:
 
 def recall(step, kind: str, key: str) -> dict | None:
     """What `remember` kept under this key, or None."""
-    return _kept(step, kind).get(key)
+    value = _kept(step, kind).get(key)
+    return value if isinstance(value, dict) else None
 
 
 def remember(step, kind: str, key: str, value: dict) -> None:
@@ -74,23 +79,78 @@ def next_hint(step, todo: str, again: bool = False) -> tuple[int, int, str]:
     return told, len(hints), f"{step.name}/{step.file('solution').name}: {'; '.join(places)}"
 
 
+def explain(step, todo: str) -> str:
+    """After a pass: the learner's code, the solution's, and why the solution is as it is.
+
+    Raises CourseError as long as the TODO does not pass: the solution would spoil it.
+    """
+    from course import checking
+
+    step = steps.find_step(step)
+    finding = checking.check_step(step, todos=[todo], diagnose=False)[0]
+    note(step, {todo: finding.status})
+    if not finding.passed:
+        raise CourseError(f"{finding.id} is {finding.headline}, and the solution would spoil it for you. Explained is "
+                          f"what passes; until then: python3 -m course hint {finding.id}")
+    solution = step.file("solution").read_text(encoding="utf-8")
+    mine = step.file("exercise").read_text(encoding="utf-8")
+    names = authoring.todo_functions(solution)[todo]
+    parts = []
+    if all(authoring.same_function(mine, solution, name) for name in names):
+        parts.append("Your code is the solution's, but for comments and layout.")
+    else:
+        parts += ["yours\n\n" + _bodies(mine, names), "the solution\n\n" + _bodies(solution, names)]
+    parts.append(checking.lesson(step).checks[todo].why)
+    return "\n\n".join(filter(None, parts))
+
+
+def _bodies(source: str, names) -> str:
+    """Functions without decorators and docstrings, one after the other."""
+    lines, have, parts = authoring.split(source), authoring.functions(source), []
+    for name in names:
+        node = have[name].node
+        body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
+        shown = [line for line in lines[body[0].lineno - 1 : have[name].last] if "### " not in line]
+        parts.append(f"    {name}\n" + textwrap.indent(textwrap.dedent("".join(shown)), " " * 8).rstrip())
+    return "\n".join(parts)
+
+
+def note(step, states: dict[str, str]) -> None:
+    """Remember of TODOs that they pass, and since when one that has passed does not."""
+    now = time.strftime("%Y-%m-%d %H:%M")
+    for todo, state in states.items():
+        before = recall(step, "passes", todo) or {}
+        if state == "passed":
+            after = {"passed": before.get("passed") or now}
+        elif before:
+            after = {"passed": before["passed"], "broken": before.get("broken") or now}
+        else:
+            continue
+        if after != before:
+            remember(step, "passes", todo, after)
+
+
 def verdicts(step, path=None) -> dict:
     """The state of each TODO of a step's exercise, or of the file at `path`.
 
-    Returns {"todos": {todo: status}, "error": why the file cannot be imported, or ""}. A file that nobody has
-    edited is "not started" all over, which needs no torch. Raises FileNotFoundError where the exercise or the
-    checks are missing.
+    Returns {"todos": {todo: status}, "blocked": {todo: by which TODO}, "error": why the file cannot be imported, or
+    ""}. A file that nobody has edited is "not started" all over, which needs no torch. Raises FileNotFoundError where
+    the exercise or the checks are missing.
     """
     step = steps.find_step(step)
-    path = Path(path) if path is not None else step.file("exercise")
+    own = path is None
+    path = step.file("exercise") if own else Path(path)
     if not authoring.edited(path.read_text(encoding="utf-8", errors="replace")):
-        return {"todos": dict.fromkeys(step.todos, "not started"), "error": ""}
-    key = fingerprint(step, path)
-    known = recall(step, "verdicts", key)
-    if known is None:
-        known, certain = _computed(step, path)
-        if certain:
-            remember(step, "verdicts", key, known)
+        known = {"todos": dict.fromkeys(step.todos, "not started"), "blocked": {}, "error": ""}
+    else:
+        key = fingerprint(step, path)
+        known = recall(step, "verdicts", key)
+        if known is None:
+            known, certain = _computed(step, path)
+            if certain:
+                remember(step, "verdicts", key, known)
+    if own:
+        note(step, known["todos"])
     return known
 
 
@@ -104,6 +164,7 @@ def _computed(step, path) -> tuple[dict, bool]:
         where = f", line {raised.line}" if raised.line else ""
         return {
             "todos": dict.fromkeys(step.todos, "raised"),
+            "blocked": {},
             "error": f"{path.name}{where}: {raised.headline}",
         }, True
     findings = checking.check_step(step, module, diagnose=False)
@@ -111,7 +172,11 @@ def _computed(step, path) -> tuple[dict, bool]:
     certain = not any(
         name in finding.error for finding in findings for name in ("KeyboardInterrupt", "TooSlow")
     )
-    return {"todos": {finding.todo: finding.status for finding in findings}, "error": ""}, certain
+    return {
+        "todos": {finding.todo: finding.status for finding in findings},
+        "blocked": {finding.todo: finding.blocked_by for finding in findings if finding.blocked_by},
+        "error": "",
+    }, certain
 
 
 def status(which=None) -> dict[str, dict[str, str]]:
@@ -149,8 +214,24 @@ def table(which=None) -> str:
         if verdict["error"]:
             lines.append(f"         {verdict['error']}")
         if which or any(state != "not started" for state in todos.values()) and passed < len(todos):
-            lines += [f"         {todo:<26} {state}" for todo, state in todos.items()]
+            lines += [f"         {todo:<26} {_word(step, todo, verdict)}" for todo in todos]
         if following is None and passed < len(todos):
-            following = next(f"{step.short}.{todo}" for todo, state in todos.items() if state != "passed")
+            todo = next(todo for todo, state in todos.items() if state not in ("passed", "blocked"))
+            following = f"{step.short}.{todo}, about {max(5, round(60 * step.hours / len(todos), -1)):.0f} minutes"
     lines += ["", f"next: {following}" if following else "everything passes"]
     return "\n".join(lines)
+
+
+def _word(step, todo: str, verdict: dict) -> str:
+    """How the table names a TODO's state: done, started, untouched, blocked by another, or broken since."""
+    state = verdict["todos"][todo]
+    broken = (recall(step, "passes", todo) or {}).get("broken")
+    if state == "passed":
+        return "done"
+    if state == "blocked":
+        return f"blocked by {verdict['blocked'][todo]}"
+    if broken:
+        return f"broken since {broken}"
+    if state == "not started" and authoring.untouched(step.file("exercise").read_text(encoding="utf-8"), todo):
+        return "untouched"
+    return "started"

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import time
 
 import pytest
 import torch
 
-from course import authoring, chain, progress, steps
+from course import authoring, chain, checking, progress, steps
+from course.errors import CourseError
 from tests import toy
 
 X = torch.tensor([[1.0, 2.0, 6.0]])
@@ -116,7 +119,7 @@ def test_verdicts_are_remembered_until_a_file_changes(lesson, monkeypatch):
 def test_the_memory_may_be_broken_or_unwritable(lesson, monkeypatch):
     write(lesson, ("mean", None))
     assert progress.status([lesson])["toy"]["mean"] == "passed"
-    (memory,) = (lesson.root / ".course").iterdir()
+    memory = lesson.root / ".course" / "toy.verdicts.json"
     assert json.loads(memory.read_text())
     for text in ("", "[1]", "{", "\x00"):
         memory.write_text(text)
@@ -135,12 +138,56 @@ def test_an_interrupted_verdict_is_not_remembered(lesson):
     assert not (lesson.root / ".course").exists()
 
 
+def table_words(text) -> dict[str, str]:
+    rows = [line.split(None, 1) for line in text.splitlines() if line.startswith("         ")]
+    return {todo: state for todo, state in rows}
+
+
+def test_the_table_names_each_state(lesson):
+    write(lesson, ("mean", "return x.sum(-1)"), ("centred", None))
+    assert table_words(progress.table([lesson])) == {
+        "mean": "started", "projection": "untouched", "centred": "blocked by mean"}
+    assert "next: toy.mean" in progress.table([lesson])
+    write(lesson, ("mean", None), ("centred", None))
+    assert table_words(progress.table([lesson]))["mean"] == "done"
+    write(lesson, ("mean", "return x.sum(0)"), ("centred", None))
+    (since,) = re.findall(r"mean +broken since (.*)", progress.table([lesson]))
+    assert time.time() - time.mktime(time.strptime(since, "%Y-%m-%d %H:%M")) < 100
+    lesson.file("exercise").write_text("(")
+    assert f"broken since {since}" in progress.table([lesson])
+    write(lesson, ("mean", None))
+    assert table_words(progress.table([lesson]))["mean"] == "done"
+    write(lesson, ("mean", "return x"))
+    assert "broken since" in progress.table([lesson])
+
+
+def test_a_check_from_the_notebook_is_remembered_too(lesson):
+    path = write(lesson, ("mean", None))
+    checking.check_file(path, "mean", step=lesson)
+    assert progress.recall(lesson, "passes", "mean")["passed"]
+
+
+def test_what_passes_is_explained_and_what_does_not_is_not(lesson):
+    lesson.file("checks").write_text(toy.CHECKS.replace('call_mean, rows,', 'call_mean, rows, why="D, not B.",'))
+    write(lesson, ("mean", "return x.mean(-1)"))
+    text = progress.explain(lesson, "mean")
+    assert text.index("yours") < text.index("return x.mean(-1)") < text.index("the solution")
+    assert text.index("the solution") < text.index("return x.sum(-1) / x.shape[-1]") < text.index("D, not B.")
+    assert "BEGIN SOLUTION" not in text and '"""' not in text
+    write(lesson, ("mean", None))
+    assert "Your code is the solution's" in progress.explain(lesson, "mean")
+    write(lesson, ("mean", "return x"))
+    with pytest.raises(CourseError, match="not right yet.*hint toy.mean"):
+        progress.explain(lesson, "mean")
+
+
 def test_the_table(lesson, tmp_path):
     text = progress.table([lesson])
     assert "0 of 3" in text and "next: toy.mean" in text
     write(lesson, ("mean", None), ("projection", "pass"))
     text = progress.table([lesson])
-    assert "1 of 3" in text and "next: toy.projection" in text and "passed" in text and "not started" in text
+    assert "1 of 3" in text and "next: toy.projection, about 20 minutes" in text
+    assert table_words(text) == {"mean": "done", "projection": "started", "centred": "untouched"}
     lesson.file("exercise").write_text("import not_there\n")
     assert "No module named 'not_there'" in progress.table([lesson])
     write(lesson, ("mean", None), ("projection", None), ("centred", None))

@@ -11,7 +11,8 @@ from course import cli, progress, setup, steps
 from course.checking import Finding
 from course.errors import UsageError
 
-VERBS = ("learn", "check", "hint", "status", "run", "test", "build")
+LEARNERS = ("learn", "check", "hint", "status", "run", "explain", "reset", "doctor")
+VERBS = (*LEARNERS, "test", "build", "audit")
 
 
 @pytest.fixture(autouse=True)
@@ -202,7 +203,8 @@ def test_each_verb_asks_for_what_it_imports(monkeypatch):
 
     monkeypatch.setattr(setup, "ensure", ensure)
     for verb in VERBS:
-        assert cli.main([verb, *(["step6.projection"] if verb == "hint" else [])]) == 2
+        what = ["step6.projection"] if verb in ("hint", "explain", "reset") else []
+        assert cli.main([verb, *what]) == 2
     assert set(asked) == set(VERBS) and all("torch" in modules for modules in asked.values())
     assert "jupyterlab" in asked["learn"] and "jupyterlab" not in asked["run"] and "pytest" in asked["test"]
 

@@ -1,11 +1,12 @@
 """Solution to exercise, TODO bodies in and out of files, the rules for notebooks."""
 
-from course.authoring.exercise import AuthorError, Report, backup, build, edited, filled, generate, write
+from course.authoring.exercise import AuthorError, Report, backup, build, edited, filled, generate, reset, write
 from course.authoring.source import (
     Function,
     functions,
     graft,
     same_function,
+    split,
     todo_functions,
     transplant,
     untouched,
@@ -14,5 +15,5 @@ from course.authoring.source import (
 
 __all__ = [
     "AuthorError", "Function", "Report", "backup", "build", "edited", "filled", "functions", "generate",
-    "graft", "same_function", "todo_functions", "transplant", "untouched", "unwritten", "write"
+    "graft", "reset", "same_function", "split", "todo_functions", "transplant", "untouched", "unwritten", "write"
 ]

@@ -36,6 +36,7 @@ class Check:
     points: int = 1
     needs: tuple[str, ...] = ()                 # TODOs of the same step whose code this one calls
     hints: tuple[str, ...] = ()                 # a question, the formula, pseudocode
+    why: str = ""                               # after a pass: what the solution does and why, and what others do
 
 
 @dataclass

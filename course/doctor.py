@@ -1,0 +1,188 @@
+"""What is there on this machine, what is missing, and how to mend it; what each preset needs and about how long it takes.
+
+    python3 -m course doctor
+    python3 -m course.doctor artifacts/tiny/report.json     # keep a run's figures, for the estimate on other machines
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from course import compute, setup, steps
+
+MEASURED = Path(__file__).with_name("measured.json")  # preset -> what its run took, where, and the probe there
+SPARE_MB = 1024  # memory or disk below which something is sure to go wrong
+
+
+@dataclass
+class Point:
+    """One thing that was looked at. A remedy says what to do; `needed` that nothing works without it."""
+
+    name: str
+    says: str
+    remedy: str = ""
+    needed: bool = False
+
+
+def examine(probing: bool = True) -> list[Point]:
+    """Look at everything; with `probing`, also time a second of training for the estimates."""
+    points = [python(), packages(), *devices(), memory(), disk(), writing()]
+    return points + (presets() if probing else [])
+
+
+def python() -> Point:
+    version = platform.python_version()
+    old = sys.version_info < (3, 10)
+    return Point("Python", f"{version}, {sys.executable}", "install Python 3.10 or newer" if old else "", old)
+
+
+def packages() -> Point:
+    """The verbs that lack a package, and torch's age."""
+    from course.cli import NEEDS
+
+    lacking = sorted({name for verb in ("run", "learn", "test") for name in setup.missing(NEEDS[verb])})
+    found = setup.torch_version()
+    if found is not None and found[:2] < setup.TORCH_FLOOR:
+        oldest = ".".join(map(str, setup.TORCH_FLOOR))
+        return Point("packages", f"torch {torch.__version__}", f"the course needs torch {oldest} or newer: "
+                     "pip install -r requirements.txt", needed=True)
+    if lacking:
+        return Point("packages", f"torch {torch.__version__}; not there: {', '.join(lacking)}",
+                     "the command that needs one installs it; all at once: pip install -r requirements.txt")
+    return Point("packages", f"torch {torch.__version__}; all there")
+
+
+def devices() -> list[Point]:
+    machine = compute.hardware()
+    points = [Point("CPU", f"{machine['cpu']}, {machine['cores']} cores")]
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(i)
+            points.append(Point(f"cuda:{i}", f"{card.name}, {card.total_memory / 2**30:.0f} GB"))
+    elif shutil.which("nvidia-smi") and torch.version.cuda is None:
+        points.append(Point("GPU", "there is an NVIDIA driver, but this torch was built without CUDA",
+                            "for the GPU, install a torch with CUDA: https://pytorch.org/get-started"))
+    elif shutil.which("nvidia-smi"):
+        points.append(Point("GPU", "there is an NVIDIA driver, but torch finds no GPU",
+                            f"nvidia-smi should list one, and the driver must suit CUDA {torch.version.cuda}"))
+    elif torch.backends.mps.is_available():
+        points.append(Point("mps", "an Apple GPU; used with --device mps"))
+    else:
+        points.append(Point("GPU", "none: the course runs on the CPU, at preset tiny"))
+    return points
+
+
+def available_mb() -> float | None:
+    """Memory that is free now, or all there is where the system does not say how much of it is free."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return compute.memory_mb()
+
+
+def memory() -> Point:
+    free = available_mb()
+    if free is None:
+        return Point("memory", "this system does not say how much there is")
+    scarce = free < SPARE_MB
+    return Point("memory", f"{free / 1024:.1f} GB free", "close other programs" if scarce else "", scarce)
+
+
+def disk() -> Point:
+    free = shutil.disk_usage(steps.ROOT).free / 2**20
+    scarce = free < SPARE_MB
+    return Point("disk", f"{free / 1024:.1f} GB free beside the course",
+                 "make room, or keep artifacts elsewhere: python3 -m course run --out FOLDER" if scarce else "", scarce)
+
+
+def writing() -> Point:
+    closed = [step.name for step in steps.STEPS if step.folder.is_dir() and not os.access(step.folder, os.W_OK)]
+    if not os.access(steps.ROOT, os.W_OK):
+        closed.insert(0, str(steps.ROOT))
+    return Point("folders", f"no permission to write in {', '.join(closed)}" if closed else "can be written",
+                 "copy the course to a folder of your own, for example your home" if closed else "", bool(closed))
+
+
+def probe(seconds: float = 1.0) -> float:
+    """Milliseconds for one small step of what training does: products, attention, and their gradients; the median."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, 320, 32, generator=generator)
+    weights = [torch.randn(128, 128, generator=generator).mul_(0.09).requires_grad_() for _ in range(12)]
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 4:
+        start = time.perf_counter()
+        y = F.scaled_dot_product_attention(x, x, x, is_causal=True).transpose(1, 2).flatten(2)
+        for weight in weights:
+            y = F.silu(y @ weight)
+        y.square().mean().backward()
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[2:])
+
+
+def presets() -> list[Point]:
+    """What each preset took where it was measured, and what that means here."""
+    try:
+        measured = json.loads(MEASURED.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [Point("presets", "measured.json is missing", "get it back, for example with git checkout")]
+    points, speed = [], probe()
+    for name, needs in (("smoke", "for tests"), ("tiny", "any CPU"), ("small", "one GPU"), ("base", "several GPUs")):
+        if name not in measured:
+            points.append(Point(name, f"{needs}; not measured"))
+            continue
+        one = measured[name]
+        here = one["seconds"] * speed / one["probe_ms"] / 60
+        remedy, free = "", available_mb()
+        if free is not None and free < one["memory_mb"] * 1.2:
+            remedy = f"it needs {one['memory_mb'] / 1024:.1f} GB of memory: close other programs"
+        points.append(Point(name, f"{needs}; all six steps take about {max(1, round(here))} min here and "
+                            f"{one['memory_mb'] / 1024:.1f} GB (measured: {one['seconds'] / 60:.0f} min on {one['on']})",
+                            remedy))
+    return points
+
+
+def text(points: list[Point]) -> str:
+    """A line per point, its remedy under it, and a last line that sums up."""
+    lines = []
+    for point in points:
+        lines.append(f"{'!' if point.remedy else ' '} {point.name:<9} {point.says}")
+        if point.remedy:
+            lines.append(f"  {'':<9} to do: {point.remedy}")
+    wrong = [point.name for point in points if point.remedy and point.needed]
+    lines += ["", f"In the way: {', '.join(wrong)}." if wrong else "Nothing is in the way."]
+    return "\n".join(lines)
+
+
+def quietly() -> None:
+    """For the first cell of a lesson: say only what is in the way."""
+    for point in examine(probing=False):
+        if point.remedy and point.needed:
+            print(f"{point.name}: {point.says}. To do: {point.remedy}.")
+
+
+def keep(report: dict) -> None:
+    """Write a run's figures into MEASURED, with the probe's time on this machine, which must be the run's."""
+    from course import authoring
+
+    measured = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
+    machine = report["hardware"]
+    where = machine["gpu"] or f"{machine['cores']} {platform.machine()} cores"
+    measured[report["preset"]] = {"seconds": round(report["seconds"]), "memory_mb": round(report["peak_memory_mb"]),
+                                  "on": where, "probe_ms": round(probe(5), 3)}
+    authoring.write(MEASURED, json.dumps(measured, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    keep(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
