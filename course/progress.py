@@ -100,7 +100,7 @@ def explain(step, todo: str) -> str:
         parts.append("Your code is the solution's, but for comments and layout.")
     else:
         parts += ["yours\n\n" + _bodies(mine, names), "the solution\n\n" + _bodies(solution, names)]
-    parts.append(checking.lesson(step).checks[todo].why)
+    parts.append(textwrap.fill(checking.lesson(step).checks[todo].why, 100))
     return "\n\n".join(filter(None, parts))
 
 

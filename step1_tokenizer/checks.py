@@ -209,6 +209,10 @@ CHECKS = [
             "total = {}; for each piece with its count: for each pair in zip(piece, piece[1:]): add the "
             "count to total[pair], which starts at 0; return total.",
         ),
+        why=("zip of a piece with itself one place further gives its pairs without an index to get "
+             "wrong. Each distinct piece is counted once and weighted by how often it occurs: a "
+             "text of millions of words has some ten thousand distinct ones, and that is where the "
+             "speed of real trainers begins."),
     ),
     Check(
         "merge",
@@ -224,6 +228,9 @@ CHECKS = [
             "merged = [], i = 0; while i < len(ids): if i + 1 < len(ids) and (ids[i], ids[i + 1]) == pair: "
             "append new_id, i += 2; else append ids[i], i += 1; return merged. Leave ids itself as it is.",
         ),
+        why=("One pass from left to right, which jumps over what it has merged: that is why pairs "
+             "never overlap. Replacing in the list while walking through it would work too, but "
+             "moves everything behind the place each time."),
     ),
     Check(
         "train_bpe",
@@ -244,6 +251,11 @@ CHECKS = [
             "and a dict pair -> pieces that hold it, and after a merge visit only those pieces and correct "
             "only the pairs around the new id.",
         ),
+        why=("Counting all pairs anew after each merge is right, and slow. A merge changes only "
+             "the pairs beside it, so the solution keeps the totals and which words hold a pair, "
+             "and touches only those. The heap may hold counts that are out of date: it is cheaper "
+             "to look again when one comes to the top than to mend them all. Hugging Face's "
+             "trainer, in Rust, does the same."),
     ),
     Check(
         "encode",
@@ -261,6 +273,10 @@ CHECKS = [
             "there is none, return ids; pair = the one with the smallest merged_id; ids = merge(ids, pair, "
             "its merged_id).",
         ),
+        why=("The pair that was learned first is merged first, not the one that stands first: "
+             "encoding has to repeat the order of training, or ids come out that training never "
+             "saw. tiktoken follows the same rule, with the rank of a token in place of the "
+             "merge's number."),
     ),
     Check(
         "decode",
@@ -277,6 +293,9 @@ CHECKS = [
             "raw = b\"\".join(self.token_bytes[i] for i in ids); text = raw.decode(\"utf-8\", "
             "errors=\"replace\").",
         ),
+        why=("Bytes are joined first and decoded once, because a character may be spread over "
+             "several tokens: decoding token by token would show two broken halves. Real systems "
+             "that stream text keep the last bytes back for the same reason."),
     ),
     Check(
         "special_tokens",
@@ -294,5 +313,9 @@ CHECKS = [
             "self.special_tokens[part] if it is an allowed one, else extend by self.encode_ordinary(part). "
             "In split_special leave out empty parts, and mind that there may be no special tokens at all.",
         ),
+        why=("Alternatives of a regular expression are tried in their order, so the longest comes "
+             "first; and each is escaped, because < | and $ mean something there. Text is not "
+             "trusted by default: whoever could type <|end|> and have it count could speak in the "
+             "assistant's name. tiktoken makes the same choice."),
     ),
 ]

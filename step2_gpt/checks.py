@@ -426,6 +426,10 @@ CHECKS = [
             "kept, plus eps)\n"
             "return weight times y in the type of x",
         ),
+        why=("rsqrt is the reciprocal of the root in one operation. The square is taken in "
+             "float32, because bfloat16 has 8 bits of precision and float16 overflows at 65504; "
+             "the weight is applied after going back, as Llama's checkpoints expect. On GPUs the "
+             "four operations are usually one fused kernel."),
     ),
     Check(
         id="rope",
@@ -441,6 +445,10 @@ CHECKS = [
             "a, b = the two halves of x along the last dimension\n"
             "return (a cos - b sin) and (b cos + a sin), one after the other along the last dimension",
         ),
+        why=("Turning queries and keys makes their product depend on the distance only: (R_m q) . "
+             "(R_n k) = q . R_(n-m) k. Which numbers form a pair does not matter to the idea, but "
+             "it does to a checkpoint: Llama's weights in Hugging Face's form were permuted for "
+             "halves."),
     ),
     Check(
         id="attention",
@@ -460,6 +468,10 @@ CHECKS = [
             "scores where the mask is False = minus infinity\n"
             "return the softmax of the scores over the last dimension, times v",
         ),
+        why=("A fresh mask has ones below the diagonal that belongs to the last query, tril(S - "
+             "T), so the same line serves with a cache. -inf before the softmax means a weight of "
+             "exactly 0; a large negative number would nearly do. FlashAttention computes the same "
+             "without ever storing [T, S], which is why step 3 trains with it."),
     ),
     Check(
         id="grouped_query_attention",
@@ -480,6 +492,9 @@ CHECKS = [
             "y = attention(q, k, v, mask)                                            # [B, H, S, d]\n"
             "move the heads back behind the tokens, join them to [B, T, D], return o_proj of it",
         ),
+        why=("Keys and values are stored once per group and repeated only for the product, so the "
+             "cache, which limits how many users a GPU serves, shrinks by H / K. Keys are turned "
+             "before they are stored: a position never changes, so no key is turned twice."),
     ),
     Check(
         id="swiglu",
@@ -492,6 +507,9 @@ CHECKS = [
             "gate = silu of gate_proj(x); up = up_proj(x)\n"
             "return down_proj of their product, number by number",
         ),
+        why=("The gate multiplies: a feature can be switched off by another one, which a plain "
+             "ReLU layer needs two layers for. Shazeer's paper offers no explanation why it works "
+             "better, and says so."),
     ),
     Check(
         id="block",
@@ -508,6 +526,10 @@ CHECKS = [
             "x = x plus attention of (the first norm of x), with angles, mask and cache\n"
             "return x plus the MLP of (the second norm of x)",
         ),
+        why=("Each part reads the normalised stream and adds to the stream itself, so from the "
+             "first block to the last there is a path that nothing disturbs, for signals forward "
+             "and gradients back. GPT-2 has the same order; the first transformer normalised after "
+             "adding, and needed more care to train."),
     ),
     Check(
         id="gpt_forward",
@@ -530,6 +552,10 @@ CHECKS = [
             "loss = cross-entropy of all logits but the last against all labels but the first, IGNORE "
             "left out",
         ),
+        why=("The shift happens in one place, here, so nobody else ever shifts labels; Hugging "
+             "Face's models do the same. The loss is taken in float32, because it sums over the "
+             "whole vocabulary. Embeddings can come in instead of ids: this is the door through "
+             "which step 6 brings in a picture."),
     ),
     Check(
         id="sample",
@@ -550,6 +576,10 @@ CHECKS = [
             "sums = cumsum of p over its sum\n"
             "return the count of sums <= uniform, per row",
         ),
+        why=("Everything stays in the order of the vocabulary, and what is not kept gets "
+             "probability 0: so one running sum and one comparison choose for the whole batch. The "
+             "uniform numbers come from outside, so the same numbers give the same text on every "
+             "machine; torch.multinomial would not."),
     ),
     Check(
         id="generate",
@@ -570,5 +600,9 @@ CHECKS = [
             "    input = the token [B, 1]; the mask gets one more column of ones\n"
             "return the kept tokens as [B, N]",
         ),
+        why=("The prompt is read once, then one token a step: with a cache, N new tokens cost N "
+             "steps of one token instead of N ever longer texts. Rows that are done go on saying "
+             "the end token, because a batch has one length; serving systems such as vLLM put "
+             "another request in their place."),
     ),
 ]

@@ -244,6 +244,9 @@ CHECKS = [
             "index = starts as a column [B, 1] plus 0 .. context - 1 as a row   # [B, context]\n"
             "ids = tokens at index, as int64; return them as input_ids and as labels",
         ),
+        why=("Windows that begin anywhere need no cutting of the text beforehand, and every epoch "
+             "cuts it differently. The batch is one indexing operation: a column of starts plus a "
+             "row of offsets. nanoGPT reads a memory-mapped file in the same way."),
     ),
     Check(
         id="learning_rate",
@@ -259,6 +262,10 @@ CHECKS = [
             "c = half of 1 + cos(pi p)              # goes from 1 to 0\n"
             "return min_lr + c * (peak - min_lr)",
         ),
+        why=("The warm-up counts s + 1, so that the first batch is not wasted. It protects Adam's "
+             "averages, which mean little after a few steps. The cosine is habit more than law; a "
+             "straight line or a constant rate with a short decay at the end come out about as "
+             "well."),
     ),
     Check(
         id="train_step",
@@ -277,6 +284,10 @@ CHECKS = [
             "take the optimizer's step\n"
             "return (sum of loss * n) / (sum of n), and the norm, as numbers",
         ),
+        why=("Each micro-batch's mean is turned back into a sum, and the total is divided once by "
+             "all tokens: then the result does not depend on how the batch was cut. That the mean "
+             "of the means is something else was a bug in widely used trainers until 2024. "
+             "Clipping comes when the gradient is complete."),
     ),
     Check(
         id="bits_per_byte",
@@ -295,5 +306,9 @@ CHECKS = [
             "switch back to the mode of before\n"
             "return nats / ln 2 / num_bytes",
         ),
+        why=("Dividing by bytes, not tokens, makes models with different tokenizers comparable: a "
+             "larger vocabulary has fewer, harder tokens. Windows overlap by one token, so each "
+             "token is predicted exactly once; overlapping by more would give each more context, "
+             "and cost more."),
     ),
 ]

@@ -206,6 +206,10 @@ CHECKS = [
             "    after an assistant's content add the id of <|end|>\n"
             "if a generation prompt is wanted: add the id of <|assistant|>",
         ),
+        why=("The markers are ids that text cannot produce, so who speaks is beyond doubt. Real "
+             "templates do the same with other names (ChatML has <|im_start|>); a model asked in "
+             "another template than its own gets noticeably worse, which is why templates are "
+             "shipped with tokenizers."),
     ),
     Check(
         id="loss_mask",
@@ -220,6 +224,9 @@ CHECKS = [
             "for each id: the label is the id if replying, else IGNORE   # decide before you look at the id\n"
             "    after that: <|assistant|> means replying from now on, <|end|> means no longer",
         ),
+        why=("One flag while walking along is all the state there is, and it works for any number "
+             "of turns. The end token is learned, or the model would not know when to stop; the "
+             "assistant's marker is not, because the template writes it."),
     ),
     Check(
         id="collate",
@@ -237,5 +244,9 @@ CHECKS = [
             "    with padding_side 'left' the filler comes first\n"
             "make each list of rows a tensor; labels only if there were any",
         ),
+        why=("One function pads on either side. Rows are filled up to the longest of the batch, "
+             "not to a fixed length, so batches of rows of like length waste little. Labels are "
+             "filled with -100 and not with the pad id, because a pad token may be a real one "
+             "elsewhere."),
     ),
 ]

@@ -148,6 +148,9 @@ CHECKS = [
             "picked = 0 where the target is IGNORE\n"
             "return the sum of picked along each row                                 # [B]",
         ),
+        why=("log_softmax, never the log of a softmax: a probability that rounds to 0 would be "
+             "-inf. IGNORE is no valid index, so it is replaced by 0 before gather and its result "
+             "thrown away after it. The sum, not the mean: DPO compares whole replies."),
     ),
     Check(
         id="reward_loss",
@@ -163,6 +166,9 @@ CHECKS = [
             "difference = chosen minus rejected                                      # [B]\n"
             "return minus the mean of F.logsigmoid of the difference",
         ),
+        why=("logsigmoid is written so that large differences neither overflow nor lose their "
+             "gradient: -log(sigmoid(-1000)) is 1000, not infinity. Only the difference counts, so "
+             "a reward has no zero point; comparing rewards across prompts means nothing."),
     ),
     Check(
         id="dpo_loss",
@@ -180,5 +186,9 @@ CHECKS = [
             "loss = minus the mean of logsigmoid of their difference\n"
             "return loss, and both rewards, detached",
         ),
+        why=("The reference only shifts the zero of each reward, so its gradient is cut off: it is "
+             "the fixed point that the policy is measured from. The rewards are returned for the "
+             "curves, detached, because nobody should train on them twice. beta says how dear it "
+             "is to move away from the reference."),
     ),
 ]

@@ -491,7 +491,11 @@ CHECKS = [
                  "patches = patch_embedding(pixel_values)        # [B, D, H/p, W/p]\n"
                  "flatten the two last axes to P, swap them with D  # [B, P, D]\n"
                  "expand class_embedding to [B, 1, D], put it in front\n"
-                 "add all 1 + P positions")),
+                 "add all 1 + P positions"),
+          why=("A convolution whose stride is its size is a linear layer on each patch, and CLIP's "
+               "checkpoint stores it as one. flatten(2) goes row by row because the last axis runs "
+               "fastest. expand makes no copies of the class token. Positions are added to all, "
+               "the class token included.")),
     Check("vit_block", "one pre-norm block: attention, then the MLP, each added to the stream",
           call_vit_block, block_cases,
           lambda case: f"CLIPEncoderLayer(hidden_size={case['x'].shape[-1]})(x {list(case['x'].shape)})",
@@ -499,7 +503,10 @@ CHECKS = [
                  "added to?",
                  "x = x + attention(norm1(x));  x = x + mlp(norm2(x))",
                  "x = x + self_attn(layer_norm1(x))\n"
-                 "return x + mlp(layer_norm2(x))   # the x that already has attention in it")),
+                 "return x + mlp(layer_norm2(x))   # the x that already has attention in it"),
+          why=("It is step 2's block with LayerNorm for RMSNorm and no mask: a picture has no "
+               "future. That the same block serves for pictures and text is why vision models "
+               "could borrow everything else from language models.")),
     Check("clip_vit", "pictures [B, 3, H, W] become patch features [B, P, D] of the asked layer, without "
                       "class token",
           call_clip_vit, tower_cases, shows_clip_vit, points=3, needs=("patch_embed", "vit_block"),
@@ -508,7 +515,11 @@ CHECKS = [
                  "blocks to run = layer if layer >= 0 else n + 1 + layer",
                  "x = pre_layrnorm(embeddings(pixel_values))\n"
                  "for the first `blocks` of encoder.layers: x = block(x)\n"
-                 "drop token 0; no post_layernorm")),
+                 "drop token 0; no post_layernorm"),
+          why=("Running only the blocks that are needed costs nothing and saves one block. The "
+               "layer before the last, because the last one serves the class token, which alone "
+               "was trained to match captions; patches keep more of what is where one layer "
+               "earlier. LLaVA made this choice, and most followed.")),
     Check("freeze", "a frozen module takes no gradients, stays in eval mode, and nothing in it moves",
           call_freeze,
           freeze_cases, "freeze(eye), then VLM.train() and VLM.eval() with that eye", judge_freeze, points=2,
@@ -517,14 +528,22 @@ CHECKS = [
                  "for each p in module.parameters(): p.requires_grad = False;  module.eval();  "
                  "VLM.train(m): eye in eval always",
                  "freeze: requires_grad False for every parameter, module.eval(), return module\n"
-                 "VLM.train: super().train(mode), then self.vision.eval() if there is one, return self")),
+                 "VLM.train: super().train(mode), then self.vision.eval() if there is one, return self"),
+          why=("Two things are frozen: the weights (no gradients, so no memory for them either) "
+               "and the behaviour (eval mode). A training loop calls train() on the whole model at "
+               "every turn, so the model overrides it: otherwise dropout, where an eye has it, "
+               "would come back unnoticed.")),
     Check("projection", "patch features [B, P, vision_dim] become [B, P, text_dim], each patch by itself",
           call_projection,
           projection_cases, shows_projection, judge_projection, points=3,
           hints=("Which layer maps vision_dim numbers to text_dim numbers, and on which axis does it work?",
                  "y = W x + b for each patch x;  or W2 gelu(W1 x + b1) + b2, as LLaVA-1.5 does",
                  "__init__: self.linear = nn.Linear(vision_dim, text_dim)\n"
-                 "forward: return self.linear(features)")),
+                 "forward: return self.linear(features)"),
+          why=("Two layers with a GELU between them are what LLaVA-1.5 uses; its first version was "
+               "one matrix, which also works. Everything acts on the last axis, so patches stay "
+               "independent, and any number of them will do. Q-Former and Perceiver resamplers mix "
+               "patches, to have fewer of them.")),
     Check("token_concat", "picture tokens before text tokens: [B, P, D] and [B, T, D] become [B, P + T, D]",
           call_token_concat, concat_cases,
           lambda case: f"token_concat(image {list(case['image'].shape)}, text {list(case['text'].shape)})",
@@ -532,7 +551,11 @@ CHECKS = [
           hints=("Both have the axes batch, tokens, width. Along which one does a sentence grow?",
                  "[img_1 ... img_P, text_1 ... text_T];  ValueError unless B and D agree",
                  "compare shape[0] and shape[2] of both, raise ValueError if one differs\n"
-                 "return torch.cat([...], dim=1)")),
+                 "return torch.cat([...], dim=1)"),
+          why=("Nothing but torch.cat: the language model cannot tell an embedded word from a "
+               "projected patch. The check before it matters more than it seems, since torch.cat "
+               "does not look at what the rows mean. Pictures come first because attention is "
+               "causal: words can look back at them.")),
     Check("vlm_forward", "the language model reads picture and words; labels and mask grow with them",
           call_vlm_forward,
           vlm_cases, shows_vlm_forward, points=3, needs=("token_concat",),
@@ -546,7 +569,10 @@ CHECKS = [
                  "       return token_concat(projection(features), text) and the mask\n"
                  "forward: embed; pad the labels on the left by P times IGNORE, if there are labels and "
                  "features\n"
-                 "         return llm(inputs_embeds=..., labels=..., attention_mask=...)")),
+                 "         return llm(inputs_embeds=..., labels=..., attention_mask=...)"),
+          why=("The picture's positions get IGNORE as labels and 1 as mask, and everything else is "
+               "the language model's own forward, so the loss is shifted once, where it always is. "
+               "F.pad with (P, 0) pads on the left of the last axis.")),
     Check("contrastive_loss", "CLIP's loss: each picture finds its caption, each caption its picture",
           call_contrastive_loss,
           contrastive_cases, points=2,
@@ -558,5 +584,9 @@ CHECKS = [
                  "normalise both to length 1\n"
                  "logits = exp(logit_scale) * image @ text.T      # [B, B]\n"
                  "own = 0, 1, ..., B - 1\n"
-                 "mean of cross_entropy(logits, own) and cross_entropy(logits.T, own)")),
+                 "mean of cross_entropy(logits, own) and cross_entropy(logits.T, own)"),
+          why=("One matrix of cosines serves both directions: its rows are pictures that look for "
+               "captions, its columns the reverse. The temperature is learned as a logarithm, so "
+               "it stays positive. With a batch of B there are B - 1 wrong captions for free, "
+               "which is why CLIP used batches of 32,768.")),
 ]

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from course import cli, progress, setup, steps
+from course import authoring, cli, progress, setup, steps
 from course.checking import Finding
 from course.errors import UsageError
+from tests import toy
 
 LEARNERS = ("learn", "check", "hint", "status", "run", "explain", "reset", "doctor")
 VERBS = (*LEARNERS, "test", "build", "audit")
@@ -144,6 +145,26 @@ def test_hints_come_one_a_call_and_end_at_the_solution(capsys, monkeypatch):
     assert hints[0] in ends(capsys, "hint", "step6.projection", "--again")[1]
     status, _, err = ends(capsys, "hint", "step6")
     assert status == 2 and "step6.projection" in err
+
+
+def test_reset_and_explain_say_what_they_did(capsys, monkeypatch, tmp_path):
+    step = toy.lesson(tmp_path)
+    monkeypatch.setattr(steps, "STEPS", (step,))
+    path = step.file("exercise")
+    assert ends(capsys, "reset", "toy") == (0, "toy/model_exercise.py is untouched already.\n", "")
+    status, _, err = ends(capsys, "explain", "toy.mean")
+    assert status == 1 and "not started yet" in err and "hint toy.mean" in err
+    path.write_text(authoring.transplant(path.read_text(), toy.SOLUTION, ["mean"]))
+    status, out, _ = ends(capsys, "explain", "toy.mean")
+    assert status == 0 and "Your code is the solution's" in out
+    status, out, _ = ends(capsys, "reset", "toy.mean")
+    (kept,) = step.folder.glob("*.backup-*")
+    assert status == 0 and out == f"toy.mean is untouched again. What you had lies in toy/{kept.name}.\n"
+    assert ends(capsys, "explain", "toy.mean")[0] == 1
+    assert "course explain toy" not in ends(capsys, "explain", "toy")[2]
+    path.write_text("def broken(:\n")
+    status, _, err = ends(capsys, "reset", "toy.mean")
+    assert status == 1 and "line 1" in err and "reset toy" in err and path.read_text() == "def broken(:\n"
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def test_a_check_tells_and_hints(step, todo):
     check = checking.lesson(step).checks[todo]
     assert check.asks and check.points > 0 and set(check.needs) <= set(step.todos) - {todo}
     assert len(check.hints) == 3 and all(hint.strip() for hint in check.hints)
+    assert len(check.why) > 100, "what the solution does and why, for `explain`"
     case = checking.make_cases(check, 1)[0]
     assert check.shows(case) if callable(check.shows) else check.shows
 

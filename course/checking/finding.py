@@ -65,7 +65,8 @@ class Finding:
     def rows(self) -> list[tuple[str, str]]:
         """What there is to say, as (label, text) in reading order."""
         if self.status == "passed":
-            return [("printed", self.output)] if self.output else []
+            why = f"python3 -m course explain {self.id}" if self.command else ""
+            return [(label, said) for label, said in (("printed", self.output), ("why so", why)) if said]
         rows = [("asked", self.asks), ("where", self.place), ("", self.note)]
         if self.status in ("wrong", "raised"):
             alike = self.expected == self.got and self.got.startswith("tensor")
