@@ -90,8 +90,8 @@ def explain(step, todo: str) -> str:
     finding = checking.check_step(step, todos=[todo], diagnose=False)[0]
     note(step, {todo: finding.status})
     if not finding.passed:
-        raise CourseError(f"{finding.id} is {finding.headline}, and the solution would spoil it for you. Explained is "
-                          f"what passes; until then: python3 -m course hint {finding.id}")
+        raise CourseError(f"{finding.id} is {finding.headline}; to see the solution now would spoil it. The explanation "
+                          f"comes after the pass, until then: python3 -m course hint {finding.id}")
     solution = step.file("solution").read_text(encoding="utf-8")
     mine = step.file("exercise").read_text(encoding="utf-8")
     names = authoring.todo_functions(solution)[todo]
@@ -116,14 +116,17 @@ def _bodies(source: str, names) -> str:
 
 
 def note(step, states: dict[str, str]) -> None:
-    """Remember of TODOs that they pass, and since when one that has passed does not."""
+    """Remember of TODOs that they pass, and since when one that has passed does not. One that is put back to the
+    exercise's text is forgotten: it is not broken, it begins again."""
     now = time.strftime("%Y-%m-%d %H:%M")
     for todo, state in states.items():
         before = recall(step, "passes", todo) or {}
         if state == "passed":
             after = {"passed": before.get("passed") or now}
+        elif before and state == "not started":
+            after = {}
         elif before:
-            after = {"passed": before["passed"], "broken": before.get("broken") or now}
+            after = {"passed": before.get("passed"), "broken": before.get("broken") or now}
         else:
             continue
         if after != before:

@@ -159,6 +159,10 @@ def test_the_table_names_each_state(lesson):
     assert table_words(progress.table([lesson]))["mean"] == "done"
     write(lesson, ("mean", "return x"))
     assert "broken since" in progress.table([lesson])
+    authoring.reset(lesson, "mean")
+    assert table_words(progress.table([lesson]))["mean"] == "untouched", "put back is not broken"
+    write(lesson, ("mean", "return x"))
+    assert table_words(progress.table([lesson]))["mean"] == "started"
 
 
 def test_a_check_from_the_notebook_is_remembered_too(lesson):
