@@ -24,6 +24,7 @@ for learners
 
   explain STEP.TODO        after a pass: your code beside the solution's, and why that is as it is
   reset STEP[.TODO]        back to the untouched exercise, with a backup of what you had
+  upgrade                  after a new version of the course: your code moves into the new exercises
   doctor                   what is there on this machine, what each preset needs, and how to mend what is missing
 
 for whoever works on the course
@@ -51,6 +52,7 @@ NEEDS = {
     "hint": CORE,
     "explain": CORE,
     "reset": CORE,
+    "upgrade": CORE,
     "doctor": CORE,
     "build": CORE,
     "audit": CORE,
@@ -125,6 +127,14 @@ def parser() -> argparse.ArgumentParser:
         ["reset step2", "reset step2.attention"],
     )
     one.add_argument("what", metavar="STEP[.TODO]", help="what to put back")
+
+    verb(
+        "upgrade",
+        "After `git pull`, or after git refused to pull over your work: each TODO that you have written moves into the\n"
+        "newly generated model_exercise.py, with the functions and imports that you added. What changed is shown, and\n"
+        "what you had lies in a backup beside it. Without a newer version, nothing happens.",
+        ["upgrade"],
+    )
 
     one = verb(
         "doctor",
@@ -369,6 +379,13 @@ def reset(args, rest) -> int:
     return 0
 
 
+def upgrade(args, rest) -> int:
+    from course.authoring import upgrade as upgrading
+
+    print(upgrading.report(upgrading.upgrade()))
+    return 0
+
+
 def doctor(args, rest) -> int:
     from course.doctor import examine, text
 
@@ -410,4 +427,4 @@ def audit(args, rest) -> int:
 
 
 VERBS = {"learn": learn, "check": check, "hint": hint, "status": status, "run": run, "test": test, "build": build,
-         "audit": audit, "explain": explain, "reset": reset, "doctor": doctor}
+         "audit": audit, "explain": explain, "reset": reset, "upgrade": upgrade, "doctor": doctor}

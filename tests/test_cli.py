@@ -12,7 +12,7 @@ from course.checking import Finding
 from course.errors import UsageError
 from tests import toy
 
-LEARNERS = ("learn", "check", "hint", "status", "run", "explain", "reset", "doctor")
+LEARNERS = ("learn", "check", "hint", "status", "run", "explain", "reset", "upgrade", "doctor")
 VERBS = (*LEARNERS, "test", "build", "audit")
 
 
