@@ -47,6 +47,14 @@ def _text(path: Path) -> str | None:
     return path.read_bytes().decode("utf-8", errors="replace") if path.exists() else None
 
 
+def _statements(text: str) -> list[str] | None:
+    """The top-level statements in no order; None for what is no Python (a conflict, say)."""
+    try:
+        return sorted(ast.dump(node) for node in ast.parse(text).body)
+    except SyntaxError:
+        return None
+
+
 def _parsed(text: str, path: Path) -> None:
     try:
         ast.parse(text)
@@ -91,7 +99,7 @@ def _one(step, mine: str | None) -> Upgrade:
             write(path, new)
         return Upgrade(step.name, "up to date" if there == new else "written anew; nothing of yours was in it")
     text, notes = carry(resolved(mine), new)
-    if text == there:
+    if mine == there and _statements(text) == _statements(mine):
         return Upgrade(step.name, "up to date, with your code in it")
     diff = "".join(difflib.unified_diff(split(mine), split(text), "yours", "upgraded", n=1))
     write(path, mine)  # git may have put another text there meanwhile: the backup is of what the learner had
@@ -132,18 +140,27 @@ def _parameters(function) -> str:
 
 
 def _with_extras(text: str, mine: str, given: set[str]) -> str:
-    """`text` with the top-level statements of `mine` that it lacks, before its first definition."""
+    """`text` with what `mine` has at its top level and it lacks: imports after the imports, the rest before the first
+    definition.
+    """
     body = ast.parse(text).body
     known = {ast.dump(node) for node in body} | {name for node in body for name in _names(node)}
-    lines, extra = split(mine), []
+    lines, extra, imports = split(mine), [], []
     for node in ast.parse(mine).body:
         names = _names(node)
         if ast.dump(node) in known or (names and names <= known) or names & given or isinstance(node, ast.Expr):
             continue
         first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))])
-        extra.append("".join(lines[first - 1 : node.end_lineno]).rstrip() + "\n")
+        found = "".join(lines[first - 1 : node.end_lineno]).rstrip() + "\n"
+        (imports if isinstance(node, (ast.Import, ast.ImportFrom)) else extra).append(found)
+    if imports:
+        there = [node.end_lineno for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        out = split(text)
+        out[max(there, default=0) : max(there, default=0)] = imports
+        text = "".join(out)
     if not extra:
         return text
+    body = ast.parse(text).body
     first = next(node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
     where = min([first.lineno, *(one.lineno for one in first.decorator_list)]) - 1
     out = split(text)
