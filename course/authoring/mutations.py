@@ -19,8 +19,8 @@ OPERATE = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv
 FIRST = "size of the first example"
 DEVICE = "device left out"  # can be seen only where there is another device than the CPU
 
-# What a mutated source may call. Each notes in APPLIED that it really changed something: a change that no case
-# reaches is no wrong answer but a gap in the check, and is counted as a survivor all the same, unless it cannot apply.
+# What a mutated source may call. Each notes in APPLIED that it found something to change: to detach the result of a
+# function without gradients, say, makes no wrong answer.
 PRELUDE = '''
 import torch as _torch
 
