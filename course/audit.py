@@ -14,7 +14,7 @@ NAMED = 0.85  # the share of the catalogued mistakes that must be called by thei
 
 @dataclass
 class Survivor:
-    """A wrong answer that passed, or a catalogued mistake that was not named."""
+    """A wrong answer that passed."""
 
     id: str
     kind: str
@@ -32,7 +32,7 @@ class Result:
     named: int = 0
     automatic: int = 0
     rejected: int = 0  # of the automatic
-    unreached: list[str] = field(default_factory=list)  # wrappers that no case gives anything to do
+    unreached: list[str] = field(default_factory=list)  # changes that no case, or no device here, gives anything to do
     survivors: list[Survivor] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)  # in HARMLESS, but caught or no longer there
 
@@ -42,8 +42,8 @@ class Result:
 
 
 def audit_todo(step, todo: str, seed: int = 0) -> Result:
-    """Put all wrong answers to one TODO to its check. An answer that passes is tried with three seeds: it must fail
-    for each of them, because a learner runs a check once."""
+    """Put all wrong answers to one TODO to its check. An automatic one is tried with three seeds and must fail for each
+    of them, because a learner runs a check once."""
     import torch
 
     from course import checking
@@ -138,17 +138,13 @@ def total(results: list[Result]) -> Result:
     return whole
 
 
-def as_json(results: list[Result]) -> str:
-    return json.dumps([asdict(one) for one in results], indent=1)
-
-
 def main(args) -> int:
     """`python3 -m course audit`: a table as it grows, then what is left to do."""
     chosen = [args.step] if args.step else steps.STEPS
     tasks = [(step, todo) for step in chosen for todo in ([args.todo] if args.todo else step.todos)]
     if args.json:
         results = audit(tasks, args.seed)
-        print(as_json(results))
+        print(json.dumps([asdict(one) for one in results], indent=1))
         return 1 if problems(results) else 0
     print(HEADER, flush=True)
     results = audit(tasks, args.seed, each=lambda one: print(row(one), flush=True))

@@ -107,7 +107,7 @@ def explain(step, todo: str) -> str:
 def _bodies(source: str, names) -> str:
     """Functions without decorators and docstrings, one after the other."""
     lines, have, parts = authoring.split(source), authoring.functions(source), []
-    for name in names:
+    for name in filter(have.get, names):  # who wrote `f = g` has no function to show
         node = have[name].node
         body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
         shown = [line for line in lines[body[0].lineno - 1 : have[name].last] if "### " not in line]

@@ -180,6 +180,10 @@ def test_what_passes_is_explained_and_what_does_not_is_not(lesson):
     assert "BEGIN SOLUTION" not in text and '"""' not in text
     write(lesson, ("mean", None))
     assert "Your code is the solution's" in progress.explain(lesson, "mean")
+    text = lesson.file("exercise").read_text()
+    start, stop = text.index("def mean"), text.index("class Projection")
+    lesson.file("exercise").write_text(f"{text[:start]}mean = lambda x: x.mean(-1)\n\n\n{text[stop:]}")
+    assert "return x.sum(-1)" in progress.explain(lesson, "mean"), "a TODO that passes without being a function"
     write(lesson, ("mean", "return x"))
     with pytest.raises(CourseError, match="not right yet.*hint toy.mean"):
         progress.explain(lesson, "mean")

@@ -92,6 +92,13 @@ def test_a_todo_that_is_gone_is_kept(step):
     assert any("no TODO mean" in note for note in notes)
 
 
+def test_what_is_no_function_is_told(step):
+    text = authoring.generate(toy.SOLUTION, step)
+    start, stop = text.index("def mean"), text.index("class Projection")
+    _, notes = upgrade.carry(text[:start] + "mean = torch.mean\n\n\n" + text[stop:], authoring.generate(NEWER, step))
+    assert any("mean: not a function" in note for note in notes)
+
+
 @pytest.mark.parametrize("style", ["merge", "diff3"])
 def test_conflicts_that_git_left_are_read_as_the_learner_had_it(style):
     base = "||||||| base\nb = 0\n" if style == "diff3" else ""
@@ -121,7 +128,7 @@ def git(folder, *arguments):
 
 
 @pytest.fixture
-def cloned(tmp_path, monkeypatch):
+def cloned(tmp_path):
     """(the author's repository, the learner's clone of it, the step in the clone)"""
     author, learner = tmp_path / "author", tmp_path / "learner"
     step = toy.lesson(author)
@@ -130,7 +137,6 @@ def cloned(tmp_path, monkeypatch):
     step.file("solution").write_text(NEWER)
     authoring.build(which=[step])
     git(author, "commit", "-qam", "two")
-    monkeypatch.setattr(steps, "ROOT", learner)
     return author, learner, steps.Step("toy", "A toy", step.todos, 1, root=learner)
 
 

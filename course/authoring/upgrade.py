@@ -121,6 +121,8 @@ def carry(mine: str, new: str) -> tuple[str, list[str]]:
     written = [name for name in fresh if name in owned and name in have and name not in waiting]
     classes = {node.name for node in ast.parse(new).body if isinstance(node, ast.ClassDef)}
     methods = [name for name in have if "." in name and name not in fresh and name.partition(".")[0] in classes]
+    notes += [f"{name}: not a function in your file, so it begins again; yours is in the backup"
+              for name in owned - have.keys()]
     for name in written:
         if _parameters(have[name]) != _parameters(fresh[name]):
             notes.append(f"{name}: its parameters are ({_parameters(fresh[name])}) now; yours are "
@@ -179,8 +181,8 @@ def _names(node) -> set[str]:
     return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["git", *arguments], cwd=steps.ROOT, capture_output=True, text=True)
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
 
 
 def _merge(chosen, mine) -> None:
@@ -188,15 +190,16 @@ def _merge(chosen, mine) -> None:
 
     If git refuses all the same (other files are edited), the exercises are put back and git's own words are raised.
     """
+    root = chosen[0].root
     try:
-        behind = _git("rev-list", "--count", "HEAD..@{upstream}")
+        behind = _git(root, "rev-list", "--count", "HEAD..@{upstream}")
     except FileNotFoundError:  # no git: a copy, or a zip that was unpacked over the old one
         return
     if behind.returncode or behind.stdout.strip() in ("", "0"):
         return
     aside = {step.file("exercise"): mine[step] for step in chosen if mine[step] is not None}
-    _git("checkout", "--", *(str(path.relative_to(steps.ROOT)) for path in aside))
-    merged = _git("merge", "--ff-only", "@{upstream}")
+    _git(root, "checkout", "--", *(str(path.relative_to(root)) for path in aside))
+    merged = _git(root, "merge", "--ff-only", "@{upstream}")
     if merged.returncode:
         for path, text in aside.items():
             write(path, text)
