@@ -90,8 +90,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = verb(
         "learn",
-        "Open a lesson in JupyterLab: the one you name, or the first that is not done.",
-        ["learn", "learn step6"],
+        "Open a lesson in JupyterLab: the one you name, or the first that is not done. What follows -- goes to JupyterLab.",
+        ["learn", "learn step6", "learn step6 -- --no-browser --port 9000"],
     )
     one.add_argument("step", nargs="?", metavar="STEP", help="step1 ... step6, or a step's name")
 
@@ -256,8 +256,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.help or args.verb is None:
             print(HELP, end="")
             return 0
-        if rest and args.verb != "test":
-            raise UsageError("Only `test` takes arguments after -- (for pytest).")
+        if rest and args.verb not in ("test", "learn"):
+            raise UsageError("Only `test` and `learn` take arguments after -- (for pytest, for JupyterLab).")
         # Names are looked at before anything is installed for them.
         if args.verb == "run":
             args.steps = chosen(args.steps)
@@ -315,7 +315,9 @@ def learn(args, rest) -> int:
     if not notebook.exists():
         raise CourseError(f"{step.name} has no tutorial.ipynb in {step.folder}.")
     print(f"Opening {step.name}: {step.title}. Stop JupyterLab with Ctrl-C.", flush=True)
-    command = [sys.executable, "-m", "jupyterlab", f"{step.name}/tutorial.ipynb"]
+    # The address rather than the file: given a file, Jupyter serves its folder alone, without the other steps.
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={steps.ROOT}",
+               f"--LabApp.default_url=/lab/tree/{step.name}/tutorial.ipynb", *rest]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # containers; Jupyter refuses otherwise
     try:
@@ -335,7 +337,7 @@ def next_step() -> steps.Step:
 
 
 def check(args, rest) -> int:
-    from course.checking import check_solution, check_step
+    from course.checking import check_solution, check_step, display
 
     findings = []
     for step in [args.step] if args.step else steps.STEPS:
@@ -344,7 +346,11 @@ def check(args, rest) -> int:
         findings += found
         if not args.json:
             for finding in found:
-                print(f"{finding.text()}\n" if args.step else finding.text().splitlines()[0], flush=True)
+                if args.step:
+                    display(finding)
+                    print()
+                else:
+                    print(finding.text().splitlines()[0], flush=True)
     passed = sum(finding.status == "passed" for finding in findings)
     if args.json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=1))

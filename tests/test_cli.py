@@ -194,7 +194,9 @@ def test_learn_opens_the_lesson(capsys, monkeypatch, tmp_path):
         notebook = steps.find_step(name).folder / "tutorial.ipynb"
         status, out, err = ends(capsys, *argv)
         if notebook.exists():
-            assert status == 0 and name in out and f"{name}/tutorial.ipynb" in called[-1]
+            assert status == 0 and name in out
+            assert f"--LabApp.default_url=/lab/tree/{name}/tutorial.ipynb" in called[-1]
+            assert f"--ServerApp.root_dir={steps.ROOT}" in called[-1]  # all steps, not this one's folder alone
             assert called[-1][:3] == [sys.executable, "-m", "jupyterlab"]
         else:
             assert status == 1 and "tutorial.ipynb" in err

@@ -1,20 +1,17 @@
 """What a check says: as text for a terminal, as a quiet card for a notebook, as a dict for machines."""
 
-import html
 import os
 from dataclasses import asdict, dataclass, field
 
+from course import notebook
 from course.steps import ROOT
 
 HEADLINES = {"passed": "passed", "not started": "not started yet", "wrong": "not right yet",
              "raised": "stopped with an error", "blocked": "blocked"}
-COLORS = {
-    "passed": "#2e7d32",
-    "not started": "#8a8a8a",
-    "wrong": "#b26a00",
-    "raised": "#b3261e",
-    "blocked": "#8a8a8a",
-}
+GREEN, AMBER, RED = "#2e7d32", "#b26a00", "#c5221f"
+SIGNS = {"passed": ("✓", GREEN), "not started": ("○", AMBER), "wrong": ("✗", RED), "raised": ("✗", RED),
+         "blocked": ("–", notebook.QUIET)}
+CODE = ("called", "error", "printed")  # rows whose spaces matter
 
 
 @dataclass
@@ -90,20 +87,8 @@ class Finding:
     __str__ = text
 
     def html(self) -> str:
-        cells = []
-        for label, text in self.rows():
-            said = html.escape(text.rstrip())
-            if label in ("error", "printed", "called"):
-                style = "margin:0;white-space:pre-wrap;background:none;text-align:left"
-                said = f'<pre style="{style}">{said}</pre>'
-            cells.append(f'<div style="opacity:.65">{html.escape(label)}</div>'
-                         f'<div style="min-width:0;overflow-wrap:anywhere">{said}</div>')
-        layout = "display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin-top:.5em"
-        grid = f'<div style="{layout}">{"".join(cells)}</div>' if cells else ""
-        return (
-            f'<div style="border-left:4px solid {COLORS[self.status]};padding:.4em .9em;margin:.3em 0">'
-            f"<div><code>{html.escape(self.id)}</code> <b>{html.escape(self.headline)}</b></div>{grid}</div>"
-        )
+        sign, color = SIGNS[self.status]
+        return notebook.card(self.id, self.headline, self.rows(), color, sign, CODE)
 
     def to_dict(self) -> dict:
         """Everything, as plain JSON values."""
@@ -129,13 +114,4 @@ def _short(file: str) -> str:
 
 def display(finding: Finding) -> None:
     """Show a finding: a card in a notebook, text everywhere else."""
-    try:
-        from IPython import get_ipython
-        shell = get_ipython()
-    except ImportError:
-        shell = None
-    if shell is not None and hasattr(shell, "kernel"):
-        from IPython.display import display as show
-        show(finding._repr_mimebundle_(), raw=True)
-    else:
-        print(finding.text(), flush=True)
+    notebook.show(finding.text(), finding.html())

@@ -1,0 +1,88 @@
+"""The course inside a notebook: cards instead of lines, and `%course hint step6.projection` for what a terminal calls
+`python3 -m course hint step6.projection`.
+"""
+
+import contextlib
+import html
+import io
+import shlex
+
+VERBS = ("check", "hint", "explain", "status", "reset", "doctor")  # the others take minutes, or open this very page
+QUIET = "#8a8a8a"
+
+
+def shell():
+    """The IPython shell of this notebook; None in a terminal, a script or a plain Python."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    found = get_ipython()
+    return found if hasattr(found, "kernel") else None
+
+
+def begin() -> None:
+    """For the first cell of a lesson: make %course known, and say what is in the way here, if anything is."""
+    from course import doctor
+
+    here = shell()
+    if here is not None:
+        here.register_magic_function(_course, "line", "course")
+    doctor.quietly()
+
+
+def show(text: str, card: str) -> None:
+    """Show a card in a notebook, and its text everywhere else."""
+    if shell() is None:
+        print(text, flush=True)
+    else:
+        from IPython.display import display
+
+        display({"text/plain": text, "text/html": card}, raw=True)
+
+
+def card(title: str, headline: str, rows, color: str = QUIET, sign: str = "", code=()) -> str:
+    """A card: `title` in typewriter face, the headline, and (label, text) rows; those labelled as in `code` keep
+    their spaces.
+
+    What the colour says, the headline says in words; a screen reader announces the card and leaves out the sign.
+    """
+    cells = []
+    for label, text in rows:
+        said = html.escape(in_cell(text.rstrip()))
+        if label in code:
+            said = f'<pre style="margin:0;white-space:pre-wrap;background:none;text-align:left">{said}</pre>'
+        else:
+            said = said.replace("\n", "<br>")
+        cells.append(f'<div style="opacity:.7">{html.escape(label)}</div>'
+                     f'<div style="min-width:0;overflow-wrap:anywhere">{said}</div>')
+    layout = "display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin-top:.5em"
+    grid = f'<div style="{layout}">{"".join(cells)}</div>' if cells else ""
+    mark = f'<span aria-hidden="true" style="color:{color}">{sign}</span> ' if sign else ""
+    return (f'<div role="status" style="border-left:4px solid {color};padding:.4em .9em;margin:.3em 0">'
+            f"<div>{mark}<code>{html.escape(title)}</code> <b>{html.escape(headline)}</b></div>{grid}</div>")
+
+
+def in_cell(text: str) -> str:
+    """A text with its commands as a cell of a notebook takes them."""
+    for verb in VERBS:
+        text = text.replace(f"python3 -m course {verb}", f"%course {verb}")
+    return text
+
+
+def _course(line: str) -> None:
+    """The command line of the course: %course status, %course hint step6.projection, %course explain ...,
+    %course reset ..., %course check ..., %course doctor.
+    """
+    from course import cli
+
+    words = shlex.split(line)
+    if words and words[0] in cli.VERBS and words[0] not in VERBS:
+        said = f"In a terminal: python3 -m course {line}"
+    else:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+            cli.main(words)
+        said = said.getvalue().strip()
+    if said:
+        show(said, card(f"%course {line}".strip(), "", [("", said)], code=("",)))
