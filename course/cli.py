@@ -393,11 +393,11 @@ def upgrade(args, rest) -> int:
 
 
 def doctor(args, rest) -> int:
-    from course.doctor import examine, text
+    from course.doctor import examine, in_the_way, text
 
     found = examine()
     print(text(found))
-    return 1 if any(one.remedy and one.needed for one in found) else 0
+    return 1 if in_the_way(found) else 0
 
 
 def status(args, rest) -> int:

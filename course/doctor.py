@@ -160,16 +160,20 @@ def text(points: list[Point]) -> str:
         lines.append(f"{'!' if point.remedy else ' '} {point.name:<9} {point.says}")
         if point.remedy:
             lines.append(f"  {'':<9} to do: {point.remedy}")
-    wrong = [point.name for point in points if point.remedy and point.needed]
-    lines += ["", f"In the way: {', '.join(wrong)}." if wrong else "Nothing is in the way."]
+    wrong = ", ".join(point.name for point in in_the_way(points))
+    lines += ["", f"In the way: {wrong}." if wrong else "Nothing is in the way."]
     return "\n".join(lines)
+
+
+def in_the_way(points: list[Point]) -> list[Point]:
+    """What nothing works without."""
+    return [point for point in points if point.remedy and point.needed]
 
 
 def quietly() -> None:
     """For the first cell of a lesson: say only what is in the way."""
-    for point in examine(probing=False):
-        if point.remedy and point.needed:
-            print(f"{point.name}: {point.says}. To do: {point.remedy}.")
+    for point in in_the_way(examine(probing=False)):
+        print(f"{point.name}: {point.says}. To do: {point.remedy}.")
 
 
 def keep(report: dict) -> None:

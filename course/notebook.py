@@ -8,7 +8,7 @@ import io
 import shlex
 
 VERBS = ("check", "hint", "explain", "status", "reset", "doctor")  # the others take minutes, or open this very page
-QUIET = "#8a8a8a"
+GREEN, AMBER, RED, QUIET = "#2e7d32", "#b26a00", "#c5221f", "#8a8a8a"
 
 
 def shell():

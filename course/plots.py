@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import html
 import io
 
 import matplotlib
@@ -61,6 +62,18 @@ def png(figure) -> bytes:
 
 def data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def show(alt: str, figure=None) -> None:
+    """Put a figure (pyplot's own one by default) on a notebook's page, with `alt` for those who cannot see it."""
+    from IPython.display import display
+    from matplotlib import pyplot
+
+    figure = figure or pyplot.gcf()
+    image = (f'<img alt="{html.escape(alt)}" width="{round(100 * figure.get_figwidth())}" '
+             f'style="background:white;max-width:100%" src="{data_uri(png(figure))}">')
+    pyplot.close(figure)
+    display({"text/plain": alt, "text/html": image}, raw=True)
 
 
 def new_figure(*args, **kwargs):

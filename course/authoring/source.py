@@ -232,12 +232,13 @@ def graft(target: str, fragment: str, names) -> str:
         first = min([node.lineno] + [decorator.lineno for decorator in getattr(node, "decorator_list", [])])
         extra += lines[first - 1:node.end_lineno] + ["\n"]
     result = transplant(target, fragment, wanted + helpers)
-    if not extra:
-        return result
-    body = ast.parse(result).body
-    given = [node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-    where = min([given[0].lineno] + [decorator.lineno for decorator in given[0].decorator_list]) - 1
-    out = split(result)
-    while where and MARK.match(out[where - 1].strip()):
+    return before_definitions(result, textwrap.dedent("".join(extra)) + "\n") if extra else result
+
+
+def before_definitions(source: str, code: str) -> str:
+    """`source` with more code in front of its first function or class, and of the comments above that one."""
+    first = next(node for node in ast.parse(source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
+    where, out = min([first.lineno] + [decorator.lineno for decorator in first.decorator_list]) - 1, split(source)
+    while where and out[where - 1].startswith("#"):
         where -= 1
-    return "".join(out[:where] + [textwrap.dedent("".join(extra)) + "\n"] + out[where:])
+    return "".join(out[:where] + [code] + out[where:])

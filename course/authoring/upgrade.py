@@ -8,7 +8,7 @@ from pathlib import Path
 
 from course import steps
 from course.authoring.exercise import backup, edited, generate, write
-from course.authoring.source import functions, split, todo_functions, transplant, unwritten
+from course.authoring.source import before_definitions, functions, split, todo_functions, transplant, unwritten
 from course.errors import CourseError
 
 OURS, THEIRS, END = "<<<<<<<", "=======", ">>>>>>>"
@@ -160,15 +160,7 @@ def _with_extras(text: str, mine: str, given: set[str]) -> str:
         out = split(text)
         out[max(there, default=0) : max(there, default=0)] = imports
         text = "".join(out)
-    if not extra:
-        return text
-    body = ast.parse(text).body
-    first = next(node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
-    where = min([first.lineno, *(one.lineno for one in first.decorator_list)]) - 1
-    out = split(text)
-    while where and out[where - 1].lstrip().startswith("#"):
-        where -= 1
-    return "".join(out[:where]) + "\n".join(extra) + "\n\n" + "".join(out[where:])
+    return before_definitions(text, "\n".join(extra) + "\n\n") if extra else text
 
 
 def _names(node) -> set[str]:

@@ -8,9 +8,13 @@ from course.steps import ROOT
 
 HEADLINES = {"passed": "passed", "not started": "not started yet", "wrong": "not right yet",
              "raised": "stopped with an error", "blocked": "blocked"}
-GREEN, AMBER, RED = "#2e7d32", "#b26a00", "#c5221f"
-SIGNS = {"passed": ("✓", GREEN), "not started": ("○", AMBER), "wrong": ("✗", RED), "raised": ("✗", RED),
-         "blocked": ("–", notebook.QUIET)}
+SIGNS = {
+    "passed": ("✓", notebook.GREEN),
+    "not started": ("○", notebook.AMBER),
+    "wrong": ("✗", notebook.RED),
+    "raised": ("✗", notebook.RED),
+    "blocked": ("–", notebook.QUIET),
+}
 CODE = ("called", "error", "printed")  # rows whose spaces matter
 
 
