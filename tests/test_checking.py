@@ -6,6 +6,8 @@ import os
 import random
 import signal
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -206,19 +208,35 @@ def test_binary_and_empty_files(lesson):
         assert not any(finding.passed for finding in checking.check_step(lesson))
 
 
-def test_an_endless_loop_is_stopped(lesson, monkeypatch):
-    if not hasattr(signal, "setitimer"):
-        pytest.skip("no timer on this platform")
-    module = steps.execute(
-        toy.SOLUTION.replace(
-            MEAN, "while True:\n        try:\n            x = x\n        except Exception:\n            pass"
-        ),
-        "mine.py",
-        "mine",
-    )
-    finding = checking.check(lesson, module, "mean", seconds=0.2)
-    assert finding.status == "raised" and "endless loop" in finding.text() and finding.line
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+ENDLESS = "while True:\n        try:\n            x = x\n        except Exception:\n            pass"
+
+
+@pytest.mark.parametrize("how", ["the platform's own way", "without signals", "in another thread"])
+def test_an_endless_loop_is_stopped(lesson, monkeypatch, how):
+    if how == "without signals":  # Windows
+        monkeypatch.delattr(signal, "setitimer", raising=False)
+    module = steps.execute(toy.SOLUTION.replace(MEAN, ENDLESS), "mine.py", "mine")
+    found = []
+    look = threading.Thread(target=lambda: found.append(checking.check(lesson, module, "mean", seconds=0.2)))
+    look.start() if how == "in another thread" else look.run()
+    if look.ident:
+        look.join(20)
+    assert found[0].status == "raised" and "endless loop" in found[0].text() and found[0].line
+    monkeypatch.undo()
+    assert not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_call_in_another_thread_that_ends_in_time_is_left_alone():
+    seen = []
+
+    def work():
+        with calling.limit(0.05):
+            seen.append("done")
+        time.sleep(0.2)
+        seen.append("alive")
+    thread = threading.Thread(target=work)
+    thread.start(), thread.join(5)
+    assert seen == ["done", "alive"]
 
 
 def test_half_a_todo_is_not_started(lesson):

@@ -3,6 +3,7 @@ words.
 """
 
 import contextlib
+import ctypes
 import io
 import linecache
 import os
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-SECONDS = 30.0      # for one call; an endless loop ends here (in the main thread, where signals arrive)
+SECONDS = 30.0      # for one call; an endless loop ends here
 KEPT = 4096         # characters of what the code printed
 
 
@@ -55,24 +56,56 @@ class TooSlow(BaseException):
 
 @contextlib.contextmanager
 def limit(seconds: float | None):
-    """Interrupt the body after so many seconds, where the platform can (the main thread of Linux and
-    macOS).
+    """Interrupt the body with TooSlow after so many seconds.
+
+    In the main thread of Linux and macOS a timer's signal does it. Elsewhere (Windows, other threads) another thread
+    asks for it, and it happens as soon as the body runs Python code, not in the middle of a long call of torch.
     """
-    able = (seconds and hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-            and signal.getitimer(signal.ITIMER_REAL)[0] == 0)
-    if not able:
+    main = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    if not seconds or main and signal.getitimer(signal.ITIMER_REAL)[0] > 0:  # an outer limit holds already
         yield
         return
+    said = f"still running after {seconds:g} seconds: is there an endless loop?"
+    with _by_signal(seconds, said) if main else _by_thread(seconds, said):
+        yield
 
+
+AGAIN = 1.0  # seconds until the next interruption, should a `finally` have swallowed one
+
+
+@contextlib.contextmanager
+def _by_signal(seconds, said):
     def stop(signum, frame):
-        raise TooSlow(f"still running after {seconds:g} seconds: is there an endless loop?")
+        raise TooSlow(said)
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)    # again, should a `finally` swallow it
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _by_thread(seconds, said):
+    ask, thread = ctypes.pythonapi.PyThreadState_SetAsyncExc, ctypes.c_ulong(threading.get_ident())
+    kind = type("TooSlow", (TooSlow,), {"__str__": lambda self: said})  # it takes a class and makes the exception later
+    over, lock = threading.Event(), threading.Lock()
+
+    def watch():
+        wait = seconds
+        while not over.wait(wait):
+            with lock:
+                if not over.is_set():
+                    ask(thread, ctypes.py_object(kind))
+            wait = AGAIN
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        with lock:
+            over.set()
+        ask(thread, None)  # one that is on its way comes no more
 
 
 @contextlib.contextmanager
