@@ -66,8 +66,8 @@ STEPS = (
     Step("step5_rlhf", "Preferences: learning which answer is better",
          ("sequence_logprobs", "reward_loss", "dpo_loss"), 2),
     Step("step6_vlm", "A vision-language model: learning to see",
-         ("patch_embed", "vit_block", "clip_vit", "freeze", "projection", "token_concat", "vlm_forward",
-          "contrastive_loss"), 4),
+         ("patch_embed", "vit_block", "clip_vit", "freeze", "projection", "token_concat", "place_tokens",
+          "vlm_labels", "vlm_forward", "vlm_generate", "contrastive_loss"), 5),
 )
 
 

@@ -124,11 +124,12 @@ def shows_clip_vit(case):
 
 # The whole model
 
-def assembled(module, llm, projection, num_patches, vision=None):
+def assembled(module, llm, projection, num_patches, vision=None, image_token_id=-1):
     """A VLM put together by hand from given parts, so that no check has to wait for `projection`."""
     vlm = module.VLM.__new__(module.VLM)
     nn.Module.__init__(vlm)
-    vlm.num_patches, vlm.vision, vlm.projection, vlm.llm = num_patches, vision, projection, llm
+    vlm.num_patches, vlm.image_token_id = num_patches, image_token_id
+    vlm.vision, vlm.projection, vlm.llm = vision, projection, llm
     return vlm
 
 
@@ -390,13 +391,17 @@ def call_token_concat(module, case):
     inputs = {"image": case["image"], "text": case["text"]}
     if case["fits"]:
         return with_grad(module.token_concat, inputs, case["cotangent"])
+    return refused(lambda: module.token_concat(**inputs))
+
+
+def refused(call):
+    """What comes of a call that should raise ValueError: {"output", "raised": the exception's name or ""}."""
     try:
-        return {"output": module.token_concat(**inputs), "raised": ""}
+        return {"output": call(), "raised": ""}
     except NotImplementedError:
         raise
     except Exception as error:
-        kind = "ValueError" if isinstance(error, ValueError) else type(error).__name__
-        return {"output": None, "raised": kind}
+        return {"output": None, "raised": "ValueError" if isinstance(error, ValueError) else type(error).__name__}
 
 
 def judge_token_concat(case, answer, expected):
@@ -410,6 +415,122 @@ def judge_token_concat(case, answer, expected):
                     f"picture {list(case['image'].shape)} and text {list(case['text'].shape)} differ in "
                     f"{what}, which should raise a ValueError",
                     "a ValueError", got)]
+
+
+# place_tokens
+
+def lined_up(g, counts, P, T):
+    """places [B, T] for counts[b] pictures of P tokens in row b: each in one run, with words between them or not."""
+    places = torch.zeros(len(counts), T, dtype=torch.bool)
+    for row, count in zip(places, counts):
+        words = T - count * P                                   # to be spread over the count + 1 gaps
+        starts = torch.randint(words + 1, (count,), generator=g).sort().values
+        for number, start in enumerate(starts.tolist()):
+            row[start + number * P:start + (number + 1) * P] = True
+    return places
+
+
+def place_cases(g):
+    for counts, P, T, D in (((2, 0, 1), 3, 9, 5), ((1, 1), 4, 6, 3), ((0, 3, 1, 2), 2, 8, 7)):
+        yield {"images": [torch.randn(count, P, D, generator=g) for count in counts], "fits": True,
+               "text": torch.randn(len(counts), T, D, generator=g), "places": lined_up(g, counts, P, T),
+               "wrong": "", "cotangent": torch.randn(len(counts), T, D, generator=g)}
+    # counts of the pictures, counts of the places
+    for wrong, given, kept, width in (("in two rows, the total is right", (1, 2, 1), (2, 1, 1), 0),
+                                      ("too few", (1, 1, 0), (1, 1, 1), 0), ("too many", (1, 2), (1, 1), 0),
+                                      ("one row less", (1, 1), (1, 1, 0), 0), ("width", (1, 0, 1), (1, 0, 1), 2)):
+        P, T, D = 3, 8, 4
+        yield {"images": [torch.randn(count, P, D + width, generator=g) for count in given], "fits": False,
+               "text": torch.randn(len(kept), T, D, generator=g), "places": lined_up(g, kept, P, T), "wrong": wrong}
+
+
+def call_place_tokens(module, case):
+    if not case["fits"]:
+        return refused(lambda: module.place_tokens(case["images"], case["text"], case["places"]))
+
+    def place(text, **images):
+        rows = [images.get(f"pictures of row {row}", one) for row, one in enumerate(case["images"])]
+        return module.place_tokens(rows, text, case["places"])
+
+    inputs = {f"pictures of row {row}": one for row, one in enumerate(case["images"]) if len(one)}
+    inputs["text"] = case["text"]
+    half = [one.bfloat16() for one in case["images"]]           # as under autocast on a GPU
+    return {**with_grad(place, inputs, case["cotangent"]),
+            "from half precision": module.place_tokens(half, case["text"], case["places"])}
+
+
+def judge_place_tokens(case, answer, expected):
+    if case["fits"]:
+        return compare(answer, expected)
+    if answer["raised"] == "ValueError":
+        return []
+    pictures = [list(one.shape) for one in case["images"]]
+    got = f"a {answer['raised']}" if answer["raised"] else describe(answer["output"])
+    what = {"width": "differ in width from the text", "one row less": "are for one row less than there is text"}.get(
+        case["wrong"], "do not fit the places row by row")
+    return [Problem(f"{case['wrong']} {'raises' if answer['raised'] else 'accepted'}",
+                    f"the pictures {pictures} {what} {list(case['text'].shape)}, which keeps "
+                    f"{case['places'].sum(1).tolist()} places; that should raise a ValueError",
+                    "a ValueError", got)]
+
+
+def shows_place_tokens(case):
+    return (f"place_tokens(images {[list(one.shape) for one in case['images']]}, text {list(case['text'].shape)}, "
+            f"places for {case['places'].sum(1).tolist()})")
+
+
+# vlm_labels
+
+MARKS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>")
+
+
+def labels_cases(g):
+    for B, padded in ((3, "left"), (4, "right"), (2, "right")):
+        ids = torch.randperm(40, generator=g).tolist()
+        marks, words = dict(zip(MARKS, ids)), ids[len(MARKS):]
+        picture = [marks["<|image|>"]] * 2
+
+        def said(low, high):
+            return [words[integer(g, 0, len(words))] for _ in range(integer(g, low, high))]
+
+        rows = []
+        for row in range(B):
+            talk = [] if row % 2 else said(1, 3) + [marks["<|end|>"]]     # cut off in front: an answer without its start
+            for turn in range(integer(g, 1, 4)):
+                seen = picture if (row + turn) % 2 else []
+                shown = picture if turn == 1 else []                      # an answer may show a picture too
+                talk += [marks["<|user|>"], *said(0, 2), *seen, *said(1, 4)]
+                talk += [marks["<|assistant|>"], *said(1, 3), *shown, *said(0, 3), marks["<|end|>"]]
+            rows.append(talk if row else talk[:-1])                       # cut off behind: an answer without its end
+        rows[-1] += [marks["<|user|>"], *picture, *said(1, 3)]            # a question without an answer
+        rows.append([marks["<|assistant|>"], *said(1, 3), marks["<|end|>"], *said(1, 3)])
+        longest = max(map(len, rows)) + 2
+        filler = [[marks["<|pad|>"]] * (longest - len(row)) for row in rows]
+        whole = [fill + row if padded == "left" else row + fill for fill, row in zip(filler, rows)]
+        yield {"input_ids": torch.tensor(whole), "special_tokens": marks}
+
+
+def call_vlm_labels(module, case):
+    return module.vlm_labels(case["input_ids"], case["special_tokens"])
+
+
+def judge_vlm_labels(case, answer, expected):
+    problems = compare(answer, expected, where="the labels")
+    if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape or answer.dtype != expected.dtype:
+        return problems
+    names = {token: name for name, token in case["special_tokens"].items()}
+    for row, t in (answer != expected).nonzero().tolist()[:1]:
+        def word(where, row=row):
+            token = int(case["input_ids"][row, where])
+            return names.get(token, str(token))
+
+        def say(label):
+            return "IGNORE" if label == IGNORE else f"label {names.get(int(label), int(label))}"
+
+        before = " ".join(word(where) for where in range(max(0, t - 4), t))
+        problems = [Problem("labels values", f"row {row}, place {t}: {word(t)}, after {before or 'nothing'}",
+                            say(expected[row, t]), say(answer[row, t]))]
+    return problems
 
 
 # vlm_forward
@@ -426,32 +547,63 @@ def vlm_cases(g):
             labels[mask == 0] = IGNORE
         yield {"input_ids": torch.randint(words, (B, T), generator=g), "words": words, "num_patches": P or 8,
                "features": torch.randn(B, P, V, generator=g) if P else None,
+               "image_token_id": -1, "fits": True,
                "labels": labels if labelled else None, "attention_mask": mask if masked else None,
                "llm": {"embed_tokens.weight": torch.randn(words, D, generator=g), **linear(g, "mix", D, D),
                        "lm_head.weight": torch.randn(words, D, generator=g)},
                "projection": {name[2:]: value for name, value in linear(g, "p", V, D).items()},
                "embeds_cotangent": torch.randn(B, P + T, D, generator=g),
                "cotangent": torch.randn(B, P + T, words, generator=g)}
+    # pictures in their places: several in a row, or none; then places and no features
+    for counts, P, T, V, D, fits in (((2, 0, 1), 2, 7, 5, 4, True), ((1, 1), 3, 6, 4, 5, False)):
+        words, B = integer(g, 11, 15), len(counts)
+        ids = torch.randint(words - 1, (B, T), generator=g)
+        ids[lined_up(g, counts, P, T)] = image = words - 1
+        labels = ids.where(ids != image, IGNORE)
+        mask = torch.ones(B, T, dtype=torch.int64)
+        mask[B - 1, :1], labels[B - 1, :1] = 0, IGNORE
+        yield {"input_ids": ids, "words": words, "num_patches": P, "image_token_id": image, "fits": fits,
+               "features": [torch.randn(count, P, V, generator=g) for count in counts] if fits else None,
+               "labels": labels, "attention_mask": mask,
+               "llm": {"embed_tokens.weight": torch.randn(words, D, generator=g), **linear(g, "mix", D, D),
+                       "lm_head.weight": torch.randn(words, D, generator=g)},
+               "projection": {name[2:]: value for name, value in linear(g, "p", V, D).items()},
+               "embeds_cotangent": torch.randn(B, T, D, generator=g),
+               "cotangent": torch.randn(B, T, words, generator=g)}
+
+
+def together(module, case, llm):
+    """The VLM of a case around the given kind of language model."""
+    D, V = case["projection"]["weight"].shape
+    return assembled(module, like(case, llm(case["words"], D), case["llm"]),
+                     like(case, nn.Linear(V, D), case["projection"]), case["num_patches"],
+                     image_token_id=case["image_token_id"])
 
 
 def call_vlm_forward(module, case):
-    D, V = case["projection"]["weight"].shape
     ids, labels, mask = case["input_ids"], case["labels"], case["attention_mask"]
-    vlm = assembled(module, like(case, StandInLM(case["words"], D), case["llm"]),
-                    like(case, nn.Linear(V, D), case["projection"]), case["num_patches"])
+    vlm = together(module, case, StandInLM)
+    if not case["fits"]:
+        return {**refused(lambda: vlm.embed(ids, None, mask)), "by forward": refused(lambda: vlm(ids, None, labels, mask))}
     said = {}
 
-    def embed(features):
-        embeds, whole = vlm.embed(ids, features, mask)
+    def given(features):
+        """The features as the case has them: one tensor, None, or a list of the rows' tensors."""
+        return list(features.values()) if isinstance(case["features"], list) else features["features"]
+
+    def embed(**features):
+        embeds, whole = vlm.embed(ids, given(features), mask)
         # bool and float masks serve as well
         said["mask"] = whole.long() if isinstance(whole, torch.Tensor) else whole
         return embeds
 
-    def forward(features):
-        logits, said["loss"] = vlm(ids, features, labels, mask)
+    def forward(**features):
+        logits, said["loss"] = vlm(ids, given(features), labels, mask)
         return logits if said["loss"] is None else (logits, said["loss"])
 
-    inputs = {"features": case["features"]}
+    listed = isinstance(case["features"], list)
+    inputs = dict(enumerate(case["features"])) if listed else {0: case["features"]}
+    inputs = {f"features {row}" if listed else "features": one for row, one in inputs.items()}
     embeds = with_grad(embed, inputs, case["embeds_cotangent"])["output"]
     cotangent = case["cotangent"] if labels is None else [case["cotangent"], None]
     result = with_grad(forward, inputs, cotangent, vlm)
@@ -460,13 +612,88 @@ def call_vlm_forward(module, case):
             "grad": result["grad"], "parameters": result["parameters"]}
 
 
-def shows_vlm_forward(case):
+def judge_vlm_forward(case, answer, expected):
+    if case["fits"]:
+        return compare(answer, expected)
+    for name, said in (("embed", answer), ("forward", answer["by forward"])):
+        if said["raised"] != "ValueError":
+            return [Problem(f"{name} {'raises' if said['raised'] else 'accepted'}",
+                            f"VLM.{name}: input_ids keep places for a picture, and features is None; that should raise "
+                            "a ValueError", "a ValueError",
+                            f"a {said['raised']}" if said["raised"] else "no complaint")]
+    return []
+
+
+def shown_inputs(case):
     B, T = case["input_ids"].shape
     D, V = case["projection"]["weight"].shape
-    features = "None" if case["features"] is None else list(case["features"].shape)
+    features = case["features"]
+    features = ("None" if features is None else list(features.shape) if isinstance(features, torch.Tensor)
+                else [list(one.shape) for one in features])
     said = [f"input_ids [{B}, {T}]", f"features {features}"]
-    said += [f"{name} [{B}, {T}]" for name in ("labels", "attention_mask") if case[name] is not None]
-    return f"VLM(llm, {V}, {D}, {case['num_patches']})({', '.join(said)})"
+    said += [f"{name} [{B}, {T}]" for name in ("labels", "attention_mask") if case.get(name) is not None]
+    image = f", image_token_id={case['image_token_id']}" if case["image_token_id"] >= 0 else ""
+    return f"VLM(llm, {V}, {D}, {case['num_patches']}{image})", ", ".join(said)
+
+
+def shows_vlm_forward(case):
+    return "{}({})".format(*shown_inputs(case))
+
+
+# vlm_generate
+
+def generate_cases(g):
+    for counts, P, T, V, D, padding, new in (((1, 1, 1, 1, 1), 3, 6, 4, 9, 4, 6),
+                                                         ((1, 2, 0, 1), 2, 7, 5, 10, 0, 6),
+                                                         ((0, 0, 0, 0), 2, 5, 4, 11, 3, 5)):
+        words, B = integer(g, 23, 29), len(counts)
+        ids = torch.randint(words - 1, (B, T), generator=g)
+        image, mask = words - 1, torch.ones(B, T, dtype=torch.int64)
+        inside = 0 in counts and any(counts)
+        if inside:
+            ids[lined_up(g, counts, P, T)] = image
+        else:
+            for row in range(B - 1):                    # all rows but the last are padded on the left
+                mask[row, :integer(g, 1, padding + 1)] = 0
+        features = [torch.randn(count, P, V, generator=g) for count in counts]
+        yield {"input_ids": ids, "words": words, "num_patches": P, "image_token_id": image if inside else -1,
+               "features": features if inside else torch.cat(features) if any(counts) else None,
+               "attention_mask": None if inside else mask,
+               "options": {"max_new_tokens": new, **({} if inside else {"eos_token_id": integer(g, 0, words)})},
+               "llm": {"embed_tokens.weight": torch.randn(words, D, generator=g),
+                       "mix.weight": 3 * torch.randn(D, D, generator=g), "mix.bias": torch.randn(D, generator=g),
+                       "lm_head.weight": torch.randn(words, D, generator=g)},
+               "projection": {name[2:]: 2 * value for name, value in linear(g, "p", V, D).items()}}
+
+
+class Counting(StandInLM):
+    """A language model that counts the positions it reads."""
+    read = 0
+
+    def forward(self, input_ids=None, inputs_embeds=None, **more):
+        self.read += (inputs_embeds[..., 0] if input_ids is None else input_ids).numel()
+        return super().forward(input_ids, inputs_embeds, **more)
+
+
+def call_vlm_generate(module, case):
+    vlm = together(module, case, Counting)
+    new = vlm.generate(case["input_ids"], case["features"], case["attention_mask"], **case["options"])
+    return {"new ids": new, "positions read": vlm.llm.read}
+
+
+def judge_vlm_generate(case, answer, expected):
+    found = compare(answer["new ids"], expected["new ids"], where="the new ids")
+    if not found and answer["positions read"] > expected["positions read"]:
+        found = [Problem("read again", "the answer is right, and the language model has read more positions for it than "
+                         "it has to: picture and words once, then one for each new token",
+                         str(expected["positions read"]), str(answer["positions read"]))]
+    return found
+
+
+def shows_vlm_generate(case):
+    made, inputs = shown_inputs(case)
+    options = ", ".join(f"{name}={value}" for name, value in case["options"].items())
+    return f"{made}.generate({inputs}, {options})"
 
 
 # contrastive_loss
@@ -556,23 +783,61 @@ CHECKS = [
                "projected patch. The check before it matters more than it seems, since torch.cat "
                "does not look at what the rows mean. Pictures come first because attention is "
                "causal: words can look back at them.")),
+    Check("place_tokens", "pictures go exactly where the text keeps places for them, row by row", call_place_tokens,
+          place_cases, shows_place_tokens, judge_place_tokens, points=3,
+          hints=("If row 0 has one picture too few and row 1 one too many, the total is right. Who would get whose?",
+                 "places in row b = N_b * P, for every b, or ValueError;  result[places] = all picture tokens, row by row",
+                 "tokens of row b = images[b] with its pictures one after the other, [N * P, D]\n"
+                 "raise ValueError unless len(tokens of row b) = places[b].sum() for every b, and the widths agree\n"
+                 "return a copy of text in which the places hold the tokens, rows in order\n"
+                 "       (masked_scatter does it in one call; so does a loop over rows)"),
+          why=("masked_scatter fills the True places in reading order, so one call serves the whole batch, with "
+               "gradients and without changing text. It takes what it is given from the front and asks no questions: "
+               "compensating errors in two rows, or a wrong width, would shift every later picture into somebody "
+               "else's sentence. Hence the comparison row by row, which Megatron-Core and transformers leave out: they "
+               "compare totals.")),
+    Check("vlm_labels", "labels [B, T]: the answers and their <|end|>, and IGNORE at all else", call_vlm_labels,
+          labels_cases, lambda case: f"vlm_labels(input_ids {list(case['input_ids'].shape)}, special_tokens)",
+          judge_vlm_labels, points=2,
+          hints=("A token belongs to an answer or not: which of the markers before it tells you?",
+                 "labels[b, t] = input_ids[b, t] if the last marker before t is <|assistant|>, and the token is neither "
+                 "<|image|> nor <|pad|>;  else IGNORE",
+                 "labels = all IGNORE;  answering = False for every row\n"
+                 "for t = 0 ... T - 1:\n"
+                 "    where answering, and the token is neither image nor pad: labels[:, t] = input_ids[:, t]\n"
+                 "    answering becomes True after <|assistant|> and False after <|end|>"),
+          why=("It is step 4's loss_mask on whole tensors. cummax carries the place of the last marker along the row, "
+               "so no loop over the tokens is needed, and on a GPU nothing waits for the CPU. A picture token is not "
+               "learned even inside an answer, because there is no word to predict there, and padding is not learned "
+               "after an answer that was cut off. Nothing is shifted: the language model does that, once.")),
     Check("vlm_forward", "the language model reads picture and words; labels and mask grow with them",
           call_vlm_forward,
-          vlm_cases, shows_vlm_forward, points=3, needs=("token_concat",),
-          hints=("The model reads P + T positions. labels and attention_mask say something about T of them: "
+          vlm_cases, shows_vlm_forward, judge_vlm_forward, points=3, needs=("token_concat", "place_tokens"),
+          hints=("A picture in front makes P + T positions. labels and attention_mask say something about T of them: "
                  "what is true of the P others, and on which side are they?",
                  "embeds = [projection(features), embedding(ids)];  labels = [IGNORE x P, labels];  mask = "
-                 "[1 x P, mask]",
-                 "embed: text = llm.get_input_embeddings()(input_ids)\n"
-                 "       no features: return text and the mask as they are\n"
-                 "       pad the mask on the left by P ones, if there is one\n"
-                 "       return token_concat(projection(features), text) and the mask\n"
-                 "forward: embed; pad the labels on the left by P times IGNORE, if there are labels and "
-                 "features\n"
+                 "[1 x P, mask];  of pictures in their places, nothing grows",
+                 "embed: text = llm.get_input_embeddings()(input_ids);  places = input_ids == image_token_id\n"
+                 "       no features: ValueError if there are places; else text and the mask as they are\n"
+                 "       a list: place_tokens(the projection of each, text, places), and the mask as it is\n"
+                 "       a tensor: pad the mask on the left by P ones, if there is one,\n"
+                 "                 and return token_concat(projection(features), text) and the mask\n"
+                 "forward: embed; pad the labels on the left by IGNORE until they are as long as embeds\n"
                  "         return llm(inputs_embeds=..., labels=..., attention_mask=...)"),
-          why=("The picture's positions get IGNORE as labels and 1 as mask, and everything else is "
-               "the language model's own forward, so the loss is shifted once, where it always is. "
-               "F.pad with (P, 0) pads on the left of the last axis.")),
+          why=("A picture in front gets IGNORE as labels and 1 as mask; pictures in their places have both already. "
+               "Everything else is the language model's own forward, so the loss is shifted once, where it always is. "
+               "F.pad with (P, 0) pads on the left of the last axis. Places without features would be read as words "
+               "without meaning, and nothing would complain: hence the error.")),
+    Check("vlm_generate", "the answer to pictures and words: the picture enters once, then the cache remembers",
+          call_vlm_generate, generate_cases, shows_vlm_generate, judge_vlm_generate, points=2, needs=("vlm_forward",),
+          hints=("The language model can generate already, with a cache. What does it have to read instead of input_ids?",
+                 "embeds, mask = embed(input_ids, features, attention_mask);  new ids = llm.generate(embeds, mask, options)",
+                 "embeds, attention_mask = self.embed(...)\n"
+                 "return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, and the options)"),
+          why=("Step 2's generate reads its prompt once and keeps keys and values, and does not ask whether the prompt "
+               "was words. So the picture costs P positions once per answer, not once per token, the new tokens' "
+               "positions go on after it, and the mask that embed has grown keeps a padded row's answer what it is "
+               "alone.")),
     Check("contrastive_loss", "CLIP's loss: each picture finds its caption, each caption its picture",
           call_contrastive_loss,
           contrastive_cases, points=2,

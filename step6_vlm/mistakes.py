@@ -20,11 +20,24 @@ SAME = ("    if image.shape[0] != text.shape[0] or image.shape[2] != text.shape[
         '        raise ValueError(f"picture {list(image.shape)} and text {list(text.shape)} '
         'differ in batch or width")\n')
 JOIN = "return torch.cat([image, text], dim=1)"
-LABELS = "labels = F.pad(labels, (features.shape[1], 0), value=IGNORE)  # [B, P + T]"
+PLACES = "    if [len(row) for row in tokens] != kept or any(row.shape[1] != text.shape[2] for row in tokens):\n"
+TOKENS = "tokens = [pictures.flatten(0, 1) for pictures in images]  # row b: [N * P, D]"
+SCATTER = "return text.masked_scatter(places[..., None], torch.cat(tokens).to(text))"
+TOKEN = "for name in (\"assistant\", \"end\", \"image\", \"pad\")}  # [B, T]"
+BEGUN = "begun = (place * token[\"assistant\"]).cummax(dim=1).values"
+ENDED = "ended = (place * token[\"end\"]).cummax(dim=1).values"
+ANSWER = "answer = F.pad(begun > ended, (1, -1))"
+LEARNED = "return input_ids.where(answer & ~token[\"image\"] & ~token[\"pad\"], IGNORE)"
+LABELS = "labels = F.pad(labels, (embeds.shape[1] - labels.shape[1], 0), value=IGNORE)"
 MASK = "attention_mask = F.pad(attention_mask, (features.shape[1], 0), value=1)"
-PADDED = "if labels is not None and features is not None:"
+INSIDE = ("        if not isinstance(features, torch.Tensor):\n"
+          "            return place_tokens([self.projection(one) for one in features], text, places), attention_mask\n")
 EMBEDS = "        return token_concat(self.projection(features), text), attention_mask\n"
-ALONE = "        if features is None:\n            return text, attention_mask\n"
+ALONE = ("        if features is None:\n            if places.any():\n"
+         "                raise ValueError(\"input_ids keep places for a picture, and there are no features\")\n"
+         "            return text, attention_mask\n")
+GENERATE = ("        embeds, attention_mask = self.embed(input_ids, features, attention_mask)\n"
+            "        return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **options)\n")
 READ = "return self.llm(inputs_embeds=embeds, labels=labels, attention_mask=attention_mask)"
 LOGITS = "logits = logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T  # [B, B]"
 OWN = "own = torch.arange(len(logits), device=logits.device)"
@@ -276,19 +289,103 @@ MISTAKES = {
                 "Picture and words are added up where they overlap. They are tokens of one sentence: one "
                 "after the other."),
     ],
+    "place_tokens": [
+        Mistake("one sample's picture in another's sentence", PLACES,
+                "    if sum(len(row) for row in tokens) != sum(kept) or any(row.shape[1] != text.shape[2] for row in tokens):\n",
+                "Only the totals are compared. Where one row has a picture too few and another one too many, the total is "
+                "right, and a picture lands in somebody else's sentence. Compare row by row."),
+        Mistake("nothing compared", PLACES, "    if False:\n",
+                "Nothing is compared. masked_scatter takes what it is given from the front: with a picture too many or "
+                "too wide it says nothing, and every later row gets the wrong numbers."),
+        Mistake("widths not compared", PLACES, "    if [len(row) for row in tokens] != kept:\n",
+                "The widths are not compared. masked_scatter counts numbers, not vectors: tokens of another width run "
+                "over into their neighbours' places."),
+        Mistake("in front of the words", SCATTER,
+                "filled = [torch.cat([row.to(text), words[~at]]) for row, words, at in zip(tokens, text, places)]\n"
+                "    return torch.stack(filled)",
+                "The pictures stand in front of the words. Each belongs exactly where its places are."),
+        Mistake("words replaced, places kept", SCATTER,
+                "flat = torch.cat(tokens).to(text)\n"
+                "    return text.where(places[..., None], flat.mean())",
+                "The places keep the placeholder's vector, and the words are gone: the mask is the wrong way round."),
+        Mistake("added to the placeholder", SCATTER,
+                "return text + torch.zeros_like(text).masked_scatter(places[..., None], torch.cat(tokens).to(text))",
+                "The picture is added to the placeholder's own vector. It takes that vector's place: of the placeholder "
+                "nothing is left."),
+        Mistake("text changed in place", SCATTER,
+                "text[places] = torch.cat(tokens).to(text)\n    return text",
+                "text itself is overwritten. Whoever handed it in still needs it (and autograd may need it too): fill "
+                "a copy."),
+        Mistake("one picture for everybody", SCATTER,
+                "first = next(row for row in tokens if len(row))\n"
+                "    several = torch.cat([first[torch.arange(len(row), device=first.device) % len(first)] for row in tokens])\n"
+                "    return text.masked_scatter(places[..., None], several.to(text))",
+                "Every row gets the first row's picture."),
+        Mistake("one place for a whole picture", TOKENS, "tokens = [pictures.mean(1) for pictures in images]",
+                "Each picture has become one vector, as if `<|image|>` stood once for it. It stands there once for each "
+                "of its P tokens."),
+        Mistake("pictures mixed", TOKENS,
+                "tokens = [pictures.transpose(0, 1).flatten(0, 1) for pictures in images]",
+                "The first patches of all pictures come first, then the second ones. One picture is finished before the "
+                "next begins: [N, P, D] to [N * P, D]."),
+        Mistake("rows in reverse", SCATTER,
+                "return text.masked_scatter(places[..., None], torch.cat(tokens[::-1]).to(text))",
+                "The rows' pictures are joined in another order than the rows: pictures land in other sentences."),
+        Mistake("detached", SCATTER,
+                "return text.masked_scatter(places[..., None], torch.cat(tokens).detach().to(text))",
+                "No gradient goes back to the pictures, so the projection would never learn."),
+        Mistake("type of the pictures", SCATTER,
+                "return text.masked_scatter(places[..., None], torch.cat(tokens))",
+                "Under autocast the projection gives bfloat16 and the embedding float32; masked_scatter wants one type. "
+                "The result has the type of text."),
+    ],
+    "vlm_labels": [
+        Mistake("labels off by one", LEARNED, "labels = " + LEARNED.removeprefix("return ")
+                + "\n    return F.pad(labels[:, 1:], (0, 1), value=IGNORE)",
+                "The labels are moved by one. The language model shifts them itself, once; shifted twice, each position "
+                "is taught the token after the next."),
+        Mistake("end token unsupervised", LEARNED,
+                "return input_ids.where(answer & ~token[\"end\"] & ~token[\"image\"] & ~token[\"pad\"], IGNORE)",
+                "<|end|> is not learned, so the model never learns to stop: it would talk on after each answer."),
+        Mistake("loss on picture positions", LEARNED, "return input_ids.where(answer & ~token[\"pad\"], IGNORE)",
+                "A picture inside an answer is learned. At a picture token there is no word to predict: `<|image|>` gets "
+                "IGNORE wherever it stands."),
+        Mistake("padding learned", LEARNED, "return input_ids.where(answer & ~token[\"image\"], IGNORE)",
+                "The padding after an answer that was cut off is learned, as if the model were to say <|pad|>."),
+        Mistake("everything learned", LEARNED, "return input_ids.where(~token[\"image\"] & ~token[\"pad\"], IGNORE)",
+                "The questions are learned too. The model shall answer, not ask: only what follows <|assistant|> counts."),
+        Mistake("marker learned", ANSWER, "answer = (begun > ended) | F.pad(begun > ended, (1, -1))",
+                "<|assistant|> itself is learned. The template writes it, never the model."),
+        Mistake("marker for end token", ANSWER, "answer = begun > ended",
+                "The answers begin one place too early: <|assistant|> is learned, and <|end|> is not."),
+        Mistake("only the last answer", LEARNED,
+                "last = begun == begun.amax(dim=1, keepdim=True)\n"
+                "    return input_ids.where(answer & F.pad(last, (1, -1)) & ~token[\"image\"] & ~token[\"pad\"], IGNORE)",
+                "Only the last answer of each row is learned. Every answer of a conversation counts."),
+        Mistake("all after the first answer", ENDED, "ended = 0",
+                "From the first <|assistant|> on everything is learned, the next question too. An answer ends with "
+                "<|end|>."),
+        Mistake("all up to the end", BEGUN, "begun = place",
+                "Whatever is not directly after an <|end|> is learned. An answer begins after <|assistant|>."),
+        Mistake("ignored as 0", LEARNED,
+                "return input_ids * (answer & ~token[\"image\"] & ~token[\"pad\"])",
+                "0 is a token like any other: the model would be taught to say it. IGNORE, -100, is the label that the "
+                "loss leaves out."),
+    ],
     "vlm_forward": [
         Mistake("labels not padded", LABELS, "pass",
                 "labels still has T places, the language model reads P + T. The picture's positions need "
                 "labels too: IGNORE."),
-        Mistake("picture labelled 0", LABELS, "labels = F.pad(labels, (features.shape[1], 0), value=0)",
+        Mistake("loss on picture positions", LABELS,
+                "labels = F.pad(labels, (embeds.shape[1] - labels.shape[1], 0), value=0)",
                 "The picture's positions are labelled 0, which is a token like any other: the model "
                 "would be taught to say it. IGNORE is the label that the loss leaves out."),
         Mistake("labels padded on the right", LABELS,
-                "labels = F.pad(labels, (0, features.shape[1]), value=IGNORE)",
+                "labels = F.pad(labels, (0, embeds.shape[1] - labels.shape[1]), value=IGNORE)",
                 "The labels stand under the picture and the filling under the words. The picture comes "
                 "first, so the labels grow on the left."),
-        Mistake("labels shifted", LABELS,
-                "labels = F.pad(labels[:, 1:], (features.shape[1], 1), value=IGNORE)",
+        Mistake("labels off by one", LABELS,
+                "labels = F.pad(labels[:, 1:], (embeds.shape[1] - labels.shape[1], 1), value=IGNORE)",
                 "The labels are moved by one. The language model shifts them itself, once; shifted "
                 "twice, each position is taught the token after the next."),
         Mistake("labels not passed on", READ,
@@ -316,7 +413,7 @@ MISTAKES = {
                 "        embeds[:, -1] = embeds[:, 0]\n        return embeds, attention_mask\n",
                 "Embeddings of words are overwritten by picture tokens. The picture is put in front of "
                 "them; no word is lost."),
-        Mistake("words first", EMBEDS,
+        Mistake("text before picture", EMBEDS,
                 "        return token_concat(text, self.projection(features)), attention_mask\n",
                 "The words come before the picture, and cannot look at it."),
         Mistake("projection without gradient", EMBEDS,
@@ -324,15 +421,85 @@ MISTAKES = {
                 "No gradient reaches the projection. The eye is frozen, the projection is what learns."),
         Mistake("rows without a picture forgotten", ALONE, "",
                 "features may be None: then there are only words, and nothing is put in front of them."),
-        Mistake("labels padded without a picture", PADDED,
-                "if labels is not None:\n"
-                "            features = self.projection.weight.new_zeros(1, self.num_patches, 1) if "
-                "features is None else features",
-                "Without features there is no picture, so the labels stay as long as the words."),
+        Mistake("places without a picture", ALONE, "        if features is None:\n            return text, attention_mask\n",
+                "input_ids keep places for a picture, features is None, and nothing complains: the placeholder would be "
+                "read as if it were a word. Raise a ValueError."),
+        Mistake("labels padded without a picture", LABELS,
+                "labels = F.pad(labels, (self.num_patches, 0), value=IGNORE)",
+                "Only a picture in front makes the row longer. Without one, or with pictures in their places, the labels "
+                "stay as long as the words."),
+        Mistake("pictures in front, not in their places", INSIDE,
+                "        if not isinstance(features, torch.Tensor):\n"
+                "            features = torch.stack([one[0] if len(one) else features[0][0] * 0 for one in features])\n",
+                "A list of features belongs where the placeholders stand: place_tokens. You put one picture of each row "
+                "in front."),
+        Mistake("pictures in their places not projected", INSIDE,
+                "        if not isinstance(features, torch.Tensor):\n"
+                "            return place_tokens(features, text, places), attention_mask\n",
+                "The pictures of a list go in as the eye described them. They too are projected, row by row."),
+        Mistake("mask grown for pictures in their places", INSIDE,
+                "        if not isinstance(features, torch.Tensor):\n"
+                "            if attention_mask is not None:\n"
+                "                attention_mask = F.pad(attention_mask, (self.num_patches, 0), value=1)\n"
+                "            return place_tokens([self.projection(one) for one in features], text, places), attention_mask\n",
+                "The mask has grown, and the row has not: pictures in their places stand where the text kept room for "
+                "them."),
         Mistake("blind", READ,
-                "n = features.shape[1]\n        logits, loss = self.llm(input_ids=input_ids)\n"
+                "n = embeds.shape[1] - input_ids.shape[1]\n        logits, loss = self.llm(input_ids=input_ids)\n"
                 "        return F.pad(logits, (0, 0, n, 0)), loss",
                 "The language model reads input_ids and never sees the picture. Hand it inputs_embeds."),
+    ],
+    "vlm_generate": [
+        Mistake("blind", GENERATE,
+                "        return self.llm.generate(input_ids=input_ids, attention_mask=attention_mask, **options)\n",
+                "The language model generates from input_ids and never sees the picture. Hand it what embed gives."),
+        Mistake("picture fed again at every generated token", GENERATE,
+                "        embeds, mask = self.embed(input_ids, features, attention_mask)\n"
+                "        ids, stop = [], options.get(\"eos_token_id\")\n"
+                "        while len(ids) < options[\"max_new_tokens\"] and not (ids and stop is not None and (ids[-1] == stop).all()):\n"
+                "            token = self.llm(inputs_embeds=embeds, attention_mask=mask)[0][:, -1].argmax(-1)\n"
+                "            if ids and stop is not None:\n"
+                "                token = torch.where(ids[-1] == stop, stop, token)\n"
+                "            ids.append(token)\n"
+                "            embeds = torch.cat([embeds, self.llm.get_input_embeddings()(token[:, None])], dim=1)\n"
+                "            mask = F.pad(mask, (0, 1), value=1) if mask is not None else None\n"
+                "        return torch.stack(ids, dim=1)\n",
+                "The answer is right, and the whole row, picture included, is read again for every new token. The "
+                "picture enters once; then the language model's own generate goes on with its cache."),
+        Mistake("positions restarted after the picture", GENERATE,
+                "        embeds, mask = self.embed(input_ids, features, attention_mask)\n"
+                "        first = self.llm(inputs_embeds=embeds, attention_mask=mask)[0][:, -1:].argmax(-1)\n"
+                "        if options[\"max_new_tokens\"] == 1:\n            return first\n"
+                "        options[\"max_new_tokens\"] -= 1\n"
+                "        rest = self.llm.generate(input_ids=first, **options)\n"
+                "        return torch.cat([first, rest], dim=1)\n",
+                "After the first new token everything begins anew: the second call knows nothing of picture and words, "
+                "and counts positions from 0 again. One call of generate reads the row and goes on after it."),
+        Mistake("mask forgotten", GENERATE,
+                "        embeds, _ = self.embed(input_ids, features, attention_mask)\n"
+                "        return self.llm.generate(inputs_embeds=embeds, **options)\n",
+                "The attention mask does not reach the language model: padding is read as if it were words, and a row "
+                "answers otherwise in a batch than alone."),
+        Mistake("mask of the words alone", GENERATE,
+                "        embeds, _ = self.embed(input_ids, features, attention_mask)\n"
+                "        return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **options)\n",
+                "This is the mask of the words; the row has the picture in front of them. embed returns the mask that "
+                "fits."),
+        Mistake("mask that hides the picture", GENERATE,
+                "        embeds, mask = self.embed(input_ids, features, attention_mask)\n"
+                "        if mask is not None and mask.shape != attention_mask.shape:\n"
+                "            mask = F.pad(attention_mask, (embeds.shape[1] - input_ids.shape[1], 0), value=0)\n"
+                "        return self.llm.generate(inputs_embeds=embeds, attention_mask=mask, **options)\n",
+                "The mask hides the picture, so its positions are not counted and nobody looks at it."),
+        Mistake("options not passed on", GENERATE,
+                "        embeds, attention_mask = self.embed(input_ids, features, attention_mask)\n"
+                "        return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask)\n",
+                "The options do not reach the language model: how many tokens, where to stop, how to choose."),
+        Mistake("prompt returned too", GENERATE,
+                "        embeds, attention_mask = self.embed(input_ids, features, attention_mask)\n"
+                "        new = self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **options)\n"
+                "        return torch.cat([input_ids, new], dim=1)\n",
+                "Only the new ids are asked for; the prompt is known already."),
     ],
     "contrastive_loss": [
         Mistake("temperature not exponentiated", LOGITS,

@@ -2,12 +2,13 @@
 
 Follows CLIP (Radford et al. 2021) for the eye and LLaVA (Liu et al. 2023) for the way into the language model.
 The vision tower's state dict has the names of Hugging Face's `CLIPVisionModel`, so real CLIP weights load with
-`strict=True`. Left out: dropout, several pictures in one row, pictures of other sizes than the eye was trained on.
+`strict=True`. Left out: dropout, pictures of other sizes than the eye was trained on, fewer tokens than patches.
 
 The language model is handed in. It needs `get_input_embeddings()`, a call with `inputs_embeds`, `labels` and
 `attention_mask` that returns (logits, loss), and `generate()`: the GPT of step 2 has them all.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -186,16 +187,53 @@ def token_concat(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     raise NotImplementedError("TODO token_concat: write token_concat")
 
 
+# TODO place_tokens
+def place_tokens(images: Sequence[torch.Tensor], text: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Put pictures where the text keeps places for them: text [B, T, D] with the vectors at the places replaced.
+
+    images[b] is [N, P, D], the N pictures of row b in the order in which its text mentions them; a row without
+    pictures has N = 0. places [B, T] is True wherever `<|image|>` stands: N * P times in row b, once for each picture
+    token. The result has the type of text, which itself stays as it is. Raises ValueError if widths differ, or if any
+    row has more or fewer places than picture tokens: with the right total, one row's picture would slip into another's
+    sentence.
+    """
+    raise NotImplementedError("TODO place_tokens: write place_tokens")
+
+
+# TODO vlm_labels
+def vlm_labels(input_ids: torch.Tensor, special_tokens: Mapping[str, int]) -> torch.Tensor:
+    """Labels [B, T] for conversations input_ids [B, T]: the id where it is to be learned, IGNORE everywhere else.
+
+    Learned are the answers: what stands after `<|assistant|>`, up to the next `<|end|>` and with it. `<|image|>` and
+    `<|pad|>` are not, wherever they stand: the one is a picture token's place, the other nothing at all. labels[t]
+    belongs to input_ids[t]; the language model shifts them, once, inside. special_tokens gives the four ids.
+    """
+    raise NotImplementedError("TODO vlm_labels: write vlm_labels")
+
+
 class VLM(nn.Module):
     """A language model that sees: eye -> projection -> [picture, words] -> language model.
 
     llm: the language model. vision: a CLIPVisionModel, or None if only ready-made features are passed in.
     vision_dim, text_dim: widths of eye and language model. num_patches: picture tokens a picture.
+    image_token_id: what stands in input_ids in the place of each picture token (-1: nothing does).
+
+    Its methods take what the eye said as `features`: a tensor [B, P, vision_dim] puts one picture in front of each
+    row; a list of B tensors [N, P, vision_dim] puts the N pictures of each row where its `<|image|>` stand; None is
+    for rows without pictures.
     """
 
-    def __init__(self, llm: nn.Module, vision_dim: int, text_dim: int, num_patches: int, vision: nn.Module | None = None):
+    def __init__(
+        self,
+        llm: nn.Module,
+        vision_dim: int,
+        text_dim: int,
+        num_patches: int,
+        vision: nn.Module | None = None,
+        image_token_id: int = -1,
+    ):
         super().__init__()
-        self.num_patches = num_patches
+        self.num_patches, self.image_token_id = num_patches, image_token_id
         self.vision = freeze(vision) if vision is not None else None
         self.projection = Projection(vision_dim, text_dim)
         self.llm = llm
@@ -212,12 +250,16 @@ class VLM(nn.Module):
 
     # TODO vlm_forward
     def embed(
-        self, input_ids: torch.Tensor, features: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        features: torch.Tensor | Sequence[torch.Tensor] | None = None,
+        attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embeddings [B, P + T, D] of picture and words, and the attention mask [B, P + T] that fits them (or None).
+        """Embeddings of pictures and words, and the attention mask that fits them (or None).
 
-        input_ids [B, T] are the words, features [B, P, vision_dim] what the eye said; without features there are
-        only words, and P is 0. attention_mask [B, T] belongs to the words; of the picture nothing is hidden (1).
+        input_ids [B, T] are the words. A picture in front makes the row longer, [B, P + T, D], and attention_mask
+        [B, T] with it: of the picture nothing is hidden (1). Pictures in their places leave both at T, and so do words
+        alone. Raises ValueError where there are places and no features.
         """
         raise NotImplementedError("TODO vlm_forward: write VLM.embed")
 
@@ -225,28 +267,33 @@ class VLM(nn.Module):
     def forward(
         self,
         input_ids: torch.Tensor,
-        features: torch.Tensor | None = None,
+        features: torch.Tensor | Sequence[torch.Tensor] | None = None,
         labels: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Read pictures and words as `embed` puts them together; return (logits [B, P + T, V], loss or None).
+        """Read pictures and words as `embed` puts them together; return (logits, loss or None).
 
-        labels [B, T] belong to the words, and the language model wants them for all P + T positions: at the picture
-        there is nothing to predict (IGNORE).
+        The logits are [B, P + T, V] with a picture in front and [B, T, V] otherwise. labels [B, T] belong to the words;
+        the language model wants them for all its positions, and at a picture in front there is nothing to predict
+        (IGNORE).
         """
         raise NotImplementedError("TODO vlm_forward: write VLM.forward")
 
+    # TODO vlm_generate
     @torch.no_grad()
     def generate(
         self,
         input_ids: torch.Tensor,
-        features: torch.Tensor | None = None,
+        features: torch.Tensor | Sequence[torch.Tensor] | None = None,
         attention_mask: torch.Tensor | None = None,
         **options,
     ) -> torch.Tensor:
-        """Answer: the new ids [B, N]. The picture is read once; from then on the KV cache remembers it."""
-        embeds, attention_mask = self.embed(input_ids, features, attention_mask)
-        return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **options)
+        """Answer: the new ids [B, N]. `options` are those of the language model's generate.
+
+        The picture enters once: the language model reads pictures and words, and from then on its cache remembers them,
+        so each new token costs one position. Rows padded on the left (0 in attention_mask) say what they say alone.
+        """
+        raise NotImplementedError("TODO vlm_generate: write VLM.generate")
 
 
 # The tests: run them in the notebook, or `python3 -m course check step6` in a terminal. Nothing to edit
@@ -293,9 +340,24 @@ def test_token_concat():
     _check("token_concat")
 
 
+def test_place_tokens():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("place_tokens")
+
+
+def test_vlm_labels():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("vlm_labels")
+
+
 def test_vlm_forward():
     """What the file says now, tested: a finding appears, nothing is raised."""
     _check("vlm_forward")
+
+
+def test_vlm_generate():
+    """What the file says now, tested: a finding appears, nothing is raised."""
+    _check("vlm_generate")
 
 
 def test_contrastive_loss():
@@ -303,4 +365,4 @@ def test_contrastive_loss():
     _check("contrastive_loss")
 
 
-# as generated: ecfa79d29adc5a78
+# as generated: b3c180b6672b4e76

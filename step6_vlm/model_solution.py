@@ -2,12 +2,13 @@
 
 Follows CLIP (Radford et al. 2021) for the eye and LLaVA (Liu et al. 2023) for the way into the language model.
 The vision tower's state dict has the names of Hugging Face's `CLIPVisionModel`, so real CLIP weights load with
-`strict=True`. Left out: dropout, several pictures in one row, pictures of other sizes than the eye was trained on.
+`strict=True`. Left out: dropout, pictures of other sizes than the eye was trained on, fewer tokens than patches.
 
 The language model is handed in. It needs `get_input_embeddings()`, a call with `inputs_embeds`, `labels` and
 `attention_mask` that returns (logits, loss), and `generate()`: the GPT of step 2 has them all.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -217,16 +218,66 @@ def token_concat(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     ### END SOLUTION
 
 
+# TODO place_tokens
+def place_tokens(images: Sequence[torch.Tensor], text: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Put pictures where the text keeps places for them: text [B, T, D] with the vectors at the places replaced.
+
+    images[b] is [N, P, D], the N pictures of row b in the order in which its text mentions them; a row without
+    pictures has N = 0. places [B, T] is True wherever `<|image|>` stands: N * P times in row b, once for each picture
+    token. The result has the type of text, which itself stays as it is. Raises ValueError if widths differ, or if any
+    row has more or fewer places than picture tokens: with the right total, one row's picture would slip into another's
+    sentence.
+    """
+    ### BEGIN SOLUTION
+    tokens = [pictures.flatten(0, 1) for pictures in images]  # row b: [N * P, D]
+    kept = places.sum(1).tolist()
+    if [len(row) for row in tokens] != kept or any(row.shape[1] != text.shape[2] for row in tokens):
+        raise ValueError(f"the rows keep {kept} places for pictures {[list(pictures.shape) for pictures in images]}")
+    return text.masked_scatter(places[..., None], torch.cat(tokens).to(text))
+    ### END SOLUTION
+
+
+# TODO vlm_labels
+def vlm_labels(input_ids: torch.Tensor, special_tokens: Mapping[str, int]) -> torch.Tensor:
+    """Labels [B, T] for conversations input_ids [B, T]: the id where it is to be learned, IGNORE everywhere else.
+
+    Learned are the answers: what stands after `<|assistant|>`, up to the next `<|end|>` and with it. `<|image|>` and
+    `<|pad|>` are not, wherever they stand: the one is a picture token's place, the other nothing at all. labels[t]
+    belongs to input_ids[t]; the language model shifts them, once, inside. special_tokens gives the four ids.
+    """
+    ### BEGIN SOLUTION
+    token = {name: input_ids == special_tokens[f"<|{name}|>"] for name in ("assistant", "end", "image", "pad")}  # [B, T]
+    place = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
+    begun = (place * token["assistant"]).cummax(dim=1).values  # where the last answer up to here began,
+    ended = (place * token["end"]).cummax(dim=1).values  # and where the last one ended
+    answer = F.pad(begun > ended, (1, -1))  # what comes after <|assistant|>, and <|end|> itself: a step to the right
+    return input_ids.where(answer & ~token["image"] & ~token["pad"], IGNORE)
+    ### END SOLUTION
+
+
 class VLM(nn.Module):
     """A language model that sees: eye -> projection -> [picture, words] -> language model.
 
     llm: the language model. vision: a CLIPVisionModel, or None if only ready-made features are passed in.
     vision_dim, text_dim: widths of eye and language model. num_patches: picture tokens a picture.
+    image_token_id: what stands in input_ids in the place of each picture token (-1: nothing does).
+
+    Its methods take what the eye said as `features`: a tensor [B, P, vision_dim] puts one picture in front of each
+    row; a list of B tensors [N, P, vision_dim] puts the N pictures of each row where its `<|image|>` stand; None is
+    for rows without pictures.
     """
 
-    def __init__(self, llm: nn.Module, vision_dim: int, text_dim: int, num_patches: int, vision: nn.Module | None = None):
+    def __init__(
+        self,
+        llm: nn.Module,
+        vision_dim: int,
+        text_dim: int,
+        num_patches: int,
+        vision: nn.Module | None = None,
+        image_token_id: int = -1,
+    ):
         super().__init__()
-        self.num_patches = num_patches
+        self.num_patches, self.image_token_id = num_patches, image_token_id
         self.vision = freeze(vision) if vision is not None else None
         self.projection = Projection(vision_dim, text_dim)
         self.llm = llm
@@ -248,17 +299,26 @@ class VLM(nn.Module):
 
     # TODO vlm_forward
     def embed(
-        self, input_ids: torch.Tensor, features: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        features: torch.Tensor | Sequence[torch.Tensor] | None = None,
+        attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embeddings [B, P + T, D] of picture and words, and the attention mask [B, P + T] that fits them (or None).
+        """Embeddings of pictures and words, and the attention mask that fits them (or None).
 
-        input_ids [B, T] are the words, features [B, P, vision_dim] what the eye said; without features there are
-        only words, and P is 0. attention_mask [B, T] belongs to the words; of the picture nothing is hidden (1).
+        input_ids [B, T] are the words. A picture in front makes the row longer, [B, P + T, D], and attention_mask
+        [B, T] with it: of the picture nothing is hidden (1). Pictures in their places leave both at T, and so do words
+        alone. Raises ValueError where there are places and no features.
         """
         ### BEGIN SOLUTION
         text = self.llm.get_input_embeddings()(input_ids)  # [B, T, D]
+        places = input_ids == self.image_token_id  # [B, T]
         if features is None:
+            if places.any():
+                raise ValueError("input_ids keep places for a picture, and there are no features")
             return text, attention_mask
+        if not isinstance(features, torch.Tensor):
+            return place_tokens([self.projection(one) for one in features], text, places), attention_mask
         if attention_mask is not None:
             attention_mask = F.pad(attention_mask, (features.shape[1], 0), value=1)
         return token_concat(self.projection(features), text), attention_mask
@@ -268,30 +328,38 @@ class VLM(nn.Module):
     def forward(
         self,
         input_ids: torch.Tensor,
-        features: torch.Tensor | None = None,
+        features: torch.Tensor | Sequence[torch.Tensor] | None = None,
         labels: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Read pictures and words as `embed` puts them together; return (logits [B, P + T, V], loss or None).
+        """Read pictures and words as `embed` puts them together; return (logits, loss or None).
 
-        labels [B, T] belong to the words, and the language model wants them for all P + T positions: at the picture
-        there is nothing to predict (IGNORE).
+        The logits are [B, P + T, V] with a picture in front and [B, T, V] otherwise. labels [B, T] belong to the words;
+        the language model wants them for all its positions, and at a picture in front there is nothing to predict
+        (IGNORE).
         """
         ### BEGIN SOLUTION
         embeds, attention_mask = self.embed(input_ids, features, attention_mask)
-        if labels is not None and features is not None:
-            labels = F.pad(labels, (features.shape[1], 0), value=IGNORE)  # [B, P + T]
+        if labels is not None:
+            labels = F.pad(labels, (embeds.shape[1] - labels.shape[1], 0), value=IGNORE)
         return self.llm(inputs_embeds=embeds, labels=labels, attention_mask=attention_mask)
         ### END SOLUTION
 
+    # TODO vlm_generate
     @torch.no_grad()
     def generate(
         self,
         input_ids: torch.Tensor,
-        features: torch.Tensor | None = None,
+        features: torch.Tensor | Sequence[torch.Tensor] | None = None,
         attention_mask: torch.Tensor | None = None,
         **options,
     ) -> torch.Tensor:
-        """Answer: the new ids [B, N]. The picture is read once; from then on the KV cache remembers it."""
+        """Answer: the new ids [B, N]. `options` are those of the language model's generate.
+
+        The picture enters once: the language model reads pictures and words, and from then on its cache remembers them,
+        so each new token costs one position. Rows padded on the left (0 in attention_mask) say what they say alone.
+        """
+        ### BEGIN SOLUTION
         embeds, attention_mask = self.embed(input_ids, features, attention_mask)
         return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **options)
+        ### END SOLUTION

@@ -62,6 +62,7 @@ class Batches:
     chat: Chat
     scenes: list
     features: torch.Tensor  # [N, P, D], one for each scene
+    vlm: object  # this step's code
     batch_size: int
     turns: int
     text_every: int  # 0: never
@@ -88,6 +89,7 @@ class Batches:
         if self.text_every and i % self.text_every == self.text_every - 1:
             return self.chat.batch([self.talk(i, seed, told=True) for i, seed, _ in rows])
         batch = self.chat.batch([talk for _, _, talk in rows])
+        batch["labels"] = self.vlm.vlm_labels(batch["input_ids"], self.chat.special)
         batch["features"] = self.features[[i for i, _, _ in rows]].to(self.chat.device)
         return batch
 
@@ -143,7 +145,8 @@ def train(job) -> dict:
     chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
     llm = training.load_model(job, "step5_rlhf")
     eye = load_eye(vlm).to(job.device)
-    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye).to(job.device)
+    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye,
+                    chat.special["<|image|>"]).to(job.device)
 
     count, batch_size, turns, exam_scenes, text_every = (
         settings.pop(key) for key in ("scenes", "batch_size", "turns", "exam_scenes", "text_every")
@@ -156,11 +159,11 @@ def train(job) -> dict:
     llm.requires_grad_(False)
     first = trainer.TrainConfig(max_steps=projection_steps, learning_rate=projection_learning_rate,
                                 min_lr=projection_learning_rate / 2, warmup_steps=settings["warmup_steps"])
-    seen_only = Batches(chat, scenes, features, batch_size, turns, 0, job.seed)
+    seen_only = Batches(chat, scenes, features, vlm, batch_size, turns, 0, job.seed)
     curve = training.fit(job, model, seen_only, first, stage="projection")
     llm.requires_grad_(True)
     second = trainer.TrainConfig(min_lr=settings["learning_rate"] / 50, weight_decay=0.01, **settings)
-    both = Batches(chat, scenes, features, batch_size, turns, text_every, job.seed + 1)
+    both = Batches(chat, scenes, features, vlm, batch_size, turns, text_every, job.seed + 1)
     curve_2 = training.fit(job, model, both, second, stage="projection and language model")
 
     def examine(split: str, blind: bool = False) -> dict:

@@ -251,6 +251,31 @@ def test_the_vlm_is_llava_with_the_picture_first():
         assert ours.generate(words, ours.see(pictures), max_new_tokens=5).tolist() == new.tolist()
 
 
+def test_the_vlm_is_llava_with_pictures_in_their_places():
+    """Two pictures in one row, one in another, none in the third; the rows padded on the left."""
+    transformers = pytest.importorskip("transformers")
+    theirs = llava(transformers)
+    ours = ours_from(theirs)
+    ours.image_token_id = 49
+    pictures = torch.randn(3, 3, 24, 24)
+    word, seen = lambda n: torch.randint(3, 49, (n,)).tolist(), [49] * 9
+    rows = [word(2) + seen + word(1) + seen + word(3), seen + word(4), word(5)]
+    T = max(map(len, rows))
+    ids = torch.tensor([[0] * (T - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (T - len(row)) + [1] * len(row) for row in rows])
+    labels = ids.where((ids != 49) & (mask.cumsum(1) > 1), -100)     # a row's first word follows nothing
+    with torch.no_grad():
+        said = theirs(input_ids=ids, pixel_values=pictures, attention_mask=mask, labels=labels)
+        features = list(ours.see(pictures).split([2, 1, 0]))
+        logits, loss = ours(ids, features, labels=labels, attention_mask=mask)
+        there = mask.bool()
+        assert torch.allclose(logits[there], said.logits[there], atol=1e-4)
+        assert loss.item() == pytest.approx(said.loss.item(), rel=1e-4)
+        new = theirs.generate(input_ids=ids, pixel_values=pictures, attention_mask=mask, max_new_tokens=5,
+                              do_sample=False, eos_token_id=None, pad_token_id=0)[:, T:]
+        assert ours.generate(ids, features, mask, max_new_tokens=5).tolist() == new.tolist()
+
+
 # The picture goes in front, and the words see it.
 
 def language_models():
@@ -310,6 +335,57 @@ def test_a_batch_says_what_each_row_says(model):
             token = model(one, features[number : number + 1])[0][:, -1].argmax(-1)
             one = torch.cat([one, token[:, None]], dim=1)
         assert one[0, len(row):].tolist() == alone[0].tolist()
+
+
+def test_in_front_and_in_places_agree(model):
+    """The same picture and words: one row, the same logits, loss, gradients and answers."""
+    features, words = torch.randn(3, 4, 5), torch.randint(1, 13, (3, 6))
+    model.image_token_id = 0
+    ids = torch.cat([torch.zeros(3, 4, dtype=torch.long), words], dim=1)
+    labels = vlm.vlm_labels(ids, {"<|image|>": 0, "<|pad|>": -1, "<|assistant|>": int(words[0, 0]), "<|end|>": -1})
+    said = {}
+    for name, given in (("in front", (words, features, labels[:, 4:])), ("in places", (ids, list(features[:, None]), labels))):
+        model.zero_grad()
+        logits, loss = model(*given)
+        loss.backward()
+        gradients = [p.grad.clone() for part in (model.projection, model.llm) for p in part.parameters()]
+        said[name] = [logits.detach(), loss.detach(), *gradients, model.generate(given[0], given[1], max_new_tokens=5)]
+    for one, other in zip(*said.values()):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_missing_picture_is_an_error(model):
+    model.image_token_id = 0
+    ids = torch.tensor([[0] * 4 + [5, 6], [7, 8, 9, 5, 6, 4]])
+    picture = torch.randn(1, 4, 5)
+    none = picture[:0]
+    assert model(ids, [picture, none])[0].shape == (2, 6, 13)
+    for features in (None, [none, none], [none, picture], [picture], [picture, picture], [picture[:, :3], none]):
+        with pytest.raises(ValueError, match="places"):
+            model(ids, features)
+
+
+def test_each_row_keeps_its_own_pictures():
+    """What Megatron-Core's and transformers' comparison of totals lets pass."""
+    places = torch.tensor([[True, True, False], [False, True, False]])
+    images = [torch.ones(1, 1, 4), 2 * torch.ones(2, 1, 4)]
+    with pytest.raises(ValueError, match=r"keep \[2, 1\] places"):
+        vlm.place_tokens(images, torch.zeros(2, 3, 4), places)
+    placed = vlm.place_tokens(images[::-1], torch.zeros(2, 3, 4), places)
+    assert placed[..., 0].tolist() == [[2, 2, 0], [0, 1, 0]]
+
+
+def test_the_labels_are_step_4s():
+    """On conversations without pictures, the labels of a batch are those that step 4 makes row by row."""
+    sft, rng = steps.load("step4_sft", "solution"), random.Random(3)
+    special = {name: number for number, name in enumerate(("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>"))}
+    talks = [[{"role": role, "content": "a" * rng.randrange(6)} for _ in range(rng.randrange(1, 4))
+              for role in ("user", "assistant")] for _ in range(7)]
+    rows = [sft.chat_template(talk, lambda text: [5 + rng.randrange(9) for _ in text], special) for talk in talks]
+    for side in ("left", "right"):
+        batch = sft.collate(rows, [sft.loss_mask(row, special) for row in rows], 0, side)
+        labels = vlm.vlm_labels(batch["input_ids"], special)
+        assert labels.dtype == torch.int64 and torch.equal(labels, batch["labels"])
 
 
 def test_pictures_of_others_are_refused():

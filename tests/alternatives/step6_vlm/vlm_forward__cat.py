@@ -2,7 +2,12 @@ class VLM:
     # TODO vlm_forward
     def embed(self, input_ids, features=None, attention_mask=None):
         embeds = self.llm.get_input_embeddings()(input_ids)
-        if features is not None:
+        places = input_ids.eq(self.image_token_id)
+        if features is None and int(places.sum()) > 0:
+            raise ValueError("where is the picture?")
+        if isinstance(features, (list, tuple)):
+            embeds = place_tokens(list(map(self.projection, features)), embeds, places)
+        elif features is not None:
             picture = self.projection(features)
             embeds = token_concat(picture, embeds)
             if attention_mask is not None:
