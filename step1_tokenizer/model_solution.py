@@ -161,11 +161,14 @@ def count_pieces(texts: Iterable[str], special_tokens: Collection[str] = ()) -> 
     return pieces
 
 
-def train(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = SPECIAL_TOKENS):
-    """A Tokenizer of `vocab_size` ids, special tokens included (fewer where the texts run out of pairs)."""
+def train(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = SPECIAL_TOKENS, count=count_pieces):
+    """A Tokenizer of `vocab_size` ids, special tokens included (fewer where the texts run out of pairs).
+
+    `count` does what count_pieces does; the one in train.py shares long texts out to several processes.
+    """
     if vocab_size < 256 + len(special_tokens):
         raise ValueError(f"vocab_size {vocab_size} < 256 bytes + {len(special_tokens)} special tokens")
-    merges = train_bpe(count_pieces(texts, special_tokens), vocab_size - len(special_tokens))
+    merges = train_bpe(count(texts, special_tokens), vocab_size - len(special_tokens))
     return Tokenizer(merges, {token: 256 + len(merges) + i for i, token in enumerate(special_tokens)})
 
 

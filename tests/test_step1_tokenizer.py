@@ -8,10 +8,11 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from course import steps
+from course import steps, workers
 from course.world import corpus
 
 tok = steps.load("step1_tokenizer", "solution")
+recipe = steps.load("step1_tokenizer", "train")
 
 SAMPLES = {
     "english": "We'll see: the cat's whiskers, I'M sure, aren't HERE. Naïve café — “quote”…\n\n  Indented.\n",
@@ -206,6 +207,33 @@ def test_training_is_hugging_face_training():
         assert tok.train_bpe(pieces, 330) == theirs(pieces, 330), pieces
     pieces = tok.count_pieces([corpus("pydoc", characters=100_000), corpus("world", characters=20_000)])
     assert tok.train_bpe(pieces, 1200) == theirs(pieces, 1200)
+
+
+@pytest.mark.slow
+def test_training_on_megabytes_is_hugging_face_training():
+    pieces = tok.count_pieces(recipe.read("stdlib", 3_000_000, 0))
+    assert tok.train_bpe(pieces, 4096) == theirs(pieces, 4096)
+
+
+def test_a_long_text_is_cut_where_no_piece_is():
+    rng = random.Random(16)
+    for text in ["", "a\n" * 50, "\n\n \n" * 50, *("".join(noise(rng, 60)) for _ in range(100))]:
+        for size in (0, 7, 100):
+            parts = recipe.cut(text, size)
+            assert "".join(parts) == text
+            assert sum(map(tok.PATTERN.findall, parts), []) == tok.PATTERN.findall(text), (text, size)
+    assert len(recipe.cut("line\n" * 1000, 500)) == 10
+
+
+def test_several_processes_count_what_one_counts(monkeypatch):
+    monkeypatch.setattr(workers, "cores", lambda: 3)
+    texts = [corpus("world", characters=1_600_000), "<|end|>short", *SAMPLES.values()]
+    shares, call = [], workers.call
+    monkeypatch.setattr(workers, "call", lambda *args: shares.extend(args[2]) or call(*args))
+    assert recipe.count_pieces(tok, texts, tok.SPECIAL_TOKENS) == tok.count_pieces(texts, tok.SPECIAL_TOKENS)
+    assert len(shares) == 3 and min(sum(map(len, share)) for share in shares) > 300_000
+    with pytest.raises(RuntimeError, match="no_such_function ended with exit code 1"):
+        workers.call(tok, "no_such_function", [1])
 
 
 def test_training_of_odd_texts():
