@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from course import authoring, checking, compute, steps
+from benchmarks.rounds import machine
+from course import authoring, checking, steps
 from course.checking.lessons import lesson
 
 
@@ -26,8 +27,7 @@ def seconds(step, path: Path, todo: str, repeat: int) -> float:
 
 
 def main() -> None:
-    machine = compute.hardware()
-    print(f"{machine['cpu']}, {machine['cores']} cores\n")
+    print(f"{machine()}\n")
     print(f"{'TODO':<30}{'right, s':>9}{'wrong, s':>9}  the mistake that takes longest")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model_exercise.py"
