@@ -9,6 +9,7 @@ import shlex
 
 VERBS = ("check", "hint", "explain", "status", "reset", "doctor")  # the others take minutes, or open this very page
 GREEN, AMBER, RED, QUIET = "#2e7d32", "#b26a00", "#c5221f", "#8a8a8a"
+PRE = "margin:0;white-space:pre-wrap;background:none;text-align:left;font-family:var(--jp-code-font-family,monospace)"
 
 
 def shell():
@@ -42,8 +43,8 @@ def show(text: str, card: str) -> None:
 
 
 def card(title: str, headline: str, rows, color: str = QUIET, sign: str = "", code=()) -> str:
-    """A card: `title` in typewriter face, the headline, and (label, text) rows; those labelled as in `code` keep
-    their spaces.
+    """A card: `title` in typewriter face and the headline (or neither), and (label, text) rows; those labelled as in
+    `code` keep their spaces.
 
     What the colour says, the headline says in words; a screen reader announces the card and leaves out the sign.
     """
@@ -51,16 +52,16 @@ def card(title: str, headline: str, rows, color: str = QUIET, sign: str = "", co
     for label, text in rows:
         said = html.escape(in_cell(text.rstrip()))
         if label in code:
-            said = f'<pre style="margin:0;white-space:pre-wrap;background:none;text-align:left">{said}</pre>'
+            said = f'<pre style="{PRE}">{said}</pre>'
         else:
             said = said.replace("\n", "<br>")
         cells.append(f'<div style="opacity:.7">{html.escape(label)}</div>'
                      f'<div style="min-width:0;overflow-wrap:anywhere">{said}</div>')
-    layout = "display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin-top:.5em"
-    grid = f'<div style="{layout}">{"".join(cells)}</div>' if cells else ""
     mark = f'<span aria-hidden="true" style="color:{color}">{sign}</span> ' if sign else ""
-    return (f'<div role="status" style="border-left:4px solid {color};padding:.4em .9em;margin:.3em 0">'
-            f"<div>{mark}<code>{html.escape(title)}</code> <b>{html.escape(headline)}</b></div>{grid}</div>")
+    head = f"<div>{mark}<code>{html.escape(title)}</code> <b>{html.escape(headline)}</b></div>" if title else ""
+    layout = f"display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin-top:{'.5em' if head else 0}"
+    grid = f'<div style="{layout}">{"".join(cells)}</div>' if cells else ""
+    return f'<div role="status" style="border-left:4px solid {color};padding:.4em .9em;margin:.3em 0">{head}{grid}</div>'
 
 
 def in_cell(text: str) -> str:
@@ -83,6 +84,6 @@ def _course(line: str) -> None:
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
             cli.main(words)
-        said = said.getvalue().strip()
+        said = said.getvalue().strip("\n")
     if said:
-        show(said, card(f"%course {line}".strip(), "", [("", said)], code=("",)))
+        show(said, card("", "", [("", said)], code=("",)))

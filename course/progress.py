@@ -212,8 +212,8 @@ def table(which=None) -> str:
             continue
         todos = verdict["todos"]
         passed = sum(state == "passed" for state in todos.values())
-        lines.append(f"{step.short:<6} {step.title:<58} {passed} of {len(todos)}"
-                     + ("" if passed else f"   about {step.hours:g} hours"))
+        count = f"{passed} of {len(todos)}"
+        lines.append(f"{step.short:<6} {step.title:<58} " + (count if passed else f"{count:<9}about {step.hours:g} hours"))
         if verdict["error"]:
             lines.append(f"         {verdict['error']}")
         if which or any(state != "not started" for state in todos.values()) and passed < len(todos):
