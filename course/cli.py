@@ -1,6 +1,7 @@
 """The command line: `python3 -m course VERB`. Only the standard library until a verb's set-up is seen to."""
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ for learners
   status                   what is done and what is not
   run                      train all six steps and see the last one answer questions about pictures
 
+  ask PICTURE QUESTION     ask the model that `run` has made about a picture of your own
   explain STEP.TODO        after a pass: your code beside the solution's, and why that is as it is
   reset STEP[.TODO]        back to the untouched exercise, with a backup of what you had
   upgrade                  after a new version of the course: your code moves into the new exercises
@@ -46,6 +48,7 @@ CORE = ("torch", "numpy", "regex", "PIL", "safetensors", "tqdm")
 LESSON = (*CORE, "matplotlib")
 NEEDS = {
     "run": LESSON,
+    "ask": CORE,
     "learn": (*LESSON, "jupyterlab", "ipykernel"),
     "check": CORE,
     "status": CORE,
@@ -162,6 +165,19 @@ def parser() -> argparse.ArgumentParser:
     run_arguments(one)
 
     one = verb(
+        "ask",
+        "Ask the vision-language model that `run` has made about a picture of your own. The picture may be of any kind\n"
+        "and size. The model knows the world of the course: coloured shapes on light paper.",
+        [
+            'ask drawing.png "What colour is the star?"',
+            'ask drawing.png "How many shapes are there?" "Describe the picture." --preset small',
+        ],
+    )
+    one.add_argument("picture", metavar="PICTURE", help="a picture file: PNG, JPEG, WebP, GIF, BMP, TIFF, ...")
+    one.add_argument("questions", nargs="+", metavar="QUESTION", help="what you want to know, each in quotes")
+    machine_arguments(one)
+
+    one = verb(
         "test",
         "Run the test suite; what follows -- goes to pytest.",
         ["test", "test --all", "test -- -k tokenizer -x"],
@@ -194,8 +210,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def run_arguments(one) -> None:
-    """The flags of `run` and of every step's train.py."""
+def machine_arguments(one) -> None:
+    """The flags that say which run is meant, on which machine."""
     one.add_argument(
         "--preset",
         choices=("smoke", "tiny", "small", "base"),
@@ -206,16 +222,21 @@ def run_arguments(one) -> None:
     one.add_argument(
         "--device", default="auto", type=device, help="auto (CUDA if there is one), cpu, cuda, cuda:1, mps"
     )
-    one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--out", metavar="FOLDER", help="where artifacts go (default: artifacts/PRESET)")
-    one.add_argument(
-        "--resume", action="store_true", help="keep what is finished, go on where it was interrupted"
-    )
+    one.add_argument("--out", metavar="FOLDER", help="where artifacts lie (default: artifacts/PRESET)")
     one.add_argument(
         "--code",
         choices=("chain", "solution"),
         default="chain",
         help="chain (default): your TODOs that pass, the solution for the rest; solution: it alone",
+    )
+
+
+def run_arguments(one) -> None:
+    """The flags of `run` and of every step's train.py."""
+    machine_arguments(one)
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument(
+        "--resume", action="store_true", help="keep what is finished, go on where it was interrupted"
     )
 
 
@@ -413,6 +434,19 @@ def run(args, rest) -> int:
     return run_steps(args)
 
 
+def ask(args, rest) -> int:
+    from course.pictures import read_picture
+
+    try:
+        picture = read_picture(args.picture)
+    except ValueError as error:
+        raise CourseError(f"{error}.") from error
+    asker = importlib.import_module(f"{steps.STEPS[-1].name}.ask").Seer(args.preset, args.out, args.device, args.code)
+    for question, answer in zip(args.questions, asker.ask(picture, args.questions)):
+        print(f"{question}  {answer}" if len(args.questions) > 1 else answer)
+    return 0
+
+
 def test(args, rest) -> int:
     command = [sys.executable, "-m", "pytest", *([] if args.all else ["-m", "not slow"]), *rest]
     return subprocess.call(command, cwd=steps.ROOT)
@@ -432,5 +466,5 @@ def audit(args, rest) -> int:
     return main(args)
 
 
-VERBS = {"learn": learn, "check": check, "hint": hint, "status": status, "run": run, "test": test, "build": build,
+VERBS = {"learn": learn, "check": check, "hint": hint, "status": status, "run": run, "ask": ask, "test": test, "build": build,
          "audit": audit, "explain": explain, "reset": reset, "upgrade": upgrade, "doctor": doctor}

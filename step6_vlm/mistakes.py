@@ -98,6 +98,10 @@ MISTAKES = {
         Mistake("no norms", ATTEND + THINK,
                 "        x = x + self.self_attn(x)\n        return x + self.mlp(x)\n",
                 "Neither part reads a normalised input: layer_norm1 and layer_norm2 are not used."),
+        Mistake("GELU for quick_gelu", THINK,
+                "        return x + self.mlp.fc2(F.gelu(self.mlp.fc1(self.layer_norm2(x))))\n",
+                "This is the exact GELU. CLIP was trained with an approximation, x * sigmoid(1.702 x), and its weights "
+                "expect that one: after twelve blocks the small differences have added up. self.mlp has it."),
         Mistake("norm in the residual", ATTEND,
                 "        x = self.layer_norm1(x)\n        x = x + self.self_attn(x)\n",
                 "The normalised copy has replaced x, so the residual path carries the copy too. Add to "
@@ -158,6 +162,12 @@ MISTAKES = {
                 "    return module\n",
                 "The weights are frozen, but the module is still in training mode: dropout drops and "
                 "batch norm's statistics move with every picture. Frozen means eval mode too."),
+        Mistake("parameters frozen, norm statistics moving", STILL,
+                "    for parameter in module.parameters():\n        parameter.requires_grad = False\n"
+                "    for part in module.modules():\n"
+                "        part.training = isinstance(part, nn.modules.batchnorm._BatchNorm)\n    return module\n",
+                "The weights are frozen and dropout is off, but batch norm is still in training mode: its running "
+                "statistics are buffers, which no gradient moves and every picture does. eval() stops them too."),
         Mistake("only eval mode", STILL, "    return module.eval()\n",
                 "eval() switches dropout and batch norm, and nothing else: the parameters still take "
                 "gradients, and an optimizer would move them."),
@@ -180,7 +190,7 @@ MISTAKES = {
                 "    module.eval()\n",
                 "freeze ends without returning the module, so `self.vision = freeze(vision)` would be "
                 "None."),
-        Mistake("eval lost by train()", TRAIN, "        return super().train(mode)\n",
+        Mistake("eval mode lost", TRAIN, "        return super().train(mode)\n",
                 "VLM.train() switches all its parts, the eye too. Trainers call it again and again, so "
                 "the eye has to be put back in eval mode each time, after the rest has been switched."),
         Mistake("mode ignored", TRAIN,
@@ -522,7 +532,7 @@ MISTAKES = {
         Mistake("normalised over the batch", LOGITS,
                 "logits = logit_scale.exp() * F.normalize(image, dim=0) @ F.normalize(text, dim=0).T",
                 "dim=0 normalises over the batch. Each vector by itself has length 1: the last axis."),
-        Mistake("one-sided", BOTH, "return F.cross_entropy(logits, own)",
+        Mistake("one-sided contrastive loss", BOTH, "return F.cross_entropy(logits, own)",
                 "Only the pictures look for their captions. The loss is symmetric: each caption looks "
                 "for its picture as well, so in the second half the rows are captions."),
         Mistake("sum of both", BOTH, "return F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)",

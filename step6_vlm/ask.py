@@ -1,0 +1,55 @@
+"""Ask the VLM that `run` has made about a picture of your own.
+
+    python3 -m course ask photo.png "What colour is the star?"
+
+It knows the world it was trained on: coloured shapes on light paper, and the questions of the course. Shown anything
+else, it says which of these it takes it for.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from course import training
+from course.artifacts import ArtifactError
+from course.chat import Chat
+from course.job import Job
+from step6_vlm.train_clip import load_eye, normalize
+
+PAPER = (238, 238, 238)  # what stands beside a picture that is not square: the world's own paper
+
+
+def square(picture: Image.Image, size: int) -> np.ndarray:
+    """Any RGB picture as the eye takes it: the whole of it, uint8 [3, size, size], on paper where it is not square."""
+    return np.array(ImageOps.pad(picture, (size, size), color=PAPER)).transpose(2, 0, 1)
+
+
+class Seer:
+    """What a run of all six steps has left, put together again: eye, projection, language model and tokenizer.
+
+    Raises ArtifactError, with the command that makes it, if there is nothing there or it does not fit the code.
+    """
+
+    def __init__(self, preset: str = "tiny", out=None, device: str = "auto", code: str = "chain"):
+        job = Job("step6_vlm", preset, device=device, out=out, code=code)
+        vlm, gpt, made = job.use("step6_vlm"), job.use("step2_gpt"), job.load("step6_vlm")
+        gpt.attention = training.fused_attention
+        self.chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
+        llm, self.eye = gpt.GPT(gpt.GPTConfig(**made.config["llm"])), load_eye(vlm)
+        width, patches = self.eye.config.hidden_size, self.eye.config.num_patches
+        self.model = vlm.VLM(llm, width, llm.config.hidden_size, patches, image_token_id=self.chat.special["<|image|>"])
+        try:
+            self.model.load_state_dict(made.tensors, strict=True)
+        except RuntimeError as error:
+            raise ArtifactError(f"What lies in {made.path} does not fit the code: {error}\nMake it anew: "
+                                f"{job.command()}") from error
+        self.model.to(job.device).eval(), self.eye.to(job.device)
+
+    @torch.no_grad()
+    def ask(self, picture: Image.Image, questions: Sequence[str]) -> list[str]:
+        """The answer to each question about one RGB picture of any size."""
+        pixels = normalize(square(picture, self.eye.config.image_size)[None]).to(self.chat.device)
+        features = self.eye(pixels)  # [1, P, D]: looked at once, however much is asked
+        return self.chat.replies(self.model, questions, features.expand(len(questions), -1, -1))
