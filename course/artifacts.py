@@ -223,17 +223,18 @@ def hash_files(folder: Path, config) -> str:
 
 
 def recover(folder: Path) -> None:
-    """Put the old artifact back if a kill fell between the two renames of `save_artifact`."""
+    """Put the old artifact back if a kill fell between the two renames of `replacing`."""
     old = folder.with_name(f".{folder.name}.old")
     if old.exists() and not folder.exists():
         with explained(folder):
             os.rename(old, folder)
 
 
-def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, files=None) -> None:
-    """Write the artifact `folder` beside its place, sync it, then rename: never half of it, never a mixture.
+@contextlib.contextmanager
+def replacing(folder: Path):
+    """A new folder to fill, which takes the place of `folder` at the end: never half of it, never a mixture.
 
-    tensors: name -> tensor; files: name (may contain /) -> str | bytes; manifest gets the payload's "hash".
+    It is made beside its place, synced, then renamed; if filling it fails, the old one stays.
     """
     folder = Path(folder)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
@@ -244,21 +245,7 @@ def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, file
         shutil.rmtree(new, ignore_errors=True)
         try:
             new.mkdir()
-            if tensors is not None:
-                copies = {
-                    name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()
-                }
-                save_file(copies, new / TENSORS, metadata={"format": "pt"})
-            if history is not None:
-                curves = history if "curves" in history else {"curves": history}
-                (new / HISTORY).write_text(to_json(curves), encoding="utf-8")
-            for name, content in (files or {}).items():
-                path = new / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content.encode() if isinstance(content, str) else content)
-            (new / MANIFEST).write_text(
-                to_json({**manifest, "hash": hash_files(new, manifest.get("config"))}), encoding="utf-8"
-            )
+            yield new
             for path in new.rglob("*"):
                 if path.is_file():
                     fsync(path)
@@ -272,6 +259,32 @@ def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, file
             shutil.rmtree(new, ignore_errors=True)
             recover(folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, files=None) -> None:
+    """Write the artifact `folder`, whole or not at all.
+
+    tensors: name -> tensor; files: name (may contain /) -> str | bytes; manifest gets the payload's "hash".
+    """
+    with replacing(folder) as new:
+        if tensors is not None:
+            save_tensors(new / TENSORS, tensors)
+        if history is not None:
+            curves = history if "curves" in history else {"curves": history}
+            (new / HISTORY).write_text(to_json(curves), encoding="utf-8")
+        for name, content in (files or {}).items():
+            path = new / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        (new / MANIFEST).write_text(
+            to_json({**manifest, "hash": hash_files(new, manifest.get("config"))}), encoding="utf-8"
+        )
+
+
+def save_tensors(path: Path, tensors) -> None:
+    """Write name -> tensor as safetensors, the way transformers reads them; tied tensors become two."""
+    copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    save_file(copies, path, metadata={"format": "pt"})
 
 
 @dataclass

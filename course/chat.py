@@ -67,9 +67,13 @@ class Chat:
         to say " red" is to copy what was read, but "red" without the space is spelled in other tokens (step 1)."""
         return self.tokenizer.encode_ordinary(" " + text)
 
+    def ids(self, messages: Sequence[dict], add_generation_prompt: bool = False) -> list[int]:
+        """Ids of a conversation; with the generation prompt, it is the model's turn."""
+        return self.sft.chat_template(messages, self.encode, self.special, add_generation_prompt)
+
     def row(self, messages: Sequence[dict]) -> tuple[list[int], list[int]]:
         """Ids and labels of a conversation."""
-        ids = self.sft.chat_template(messages, self.encode, self.special)
+        ids = self.ids(messages)
         return ids, self.sft.loss_mask(ids, self.special)
 
     def batch(self, conversations: Sequence[Sequence[dict]]) -> dict[str, torch.Tensor]:
@@ -98,8 +102,7 @@ class Chat:
         model.eval()
         texts = []
         for i in range(0, len(prompts), batch_size):
-            part = [[{"role": "user", "content": p}] for p in prompts[i : i + batch_size]]
-            rows = [self.sft.chat_template(m, self.encode, self.special, True) for m in part]
+            rows = [self.ids([{"role": "user", "content": p}], True) for p in prompts[i : i + batch_size]]
             batch = self.sft.collate(rows, None, self.pad, "left")
             batch = {name: batch[name].to(self.device) for name in ("input_ids", "attention_mask")}
             if features is not None:
@@ -108,6 +111,6 @@ class Chat:
             for ids in out.tolist():
                 text = self.tokenizer.decode(ids[: ids.index(self.end)] if self.end in ids else ids)
                 texts.append(text.removeprefix(" "))
-            each(len(part))
+            each(len(rows))
         model.train(training)
         return texts

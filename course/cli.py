@@ -28,6 +28,7 @@ for learners
   reset STEP[.TODO]        back to the untouched exercise, with a backup of what you had
   upgrade                  after a new version of the course: your code moves into the new exercises
   doctor                   what is there on this machine, what each preset needs, and how to mend what is missing
+  export STEP --to DIR     what a step has trained, as a checkpoint that transformers loads
 
 for whoever works on the course
   test [--all]             run the test suite
@@ -43,6 +44,8 @@ examples
   python3 -m course check step6.projection
 """
 
+PRESETS = ("smoke", "tiny", "small", "base")
+
 # What each verb imports, by import name; requirements.txt brings all of it.
 CORE = ("torch", "numpy", "regex", "PIL", "safetensors", "tqdm")
 LESSON = (*CORE, "matplotlib")
@@ -57,6 +60,7 @@ NEEDS = {
     "reset": CORE,
     "upgrade": CORE,
     "doctor": CORE,
+    "export": CORE,
     "build": CORE,
     "audit": CORE,
     "test": (
@@ -146,6 +150,18 @@ def parser() -> argparse.ArgumentParser:
         ["doctor"],
     )
 
+    one = verb(
+        "export",
+        "Write what a step has trained as a checkpoint that stock transformers loads: LlamaForCausalLM (step3, step4,\n"
+        "step5) or LlavaForConditionalGeneration (step6), with tokenizer, chat template and picture processor.\n"
+        "An earlier export is replaced; any other folder that is not empty is left alone.",
+        ["export step6 --to my_vlm", "export step4 --to my_chat --preset small"],
+    )
+    one.add_argument("step", metavar="STEP", help="step3, step4, step5 or step6")
+    one.add_argument("--to", metavar="DIR", required=True, help="the folder to write")
+    one.add_argument("--preset", choices=PRESETS, default="tiny", help="whose artifacts (default: tiny)")
+    one.add_argument("--out", metavar="FOLDER", help="where artifacts lie (default: artifacts/PRESET)")
+
     verb("status", "Show what is done and what is not, step by step.", ["status"])
 
     one = verb(
@@ -214,7 +230,7 @@ def machine_arguments(one) -> None:
     """The flags that say which run is meant, on which machine."""
     one.add_argument(
         "--preset",
-        choices=("smoke", "tiny", "small", "base"),
+        choices=PRESETS,
         default="tiny",
         help="smoke: seconds, for tests; tiny: minutes on a CPU (default); small: one GPU; "
         "base: several GPUs",
@@ -287,7 +303,7 @@ def main(argv: list[str] | None = None) -> int:
             if args.verb in ("hint", "explain") and args.todo is None:
                 names = ", ".join(f"{args.step.short}.{todo}" for todo in args.step.todos)
                 raise UsageError(f"`{args.verb}` is for one TODO. There is: {names}.")
-        elif args.verb == "learn" and args.step:
+        elif args.verb in ("learn", "export") and args.step:
             args.step = steps.find_step(args.step)
         setup.ensure(NEEDS[args.verb], argv)
         return VERBS[args.verb](args, rest)
@@ -421,6 +437,14 @@ def doctor(args, rest) -> int:
     return 1 if in_the_way(found) else 0
 
 
+def export(args, rest) -> int:
+    from course.job import Job
+    from course.weights.export import export as write
+
+    print(write(Job(args.step, args.preset, device="cpu", out=args.out), args.to))
+    return 0
+
+
 def status(args, rest) -> int:
     from course import progress
 
@@ -467,4 +491,4 @@ def audit(args, rest) -> int:
 
 
 VERBS = {"learn": learn, "check": check, "hint": hint, "status": status, "run": run, "ask": ask, "test": test, "build": build,
-         "audit": audit, "explain": explain, "reset": reset, "upgrade": upgrade, "doctor": doctor}
+         "audit": audit, "explain": explain, "reset": reset, "upgrade": upgrade, "doctor": doctor, "export": export}

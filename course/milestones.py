@@ -8,9 +8,13 @@ import argparse
 import json
 import math
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from course import notebook, steps
+from course.authoring import notebooks
 
 MEASURED = Path(__file__).with_name("milestones.json")  # "step3.recited" -> its value for each seed
 DIARY = "COURSE_MILESTONES"  # the environment variable with the file that `milestone` writes into, while measuring
@@ -53,22 +57,17 @@ def measure(step, seeds: int) -> dict[str, list[float]]:
 
     The seed is added to each one that the page sets by torch.manual_seed.
     """
-    import tempfile
-
-    import nbclient
-    import nbformat
-
     found: dict[str, list[float]] = {}
     path = steps.find_step(step).folder / "tutorial.ipynb"
+    cells = notebooks.code_cells(path.read_text(encoding="utf-8"))
+    page = "\n".join(cells[: 1 + max(number for number, cell in enumerate(cells) if "milestone(" in cell)])
     for seed in range(seeds):
-        page = nbformat.read(path, as_version=4)
-        page.cells = page.cells[: 1 + max(i for i, cell in enumerate(page.cells) if "milestone(" in cell.source)]
-        page.cells.insert(0, nbformat.v4.new_code_cell(
-            f"import torch\nset_seed = torch.manual_seed\ntorch.manual_seed = lambda seed: set_seed(seed + {1000 * seed})"))
+        shifted = f"import torch\nset_seed = torch.manual_seed\ntorch.manual_seed = lambda seed: set_seed(seed + {1000 * seed})\n"
         with tempfile.TemporaryDirectory() as folder:
-            diary = Path(folder) / "diary"
-            nbclient.NotebookClient(page, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-                                    ).execute(env={**os.environ, DIARY: str(diary), "MPLBACKEND": "agg"})
+            script, diary = Path(folder) / "page.py", Path(folder) / "diary"
+            script.write_text(f"import sys; sys.path.insert(0, '.')\n{shifted}{page}", encoding="utf-8")
+            subprocess.run([sys.executable, script], cwd=path.parent, stdout=subprocess.DEVNULL, check=True,
+                           env={**os.environ, DIARY: str(diary), "MPLBACKEND": "agg"})
             for line in diary.read_text(encoding="utf-8").splitlines():
                 name, value = json.loads(line)
                 found.setdefault(name, []).append(round(value, 6))

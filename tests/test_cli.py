@@ -12,7 +12,7 @@ from course.checking import Finding
 from course.errors import UsageError
 from tests import toy
 
-LEARNERS = ("learn", "check", "hint", "status", "run", "ask", "explain", "reset", "upgrade", "doctor")
+LEARNERS = ("learn", "check", "hint", "status", "run", "ask", "explain", "reset", "upgrade", "doctor", "export")
 VERBS = (*LEARNERS, "test", "build", "audit")
 
 
@@ -228,6 +228,7 @@ def test_each_verb_asks_for_what_it_imports(monkeypatch):
     for verb in VERBS:
         what = ["step6.projection"] if verb in ("hint", "explain", "reset") else []
         what = ["a.png", "What?"] if verb == "ask" else what
+        what = ["step6", "--to", "x"] if verb == "export" else what
         assert cli.main([verb, *what]) == 2
     assert set(asked) == set(VERBS) and all("torch" in modules for modules in asked.values())
     assert "jupyterlab" in asked["learn"] and "jupyterlab" not in asked["run"] and "pytest" in asked["test"]
