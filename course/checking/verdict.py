@@ -163,6 +163,8 @@ def _waiting(a, subject, todo, seed, raised) -> Finding | None:
 
 def _explained(a, subject, todo, raised) -> str:
     """One sentence about an exception, where there is one that helps."""
+    if raised.note:
+        return raised.note
     if raised.waiting_for == todo:
         return (
             "The line `raise NotImplementedError(...)` still stands in your code and was reached: delete it."
