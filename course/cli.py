@@ -30,6 +30,9 @@ for learners
   doctor                   what is there on this machine, what each preset needs, and how to mend what is missing
   export STEP --to DIR     what a step has trained, as a checkpoint that transformers loads
 
+for instructors
+  grade SUBMISSIONS        grade a class's files in confined processes; grades, pages and a report
+
 for whoever works on the course
   test [--all]             run the test suite
   build [--check]          generate the exercises from the solutions
@@ -63,6 +66,7 @@ NEEDS = {
     "export": CORE,
     "build": CORE,
     "audit": CORE,
+    "grade": LESSON,
     "test": (
         *LESSON,
         "pytest",
@@ -194,6 +198,36 @@ def parser() -> argparse.ArgumentParser:
     machine_arguments(one)
 
     one = verb(
+        "grade",
+        "Grade the files that a class handed in: a folder per student, a flat folder, the archive of an LMS (Canvas,\n"
+        "Moodle), or one file. Each runs in a confined process and is judged outside of it. Writes grades.csv,\n"
+        "report.html, pages/ and results/ (Gradescope's results.json). A run that was interrupted goes on.",
+        [
+            "grade submissions/ --step step6 --out grades/",
+            "grade submissions.zip --step step2 --out grades/ --gradebook canvas.csv --due 2026-03-01T23:59",
+            "grade submissions/ --step step6 --out grades/ --student ann",
+        ],
+    )
+    one.add_argument("submissions", metavar="SUBMISSIONS", help="a folder, an archive, or one file")
+    one.add_argument("--step", required=True, help="which step was to be done")
+    one.add_argument("--out", required=True, metavar="DIR", help="where everything is written")
+    one.add_argument(
+        "--weights",
+        metavar="FILE",
+        help='JSON: {"points": {"projection": 5}, "blocked": 0.5, "late": {"per_day": 0.1, "most": 0.5}}',
+    )
+    one.add_argument("--due", metavar="DATE", help="2026-03-01 (its end) or 2026-03-01T23:59")
+    one.add_argument("--gradebook", metavar="CSV", help="the LMS's file; a filled copy becomes DIR/gradebook.csv")
+    one.add_argument("--column", metavar="NAME", help="the gradebook's column, where it is not plain which")
+    one.add_argument("--student", metavar="NAME", help="grade this one again, and nobody else")
+    one.add_argument("--seed", type=int, help="draws the cases (default: new ones, or those of the run in DIR)")
+    one.add_argument(
+        "--trust-submissions",
+        action="store_true",
+        help="run them even where they cannot be confined; every report says so",
+    )
+
+    one = verb(
         "test",
         "Run the test suite; what follows -- goes to pytest.",
         ["test", "test --all", "test -- -k tokenizer -x"],
@@ -303,7 +337,7 @@ def main(argv: list[str] | None = None) -> int:
             if args.verb in ("hint", "explain") and args.todo is None:
                 names = ", ".join(f"{args.step.short}.{todo}" for todo in args.step.todos)
                 raise UsageError(f"`{args.verb}` is for one TODO. There is: {names}.")
-        elif args.verb in ("learn", "export") and args.step:
+        elif args.verb in ("learn", "export", "grade") and args.step:
             args.step = steps.find_step(args.step)
         setup.ensure(NEEDS[args.verb], argv)
         return VERBS[args.verb](args, rest)
@@ -484,11 +518,17 @@ def build(args, rest) -> int:
     return 0 if report.ok else 1
 
 
+def grade(args, rest) -> int:
+    from course.grading.grade import main
+
+    return main(args)
+
+
 def audit(args, rest) -> int:
     from course.audit import main
 
     return main(args)
 
 
-VERBS = {"learn": learn, "check": check, "hint": hint, "status": status, "run": run, "ask": ask, "test": test, "build": build,
-         "audit": audit, "explain": explain, "reset": reset, "upgrade": upgrade, "doctor": doctor, "export": export}
+VERBS = {f.__name__: f for f in (learn, check, hint, status, run, ask, test, build, audit, explain, reset, upgrade, doctor,
+                                 export, grade)}

@@ -29,6 +29,7 @@ class Raised:
     values: list[str] = field(default_factory=list)  # the innermost frame's tensors and numbers
     line: int | None = None
     waiting_for: str | None = None      # the TODO whose `raise NotImplementedError("TODO ...")` this is
+    note: str = ""                      # a sentence that says more than the kind does
 
     @property
     def headline(self) -> str:

@@ -27,6 +27,9 @@ def make_cases(check: Check, seed: int, device="cpu", dtype=torch.float32) -> li
     return cases
 
 
+JUDGING = 20.0      # seconds for judging one answer, whatever it holds
+
+
 @dataclass
 class Answer:
     """What came of one call: a plain value and the case as it is afterwards; or what was raised; or why
@@ -66,8 +69,16 @@ def answered(
 
 def problems(check: Check, case: dict, answer: Answer, expected) -> list[Problem]:
     """What is wrong with an answer that was not raised, given the solution's to the same case; empty when
-    nothing is.
+    nothing is. Never raises for anything an answer holds, and ends.
     """
+    try:
+        with calling.limit(JUDGING):
+            return _problems(check, case, answer, expected)
+    except (Exception, calling.TooSlow) as error:
+        return [Problem("form", f"the answer has not the form that was asked for ({type(error).__name__})")]
+
+
+def _problems(check, case, answer, expected):
     if answer.refused is not None:
         return [answer.refused]
     if check.judge is None:

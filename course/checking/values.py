@@ -249,6 +249,8 @@ def _compare_numbers(answer, expected, rtol, atol, where):
         return [_type_differs(answer, expected, where)]
     if type(expected) is int:
         same = answer == expected
+    elif type(answer) is int and abs(answer) > 1e300:       # hundreds of digits: no float is that large
+        same = False
     elif math.isnan(expected) or math.isnan(answer):
         same = math.isnan(expected) and math.isnan(answer)
     elif math.isinf(expected) or abs(answer) == math.inf:
@@ -270,6 +272,9 @@ def _compare_numbers(answer, expected, rtol, atol, where):
 
 
 def _compare_tensors(answer, expected, rtol, atol, where):
+    if (isinstance(answer, torch.Tensor) and (answer.dtype, answer.device) == (expected.dtype, expected.device)
+            and torch.equal(answer, expected)):
+        return []       # bit for bit, as most right answers are: many times faster than what follows
     said = describe(expected), describe(answer)
     if answer is None:
         return [_nothing(where, expected)]

@@ -8,15 +8,14 @@ from types import ModuleType
 import torch
 
 from course import steps
-from course.authoring.source import functions, same_function, todo_functions
+from course.authoring.source import same_function, todo_functions
 from course.checking import calling
 from course.checking.finding import Finding, display
-from course.checking.judging import Answer, answered, make_cases, problems, shown_as
+from course.checking.judging import Answer, problems
 from course.checking.lessons import Lesson, lesson
 from course.checking.parts import Check
+from course.checking.subject import Module, Reference
 from course.checking.values import compare, describe
-
-PATIENCE = 5.0      # seconds for one call of a known mistake, some of which never end
 
 
 def check(step, module: ModuleType, todo: str, *, seed: int | None = None, device="cpu", dtype=torch.float32,
@@ -27,86 +26,86 @@ def check(step, module: ModuleType, todo: str, *, seed: int | None = None, devic
     Cases come from `seed`, or are new each time. When the TODO fails and one that it needs fails too, the
     finding is "blocked". `diagnose=False` leaves out the search for a known mistake.
     """
-    return _check(lesson(step), module, todo, _seed(seed), device, dtype, seconds, diagnose, {})
+    a = lesson(step)
+    reference = Reference(a, _seed(seed), device, dtype)
+    return judged(Module(a, module), reference, [todo], seconds=seconds, diagnose=diagnose)[0]
+
+
+def judged(subject, reference: Reference, todos, *, seconds=calling.SECONDS, diagnose: bool = True) -> list[Finding]:
+    """The findings for these TODOs of a subject: a `Module`, or whatever answers like one."""
+    known: dict[str, Finding] = {}
+    return [_check(reference.lesson, subject, todo, reference, seconds, diagnose, known) for todo in todos]
 
 
 def _seed(seed):
     return int.from_bytes(os.urandom(4), "little") if seed is None else seed
 
 
-def _check(a: Lesson, module, todo, seed, device, dtype, seconds, diagnose, known) -> Finding:
+def _check(a: Lesson, subject, todo, reference, seconds, diagnose, known) -> Finding:
     if todo in known:
         return known[todo]
     if todo not in a.checks:
         raise steps._unknown(f"check in {a.step.name} called", todo, list(a.checks))
-    finding, answers, cases = _verdict(a, module, todo, seed, device, dtype, seconds)
+    finding, answers = _verdict(a, subject, todo, reference, seconds)
     known[todo] = finding
     if finding.status in ("wrong", "raised"):
         for need in a.checks[todo].needs:
-            other = _check(a, module, need, seed, device, dtype, seconds, diagnose, known)
+            other = _check(a, subject, need, reference, seconds, diagnose, known)
             if not other.passed:
-                finding = _plain_finding(
+                finding = plain_finding(
                     a,
-                    module,
+                    subject,
                     todo,
                     "blocked",
-                    seed,
+                    reference.seed,
                     blocked_by=other.blocked_by or need,
                     note=f"It calls {need}, which is {other.headline}: start there.",
                 )
                 break
         else:
             if diagnose:
-                _recognise(a, todo, finding, answers, cases, seed)
+                _recognise(a, todo, finding, answers, reference)
     known[todo] = finding
     return finding
 
 
-def _plain_finding(a, module, todo, status, seed, **more) -> Finding:
+def plain_finding(a, subject, todo, status, seed, **more) -> Finding:
+    """A finding with what is known of the TODO; `more` are its other fields."""
     one = a.checks[todo]
     finding = Finding(a.step.name, todo, status, asks=one.asks, points=one.points, seed=seed,
-                      hint=one.hints[0] if one.hints else "", file=str(getattr(module, "__file__", "")),
+                      hint=one.hints[0] if one.hints else "", file=subject.file,
                       command=f"python3 -m course hint {a.step.short}.{todo}")
-    finding.line = _line(a, _source(module), todo)
+    finding.line = _line(a, subject, todo)
     for name, value in more.items():
         setattr(finding, name, value)
     return finding
-
-
-def _source(module) -> str:
-    source = getattr(module, "__source__", "")
-    return source.decode("utf-8", "replace") if isinstance(source, bytes) else source
 
 
 def _names(a: Lesson, todo) -> list[str]:
     return todo_functions(a.source).get(todo, [])
 
 
-def _line(a, source, todo) -> int | None:
+def _line(a, subject, todo) -> int | None:
     """The line of the TODO's first function that is not written yet, or of its first function."""
-    try:
-        have = functions(source)
-    except (SyntaxError, ValueError):
-        return None
+    have = subject.lines()
     names = [name for name in _names(a, todo) if name in have]
-    waiting = [name for name in names if _not_written(a, source, name)]
-    return have[(waiting or names)[0]].line if names else None
+    waiting = [name for name in names if _not_written(a, subject, name)]
+    return have[(waiting or names)[0]] if names else None
 
 
-def _not_written(a, source, name) -> bool:
-    return same_function(source, a.exercise(), name) and not same_function(source, a.source, name)
+def _not_written(a, subject, name) -> bool:
+    return subject.untouched(name) and not same_function(a.exercise(), a.source, name)
 
 
-def _verdict(a, module, todo, seed, device, dtype, seconds):
-    """The finding without diagnosis, the answers and the cases: those up to the first exception."""
-    one, kept, answers = a.checks[todo], calling.Kept(), []
-    cases = make_cases(one, seed, device, dtype)
+def _verdict(a, subject, todo, reference, seconds):
+    """The finding without diagnosis, and the answers: those up to the first exception."""
+    one, kept, answers, seed = a.checks[todo], calling.Kept(), [], reference.seed
     first = None        # the first case that went wrong
-    for case in cases:
-        answer = answered(one, module, case, seed=seed + 1, kept=kept, seconds=seconds)
+    for number, case in enumerate(reference.cases(one)):
+        answer = subject.answer(one, number, case, seed=seed + 1, kept=kept, seconds=seconds)
         answers.append(answer)
         if answer.raised is None or not answer.raised.frames:
-            expected = _solved(a, one, case, seed)
+            expected = reference.solved(one, number)
         if answer.raised is None:
             found = problems(one, case, answer, expected.value)
             if found and first is None:
@@ -115,36 +114,27 @@ def _verdict(a, module, todo, seed, device, dtype, seconds):
             first = first or (case, answer, None, [])
             break
     if first is None:
-        unwritten = [name for name in _names(a, todo) if _not_written(a, _source(module), name)]
+        unwritten = [name for name in _names(a, todo) if _not_written(a, subject, name)]
         if unwritten:       # a check that does not reach a part must not pass it
-            return _not_started(a, module, todo, seed, unwritten), answers, cases
-        return _plain_finding(a, module, todo, "passed", seed, output=str(kept)), answers, cases
+            return _not_started(a, subject, todo, seed, unwritten), answers
+        return plain_finding(a, subject, todo, "passed", seed, output=str(kept)), answers
     case, answer, expected, found = first
     if answer.raised is not None and answer.raised.waiting_for:
-        finding = _waiting(a, module, todo, seed, answer.raised)
+        finding = _waiting(a, subject, todo, seed, answer.raised)
         if finding is not None:
-            return finding, answers, cases
-    finding = _plain_finding(a, module, todo, "raised" if answer.raised else "wrong", seed,
-                             called=_shown(one, case), output=str(kept))
+            return finding, answers
+    finding = plain_finding(a, subject, todo, "raised" if answer.raised else "wrong", seed,
+                            called=_shown(one, case), output=str(kept))
     if answer.raised:
         finding.error = answer.raised.text(os.path.basename(finding.file))
         finding.line = answer.raised.line or finding.line
-        finding.note = _explained(a, module, todo, answer.raised)
+        finding.note = _explained(a, subject, todo, answer.raised)
     else:
         finding.difference, finding.more = found[0].text, [problem.text for problem in found[1:4]]
         finding.expected, finding.got = found[0].expected, found[0].got
         if not one.judge and not finding.expected:
             finding.expected, finding.got = describe(expected), describe(answer.value)
-    return finding, answers, cases
-
-
-def _solved(a, one, case, seed) -> Answer:
-    """The solution's answer. Raises RuntimeError where it has none, which is the check's fault."""
-    answer = answered(one, a.solution, case, seed=seed)
-    if answer.raised or answer.refused:
-        why = answer.raised.text(shown_as(a.solution)) if answer.raised else answer.refused.text
-        raise RuntimeError(f"the check of {a.step.short}.{one.id} does not work on the solution: {why}")
-    return answer
+    return finding, answers
 
 
 def _shown(one: Check, case) -> str:
@@ -155,24 +145,26 @@ def _shown(one: Check, case) -> str:
     return said or f"{one.id}({', '.join(f'{key} = {describe(value)}' for key, value in case.items())})"
 
 
-def _not_started(a, module, todo, seed, names) -> Finding:
-    return _plain_finding(a, module, todo, "not started", seed, note=f"To write: {', '.join(names)}.")
+def _not_started(a, subject, todo, seed, names) -> Finding:
+    return plain_finding(a, subject, todo, "not started", seed, note=f"To write: {', '.join(names)}.")
 
 
-def _waiting(a, module, todo, seed, raised) -> Finding | None:
+def _waiting(a, subject, todo, seed, raised) -> Finding | None:
     """The finding for a `raise NotImplementedError("TODO ...")` that was reached."""
-    waiting, source = raised.waiting_for, _source(module)
+    waiting = raised.waiting_for
     if waiting != todo:
         if waiting not in a.checks:
             return None
-        return _plain_finding(a, module, todo, "blocked", seed, blocked_by=waiting,
-                              note=f"It calls {waiting}, which is not written yet: start there.")
-    names = [name for name in _names(a, todo) if _not_written(a, source, name)]
-    return _not_started(a, module, todo, seed, names) if names else None
+        return plain_finding(a, subject, todo, "blocked", seed, blocked_by=waiting,
+                             note=f"It calls {waiting}, which is not written yet: start there.")
+    names = [name for name in _names(a, todo) if _not_written(a, subject, name)]
+    return _not_started(a, subject, todo, seed, names) if names else None
 
 
-def _explained(a, module, todo, raised) -> str:
+def _explained(a, subject, todo, raised) -> str:
     """One sentence about an exception, where there is one that helps."""
+    if raised.note:
+        return raised.note
     if raised.waiting_for == todo:
         return (
             "The line `raise NotImplementedError(...)` still stands in your code and was reached: delete it."
@@ -185,10 +177,8 @@ def _explained(a, module, todo, raised) -> str:
             if raised.kind == "SystemExit"
             else "The call was interrupted here."
         )
-    try:
-        missing = [name for name in _names(a, todo) if name not in functions(_source(module))]
-    except (SyntaxError, ValueError):
-        return ""
+    have = subject.lines()
+    missing = [name for name in _names(a, todo) if name not in have] if have else []
     if missing:
         return f"{missing[0]} is no longer in the file: give it back its name and signature."
     if raised.frames:
@@ -200,29 +190,30 @@ def _explained(a, module, todo, raised) -> str:
     return "The function returned, but its value could not be used: is it what the docstring promises?"
 
 
-def _recognise(a: Lesson, todo, finding, answers, cases, seed) -> None:
+def _recognise(a: Lesson, todo, finding, answers, reference) -> None:
     """Give the finding the words of the known mistake that answers alike, or fails exactly the same
     properties.
     """
     one, alike = a.checks[todo], []
-    mine = _properties(a, one, cases, answers, seed) if one.judge else None
+    mine = _properties(one, answers, reference) if one.judge else None
+    cases = reference.cases(one)
     for mistake in a.mistakes.get(todo, ()):
         try:
-            module = a.wrong(mistake)
+            a.wrong(mistake)
         except Exception:       # tests see to it that mistakes execute; a learner is not to suffer
             continue
         theirs = []
-        for case in cases[:len(answers)]:
-            theirs.append(answered(one, module, case, seed=seed + 1, seconds=PATIENCE))
-            if not _alike(answers[len(theirs) - 1], theirs[-1], one):
+        for number in range(len(answers)):
+            theirs.append(reference.mistaken(one, mistake, number))
+            if not _alike(answers[number], theirs[-1], one):
                 break
         else:
             finding.mistake, finding.mistake_name = mistake.says, mistake.name
             return
         if mine and not _slow(theirs[-1]):
-            for case in cases[len(theirs):len(answers)]:
-                theirs.append(answered(one, module, case, seed=seed + 1, seconds=PATIENCE))
-            if _properties(a, one, cases, theirs, seed) == mine:
+            theirs += [reference.mistaken(one, mistake, number)
+                       for number in range(len(theirs), min(len(answers), len(cases)))]
+            if _properties(one, theirs, reference) == mine:
                 alike.append(mistake)
     if len(alike) == 1:         # two that fail alike: neither's words are safe
         finding.mistake, finding.mistake_name = alike[0].says, alike[0].name
@@ -245,14 +236,14 @@ def _alike(one: Answer, other: Answer, asked: Check) -> bool:
     )
 
 
-def _properties(a, one, cases, answers, seed) -> set[tuple]:
+def _properties(one: Check, answers, reference) -> set[tuple]:
     """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type."""
     failed = set()
-    for case, answer in zip(cases, answers, strict=False):  # no answers after an exception
+    for number, answer in enumerate(answers):   # no answers after an exception
         if answer.raised:
             failed.add(("raised", answer.raised.kind))
         else:
-            expected = _solved(a, one, case, seed).value
+            case, expected = reference.cases(one)[number], reference.solved(one, number).value
             failed.update((problem.property,) for problem in problems(one, case, answer, expected))
     return failed
 
@@ -277,10 +268,7 @@ def check_step(step, target=None, *, seed: int | None = None, device="cpu", dtyp
         module, raised, output = imported(a.step, path)
         if raised is not None:
             return [_unimportable(a, path, todo, raised, output, seed) for todo in wanted]
-    known: dict[str, Finding] = {}
-    found = [
-        _check(a, module, todo, seed, device, dtype, calling.SECONDS, diagnose, known) for todo in wanted
-    ]
+    found = judged(Module(a, module), Reference(a, seed, device, dtype), wanted, diagnose=diagnose)
     if module is not target:
         steps.forget(module)
     return found
@@ -289,9 +277,9 @@ def check_step(step, target=None, *, seed: int | None = None, device="cpu", dtyp
 def _unimportable(a, path, todo, raised, output, seed) -> Finding:
     blank = ModuleType("unimportable")
     blank.__file__ = str(path)
-    return _plain_finding(
+    return plain_finding(
         a,
-        blank,
+        Module(a, blank),
         todo,
         "raised",
         seed,

@@ -1,0 +1,103 @@
+"""The process that executes a submission and answers calls. Everything here may fall into a stranger's hands: it holds
+no expected value, and nobody believes more of what it says than its values.
+
+Messages in: {"source", "seconds"} once, then {"check", "case", "seed"}. Out: {"lines", "untouched"}, {"raised",
+"printed"} after the import, then an answer per call with the call's sequence number.
+"""
+
+import io
+import os
+import tokenize
+from pathlib import Path
+
+from course import steps
+from course.authoring.source import functions, same_function
+from course.checking import calling
+from course.checking.judging import Answer, answered
+from course.checking.parts import Problem
+from course.grading import protocol
+from course.grading.tampering import Watch
+
+FILE = "model_exercise.py"
+
+
+def send(fd: int, number: int, message) -> None:
+    header, raw = protocol.pack(message)
+    data = memoryview(protocol.PREFIX.pack(number, len(header), len(raw)) + header + raw)
+    while data:
+        data = data[os.write(fd, data):]
+
+
+def receive(fd: int) -> tuple[int, object]:
+    number, header, raw = protocol.PREFIX.unpack(_exactly(fd, protocol.PREFIX.size))
+    header = _exactly(fd, header)
+    return number, protocol.unpack(header, _exactly(fd, raw))
+
+
+def _exactly(fd: int, count: int) -> bytes:
+    parts = []
+    while count:
+        part = os.read(fd, min(count, 1 << 20))
+        if not part:
+            os._exit(0)
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def serve(fd: int, checks: dict, names, exercise: str, watch: Watch) -> None:
+    """Answer calls until the socket closes."""
+    number, hello = receive(fd)
+    source, seconds = hello["source"], hello["seconds"]
+    send(fd, number, read(source, names, exercise))
+    kept = calling.Kept()
+    module, raised = calling.run(lambda: executed(source), FILE, kept=kept, seconds=seconds)
+    number, _ = receive(fd)
+    send(fd, number, {"raised": in_words(raised), "printed": str(kept)})
+    while True:
+        number, asked = receive(fd)
+        kept = calling.Kept()
+        answer = answered(checks[asked["check"]], module, asked["case"], seed=asked["seed"], kept=kept,
+                          seconds=seconds)
+        replaced = watch.replaced()
+        try:
+            send(fd, number, said(answer, str(kept), replaced))
+        except protocol.Fault as error:
+            refused = Answer(refused=Problem("answer type", f"the answer is no value that can be judged: {error}"))
+            send(fd, number, said(refused, str(kept), replaced))
+
+
+def said(answer: Answer, printed: str, replaced: list[str]) -> dict:
+    return {"value": answer.value, "after": answer.after, "raised": in_words(answer.raised),
+            "refused": vars(answer.refused) if answer.refused else None, "printed": printed, "replaced": replaced}
+
+
+def in_words(raised) -> dict | None:
+    return {**vars(raised), "frames": [list(frame) for frame in raised.frames]} if raised else None
+
+
+def read(source: bytes, names, exercise: str) -> dict:
+    """Where the file's functions stand, and which of the TODOs' still read as in the exercise."""
+    try:
+        text = decoded(source)
+        have = functions(text)
+        return {"lines": {name: function.line for name, function in have.items() if name in names},
+                "untouched": [name for name in names if same_function(text, exercise, name)]}
+    except Exception:       # no Python, or nested too deeply
+        return {"lines": {}, "untouched": []}
+
+
+def executed(source: bytes):
+    """The submission as a module that knows itself as model_exercise.py, and whose lines tracebacks show."""
+    text = decoded(source)
+    return steps.execute(text, Path("/") / FILE, "submission", shown_as=FILE)
+
+
+def decoded(source: bytes) -> str:
+    """The text of a Python file: by its declaration or as UTF-8; latin-1 where it is neither, so that an umlaut in a
+    comment costs nobody a grade."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+        return source.decode(encoding)
+    except (SyntaxError, UnicodeDecodeError):
+        return source.decode("latin-1")

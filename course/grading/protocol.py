@@ -1,0 +1,138 @@
+"""Plain values over a socket, without pickle: a fixed prefix, a JSON header, and the raw bytes of tensors.
+
+A message is a plain value (see course/checking/values.py). Scalars, text and lists stand in the JSON as they are;
+everything else is an object with one key: {"t": [dtype, shape]} for a tensor and {"b": length} for bytes, whose contents
+follow in order after the header, {"d": [[key, value], ...]} for a dict, {"k": [...]} for a tuple used as a key. So
+nothing that arrives can point anywhere, name a type outside the table, or be larger than what was sent for it.
+"""
+
+import json
+import math
+import struct
+
+import torch
+
+PREFIX = struct.Struct(">III")      # sequence number, bytes of the header, bytes after it
+HEADER = 2 ** 24
+RAW = 2 ** 26
+DEEPEST = 40
+DIMS = 8
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
+                  torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+class Fault(Exception):
+    """What arrived is no message, or what should be sent cannot be one."""
+
+
+def pack(value) -> tuple[bytes, bytes]:
+    """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the table."""
+    raw: list[bytes] = []
+    try:
+        header = json.dumps(_packed(value, raw), separators=(",", ":")).encode()
+    except (ValueError, RecursionError) as error:
+        raise Fault(f"it cannot be sent: {error}") from None
+    body = b"".join(raw)
+    if len(header) > HEADER or len(body) > RAW:
+        raise Fault(f"it is far too large ({(len(header) + len(body)) / 1e6:.0f} MB)")
+    return header, body
+
+
+def _packed(value, raw):
+    if isinstance(value, torch.Tensor):
+        name = NAMES.get(value.dtype)
+        if name is None or value.dim() > DIMS:
+            raise Fault(f"a tensor of dtype {value.dtype} and {value.dim()} dimensions belongs in no answer")
+        flat = value.detach().contiguous().reshape(-1)
+        raw.append(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+        return {"t": [name, list(value.shape)]}
+    if isinstance(value, bytes):
+        raw.append(value)
+        return {"b": len(value)}
+    if isinstance(value, dict):
+        return {"d": [[_packed(key, raw), _packed(item, raw)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return {"k": [_packed(item, raw) for item in value]}
+    if isinstance(value, list):
+        return [_packed(item, raw) for item in value]
+    return value
+
+
+def unpack(header: bytes, raw: bytes):
+    """The value of a message. Raises Fault for anything that `pack` does not make."""
+    try:
+        tree = json.loads(header)
+    except (ValueError, RecursionError):
+        raise Fault("the header is no JSON") from None
+    value, used = _unpacked(tree, memoryview(raw), 0, 0)
+    if used != len(raw):
+        raise Fault("there are bytes that belong to nothing")
+    return value
+
+
+def _unpacked(tree, raw, at, depth):
+    """(the value, where the raw bytes of the next one begin)."""
+    if depth > DEEPEST:
+        raise Fault("it is nested too deeply")
+    if tree is None or isinstance(tree, (bool, int, float, str)):
+        return tree, at
+    if isinstance(tree, list):
+        return _items(tree, raw, at, depth)
+    if len(tree) != 1:
+        raise Fault("the header names no value")
+    (kind, said), = tree.items()
+    if kind == "t":
+        return _tensor(said, raw, at)
+    if kind == "b":
+        if type(said) is not int or not 0 <= said <= len(raw) - at:
+            raise Fault("bytes are missing")
+        return bytes(raw[at:at + said]), at + said
+    if kind == "k" and isinstance(said, list):
+        items, at = _items(said, raw, at, depth)
+        return tuple(_key(item) for item in items), at
+    if kind == "d" and isinstance(said, list):
+        found = {}
+        for pair in said:
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise Fault("a dict is no list of pairs")
+            (key, value), at = _items(pair, raw, at, depth)
+            found[_key(key)] = value
+        return found, at
+    raise Fault("the header names no value")
+
+
+def _items(items, raw, at, depth):
+    found = []
+    for item in items:
+        value, at = _unpacked(item, raw, at, depth + 1)
+        found.append(value)
+    return found, at
+
+
+def _key(key):
+    if key is None or isinstance(key, (bool, int, float, str, bytes, tuple)):
+        return key
+    raise Fault("a key is no text and no number")
+
+
+def _tensor(said, raw, at):
+    if not isinstance(said, list) or len(said) != 2 or not isinstance(said[0], str) or not isinstance(said[1], list):
+        raise Fault("a tensor has no dtype and shape")
+    dtype, shape = DTYPES.get(said[0]), said[1]
+    if dtype is None or len(shape) > DIMS or not all(type(size) is int and 0 <= size < 2 ** 31 for size in shape):
+        raise Fault("a tensor has no dtype and shape")
+    if math.prod(max(size, 1) for size in shape) > 2 ** 40:
+        raise Fault("a tensor is too large")
+    size = math.prod(shape) * dtype.itemsize
+    if size > len(raw) - at:
+        raise Fault("a tensor's bytes are missing")
+    if not size:
+        return torch.empty(shape, dtype=dtype), at
+    held = bytearray(raw[at:at + size])
+    if dtype is torch.bool:     # a byte that is neither 0 nor 1 is no bool to rely on
+        return (torch.frombuffer(held, dtype=torch.uint8) != 0).reshape(shape), at + size
+    return torch.frombuffer(held, dtype=dtype).reshape(shape), at + size

@@ -1,0 +1,155 @@
+"""The process from which every submission's is forked: it has imported torch and the checks' calls, and knows nothing
+else. Started once a batch with a clean environment, never forked from the process that knows the solutions.
+
+Over its control socket come, one byte and one descriptor at a time, the lifelines of new submissions. For each it forks a
+monitor, which starts, watches and kills children on command, and ends them when its lifeline closes: no process outlives
+the grader, however that dies. Children run the stranger's code; monitors and zygote run none.
+"""
+
+import functools
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+
+START, KILL, ENDED = b"S", b"K", struct.Struct(">i")
+
+
+def main(control_fd: int, settings: dict) -> None:
+    warm_up()
+    import calls
+    import todos
+    from course.authoring.source import functions
+    from course.grading import child, confine
+    from course.grading.tampering import Watch
+    functions(todos.EXERCISE)       # remembered, as every child needs it
+    serve = functools.partial(child.serve, checks=calls.CHECKS, names=todos.NAMES, exercise=todos.EXERCISE,
+                              watch=Watch())
+    settings["memory"] += memory_now()
+    control = socket.socket(fileno=control_fd)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)       # monitors are buried by the kernel
+    gc.collect()
+    gc.freeze()
+    control.sendall(json.dumps({"landlock": confine.landlock_version()}).encode() + b"\n")
+    while True:
+        command, fds, _, _ = socket.recv_fds(control, 1, 1)
+        if not command or not fds:
+            os._exit(0)
+        if os.fork() == 0:
+            control.close()
+            begin(fds[0], settings, serve)
+        os.close(fds[0])
+
+
+def warm_up() -> None:
+    """Import what submissions import, and run once what torch sets up with files that children cannot read.
+
+    One thread: after an operation on two, a forked child would wait for the second one for ever.
+    """
+    import torch
+    torch.set_num_threads(1)
+    import numpy  # noqa: F401
+    import regex  # noqa: F401
+    try:
+        import matplotlib.pyplot  # noqa: F401, which writes a cache that it cannot write later
+    except Exception:
+        pass
+    from torch import nn
+    model = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Flatten(), nn.LayerNorm(16), nn.Linear(16, 5))
+    loss = nn.functional.cross_entropy(model(torch.randn(2, 3, 4, 4)), torch.tensor([1, 2]))
+    loss.backward()
+    torch.optim.AdamW(model.parameters()).step()
+    nn.functional.scaled_dot_product_attention(*torch.randn(3, 1, 2, 4, 8), is_causal=True)
+    torch.randn(8, 8).double().svd()
+    torch.view_as_complex(torch.randn(2, 2)).abs().sort()
+    torch.multinomial(torch.ones(3), 1, generator=torch.Generator().manual_seed(0))
+
+
+def memory_now() -> int:
+    """The size of this process's address space in bytes."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 4 << 30
+
+
+def begin(lifeline: int, settings: dict, serve) -> None:
+    """In the first fork of a submission: become its monitor, in namespaces of its own where there are any."""
+    from course.grading import confine
+    if settings["namespaces"] and confine.own_namespaces() and os.fork():
+        os._exit(0)         # the fork is number 1 of the new process table, and everything in it ends with it
+    monitor(socket.socket(fileno=lifeline), settings, serve)
+    os._exit(0)
+
+
+def monitor(lifeline: socket.socket, settings: dict, serve) -> None:
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    child = None
+    while True:
+        ready, _, _ = select.select([lifeline, woken], [], [])
+        if woken in ready:
+            os.read(woken, 64)
+        if child is not None:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                child = None
+                lifeline.sendall(ENDED.pack(os.waitstatus_to_exitcode(status)))
+        if lifeline in ready:
+            command, fds, _, _ = socket.recv_fds(lifeline, 1, 1)
+            if not command or command == KILL:
+                if child is not None:
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                if not command:
+                    os._exit(0)
+                if child is not None:
+                    lifeline.sendall(ENDED.pack(-signal.SIGKILL))
+                child = None
+            elif fds and child is None:
+                child = os.fork()
+                if child == 0:
+                    run(fds[0], settings, serve)
+                os.close(fds[0])
+
+
+def run(fd: int, settings: dict, serve) -> None:
+    """In the child: give everything up, then serve."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        data = os.dup(fd) if fd < 3 else fd
+        for number in (0, 1, 2):
+            os.dup2(nothing, number)
+        os.dup2(data, 3)
+        os.closerange(4, 1024)
+        os.chdir("/")
+        confine_all(settings)
+        serve(3)
+    finally:
+        os._exit(1)
+
+
+def confine_all(settings: dict) -> None:
+    """Resource limits always; Landlock and seccomp where the settings say that they hold here."""
+    from course.grading import confine
+    confine.limit_resources(settings["memory"], settings["cpu"])
+    if settings["landlock"] or settings["seccomp"]:
+        confine.dies_with_parent()
+        confine.drop_capabilities()
+    if settings["landlock"]:
+        confine.landlock(settings["readable"])
+    if settings["seccomp"]:
+        confine.seccomp()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), json.loads(sys.argv[2]))
