@@ -39,7 +39,7 @@ def show(text: str, card: str) -> None:
     else:
         from IPython.display import display
 
-        display({"text/plain": text, "text/html": card}, raw=True)
+        display({"text/plain": text, "text/html": in_cell(card)}, raw=True)
 
 
 def card(title: str, headline: str, rows, color: str = QUIET, sign: str = "", code=()) -> str:
@@ -50,7 +50,7 @@ def card(title: str, headline: str, rows, color: str = QUIET, sign: str = "", co
     """
     cells = []
     for label, text in rows:
-        said = html.escape(in_cell(text.rstrip()))
+        said = html.escape(text.rstrip())
         if label in code:
             said = f'<pre style="{PRE}">{said}</pre>'
         else:
@@ -65,7 +65,7 @@ def card(title: str, headline: str, rows, color: str = QUIET, sign: str = "", co
 
 
 def in_cell(text: str) -> str:
-    """A text with its commands as a cell of a notebook takes them."""
+    """A text or a card with its commands as a cell of a notebook takes them."""
     for verb in VERBS:
         text = text.replace(f"python3 -m course {verb}", f"%course {verb}")
     return text

@@ -99,10 +99,10 @@ class Finding:
         return {"id": self.id, **asdict(self)}
 
     def _repr_html_(self) -> str:
-        return self.html()
+        return notebook.in_cell(self.html())
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {"text/plain": self.text(), "text/html": self.html()}
+        return {"text/plain": self.text(), "text/html": self._repr_html_()}
 
 
 def _short(file: str) -> str:
