@@ -64,12 +64,11 @@ def data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def show(alt: str, figure=None) -> None:
-    """Put a figure (pyplot's own one by default) on a notebook's page, with `alt` for those who cannot see it."""
+def show(figure, alt: str) -> None:
+    """Put a figure on a notebook's page, with a text for those who cannot see it."""
     from IPython.display import display
     from matplotlib import pyplot
 
-    figure = figure or pyplot.gcf()
     image = (f'<img alt="{html.escape(alt)}" width="{round(100 * figure.get_figwidth())}" '
              f'style="background:white;max-width:100%" src="{data_uri(png(figure))}">')
     pyplot.close(figure)

@@ -220,6 +220,10 @@ MISTAKES = {
                 "return self.linear_2(F.gelu(self.linear_1(features.mean(1))))",
                 "The patches are averaged before they are projected: one vector for the whole picture, "
                 "and where things are is gone. Each patch is projected by itself."),
+        Mistake("mean over the patches, one token left", PROJECT,
+                "return self.linear_2(F.gelu(self.linear_1(features.mean(1, keepdim=True))))",
+                "The patches are averaged before they are projected: one token for the whole picture, and where things are "
+                "is gone. Each patch is projected by itself."),
         Mistake("mean over the patches, repeated", PROJECT,
                 "return self.linear_2(F.gelu(self.linear_1(features.mean(1, "
                 "keepdim=True).expand_as(features))))",
