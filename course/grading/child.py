@@ -1,8 +1,9 @@
 """The process that executes a submission and answers calls. Everything here may fall into a stranger's hands: it holds
 no expected value, and nobody believes more of what it says than its values.
 
-Messages in: {"source", "seconds"} once, then {"check", "case", "seed"}. Out: {"lines", "untouched"}, {"raised",
-"printed"} after the import, then an answer per call with the call's sequence number.
+Messages in: {"source", "seconds"} once, then {"check", "case", "seed", "look"}, where `look` asks whether functions have been
+replaced. Out: {"lines", "untouched"}, then {"raised", "printed", "replaced"} of the import, then an answer per call; each
+carries the number of what it answers.
 """
 
 import io
@@ -53,13 +54,13 @@ def serve(fd: int, checks: dict, names, exercise: str, watch: Watch) -> None:
     kept = calling.Kept()
     module, raised = calling.run(lambda: executed(source), FILE, kept=kept, seconds=seconds)
     number, _ = receive(fd)
-    send(fd, number, {"raised": in_words(raised), "printed": str(kept)})
+    send(fd, number, {"raised": in_words(raised), "printed": str(kept), "replaced": watch.replaced()})
     while True:
         number, asked = receive(fd)
         kept = calling.Kept()
         answer = answered(checks[asked["check"]], module, asked["case"], seed=asked["seed"], kept=kept,
                           seconds=seconds)
-        replaced = watch.replaced()
+        replaced = watch.replaced() if asked["look"] else []
         try:
             send(fd, number, said(answer, str(kept), replaced))
         except protocol.Fault as error:

@@ -43,7 +43,7 @@ class Answers:
     printed: str = ""                           # while it was imported
     calls: dict[str, list[Answer]] = field(default_factory=dict)
     output: dict[str, str] = field(default_factory=dict)
-    replaced: dict[str, list[str]] = field(default_factory=dict)    # functions of torch or ours that it exchanged
+    replaced: dict[str, list[str]] = field(default_factory=dict)    # TODO: functions of torch or ours that are exchanged
     restarts: int = 0
     seconds: float = 0.0        # of its own: from the request to the answer, summed
 
@@ -104,8 +104,8 @@ class Batch:
         for todo in self.todos:
             check = self.reference.lesson.checks[todo]
             cases = self.reference.cases(check)
-            self.requests[todo] = [protocol.pack({"check": todo, "case": case, "seed": self.reference.seed + 1})
-                                   for case in cases]
+            common = {"check": todo, "seed": self.reference.seed + 1, "look": check.judge is not None}
+            self.requests[todo] = [protocol.pack({**common, "case": case}) for case in cases]
             for number in range(len(cases)):
                 self.reference.solved(check, number)
 
@@ -208,17 +208,20 @@ class Run:
         self.got.untouched = [name for name in _list(hello.get("untouched")) if type(name) is str]
         said = self._ask(protocol.pack({}), 1)
         self.got.imported = _raised(said.get("raised"))
+        self._replaced(said, "the import")
         self.got.printed = _text(said.get("printed"), calling.KEPT)
 
     def _answer(self, said: dict, todo: str) -> Answer:
-        replaced = [_text(name, 80) for name in _list(said.get("replaced"))[:8]]
-        if replaced:
-            self.got.replaced[todo] = replaced
+        self._replaced(said, todo)
         refused = said.get("refused")
         if refused is not None:
             fields = _dict(refused)
             refused = Problem(_text(fields.get("property"), 60), _text(fields.get("text"), 300))
         return Answer(said.get("value"), said.get("after"), _raised(said.get("raised")), refused)
+
+    def _replaced(self, said: dict, when: str) -> None:
+        if replaced := [_text(name, 80) for name in _list(said.get("replaced"))[:8]]:
+            self.got.replaced[when] = replaced
 
     def _ask(self, request: tuple[bytes, bytes], number: int) -> dict:
         """Send a request and wait for the answer that carries its number. Raises Stopped."""

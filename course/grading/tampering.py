@@ -6,6 +6,7 @@ replacing names is not found here; the text search in flags.py points a human at
 """
 
 import builtins
+import operator
 import sys
 import types
 
@@ -17,7 +18,8 @@ OURS = ("calls", "course.checking.calling", "course.checking.helpers", "course.c
         "course.grading.tampering")
 
 
-def _watched() -> dict[str, object]:
+def watched() -> dict[str, object]:
+    """The modules and classes whose names should stay what they are."""
     places = {"builtins": builtins, "torch": torch, "torch.nn.functional": nn.functional,
               "torch.autograd": torch.autograd, "torch.Tensor": torch.Tensor, "torch.nn.Parameter": nn.Parameter}
     for name, value in vars(nn).items():
@@ -31,28 +33,44 @@ def _watched() -> dict[str, object]:
     return places
 
 
-class Watch:
-    """What there was when this was made. `replaced()` names what has been exchanged since."""
+class Place:
+    """A module or class as it was when this was made."""
 
-    def __init__(self):
-        self.places = _watched()
-        self.before = {name: dict(vars(place)) for name, place in self.places.items()}
-        self.code = {name: {key: value.__code__ for key, value in held.items() if type(value) is types.FunctionType}
-                     for name, held in self.before.items()}
+    def __init__(self, name: str, place):
+        self.name, self.place, self.held = name, place, dict(vars(place))
+        self.functions = [value for value in self.held.values() if type(value) is types.FunctionType]
+        self.code = {value: value.__code__ for value in self.functions}
+        self.before = self._now()
+
+    def _now(self) -> tuple:
+        """Everything in it, by identity: what is compared after every call, and so has to be quick."""
+        now = vars(self.place)
+        return (tuple(now), tuple(map(id, now.values())), tuple(map(id, map(CODE, self.functions))))
 
     def replaced(self) -> list[str]:
-        found = []
-        for name, place in self.places.items():
-            held, now = self.before[name], vars(place)
-            for key, value in held.items():
-                if not callable(value) and not isinstance(value, (property, classmethod, staticmethod)):
-                    continue
-                if now.get(key) is not value or (
-                        key in self.code[name] and value.__code__ is not self.code[name][key]):
-                    found.append(f"{name}.{key}")
-            for key in now.keys() - held.keys():        # something new that hides what was meant
-                ours = name.partition(".")[0] in ("calls", "course")
-                inherited = isinstance(place, type) and any(key in vars(base) for base in place.__mro__[1:])
-                if (ours or inherited) and callable(now[key]):
-                    found.append(f"{name}.{key}")
-        return sorted(found)[:8]
+        if self._now() == self.before:
+            return []
+        now = vars(self.place)
+        found = [key for key, value in self.held.items()
+                 if (callable(value) or isinstance(value, (property, classmethod, staticmethod)))
+                 and (now.get(key) is not value
+                      or type(value) is types.FunctionType and value.__code__ is not self.code[value])]
+        ours = self.name.partition(".")[0] in ("calls", "course")
+        for key in now.keys() - self.held.keys():       # something new that hides what was meant
+            inherited = isinstance(self.place, type) and any(key in vars(base) for base in self.place.__mro__[1:])
+            if (ours or inherited) and callable(now[key]):
+                found.append(key)
+        return [f"{self.name}.{key}" for key in found]
+
+
+CODE = operator.attrgetter("__code__")
+
+
+class Watch:
+    """All places at once. `replaced()` names what has been exchanged since."""
+
+    def __init__(self):
+        self.places = [Place(name, place) for name, place in watched().items()]
+
+    def replaced(self) -> list[str]:
+        return sorted(name for place in self.places for name in place.replaced())[:8]
