@@ -13,6 +13,7 @@ import ast
 import hashlib
 import inspect
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -81,6 +82,7 @@ class Job:
         self._started = float(os.environ.get("COURSE_STARTED", time.time()))
         self._peaks = (0.0, 0.0)  # of earlier, interrupted parts of this run
         self._checkpointed = time.monotonic()
+        self._writing = 0.0  # seconds that the last checkpoint took to write
         self._asked = 0.0  # when the recipe last asked whether a checkpoint is due
         self._signal = 0
         compute.seed_everything(seed)
@@ -196,24 +198,28 @@ class Job:
         return self.out / f"{self.step.name}.checkpoint.safetensors"
 
     def due(self, step: int | None = None, every: int | None = None) -> bool:
-        """Is a checkpoint due? About every 20 seconds (or every `every` steps), and when interrupted."""
+        """Is a checkpoint due? About every 20 seconds (or every `every` steps), and when interrupted. A large one, which
+        takes seconds to write, comes less often: writing shall cost no more than a twentieth of the time.
+        """
         self._asked = time.monotonic()
         if self._signal:
             return True
         if every is not None and step is not None:
             return step > 0 and step % every == 0
-        return time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS
+        return time.monotonic() - self._checkpointed > max(CHECKPOINT_SECONDS, 20 * self._writing)
 
     def checkpoint(self, state: dict) -> None:
         """Write a nested state of tensors, numbers, strings, lists and dicts, whole or not at all.
 
         The global random streams are kept with it. If Ctrl-C was pressed, the run ends here, after the write.
         """
+        started = time.monotonic()
         if self.is_main:
             progress = {"seconds": time.time() - self._started, "peaks": list(self.peaks())}
             state = {"state": state, "random": compute.random_states()}
             artifacts.save_state(self.checkpoint_file, state, {**self.stamp(), "progress": progress})
         self._checkpointed = time.monotonic()
+        self._writing = self._checkpointed - started
         if self._signal:
             raise Interrupted(self._signal)
 
@@ -324,7 +330,10 @@ def main(file, argv: list[str] | None = None) -> None:
     args, options = parse(parser, train, argv)
     if os.environ.get(PARENT):
         threading.Thread(target=die_with_parent, daemon=True).start()
-    sys.exit(perform(train, step, args, options))
+    _, usual = parse(argparse.ArgumentParser(), train, [])
+    words = sys.argv[1:] if argv is None else argv
+    own = f"python3 -m {step.name}.train {shlex.join(words)}" if vars(options) != vars(usual) else None
+    sys.exit(perform(train, step, args, options, own))
 
 
 def parse(parser, train, argv: list[str] | None):
@@ -339,9 +348,9 @@ def parse(parser, train, argv: list[str] | None):
     )
 
 
-def perform(train, step, args, options) -> int:
+def perform(train, step, args, options, own: str | None = None) -> int:
     """Run `train.train` under a Job made from `args`; the exit status. Sentences go to stderr, never
-    tracebacks of ours.
+    tracebacks of ours. `own` is the command to say it with again, where `run` does not know the flags.
     """
     job, quiet = None, bool(os.environ.get(PARENT))
     try:
@@ -349,13 +358,16 @@ def perform(train, step, args, options) -> int:
             raise UsageError(
                 f"{step.name} has no preset '{args.preset}'. It has: {', '.join(train.PRESETS)}."
             )
+        settings, name = (  # `choose(preset, options)`: a recipe's flags may ask for others
+            train.choose(args.preset, options) if hasattr(train, "choose") else (train.PRESETS[args.preset], args.preset)
+        )
         job = Job(
             step,
             args.preset,
-            train.PRESETS[args.preset],
+            settings,
             args.device,
             args.seed,
-            args.out,
+            args.out or steps.ROOT / "artifacts" / name,
             args.resume,
             args.code,
             options,
@@ -386,10 +398,12 @@ def perform(train, step, args, options) -> int:
     except (Interrupted, KeyboardInterrupt) as stop:
         if not quiet and (job is None or job.is_main):
             kept = job is not None and job.checkpoint_file.exists()
+            more = ["--resume"] if kept or not own else []
+            again = (own if "--resume" in own else " ".join([own, *more])) if own else None
             print(
                 "\nInterrupted. "
                 + ("Go on where it was with:  " if kept else "Start it again with:  ")
-                + f"{job.command(None, '--resume') if job else 'the same command'}",
+                + (again or (job.command(None, "--resume") if job else "the same command")),
                 file=sys.stderr,
             )
         return getattr(stop, "exit_code", 130)

@@ -2,6 +2,8 @@
 
     python3 -m step6_vlm.train --preset tiny
 
+    python3 -m step6_vlm.train --vision CLIP --llm LLAMA --data llava.json --images DIR     (real weights: see llava.py)
+
 The eye (step6_vlm/weights, made by step6_vlm/train_clip.py) stays frozen. What it says about a picture never changes,
 so every picture is looked at once and its features are kept. Needs the artifacts of steps 1 to 5.
 """
@@ -19,6 +21,7 @@ from PIL import Image
 from course import training
 from course.chat import Chat, conversation, exam, prompt, score
 from course.world import describe, pixels, questions, sample_scenes
+from step6_vlm import llava
 from step6_vlm.train_clip import load_eye, normalize
 
 PRESETS = {
@@ -37,7 +40,16 @@ BUCKET = 32  # batches whose rows are sorted by length together
 QUESTIONS_PER_SCENE = 3  # in the exam
 GALLERY = 12  # pictures in the report
 
-add_arguments = training.add_arguments
+
+def add_arguments(parser) -> None:
+    training.add_arguments(parser)
+    llava.add_arguments(parser)
+
+
+def choose(preset: str, options) -> tuple[dict, str]:
+    """Settings and the folder's name under artifacts/: with real weights both are others."""
+    real = llava.settings(preset, options)
+    return (PRESETS[preset], preset) if real is None else (real, f"llava_{preset}")
 
 
 @torch.no_grad()
@@ -140,6 +152,8 @@ def as_png(picture: np.ndarray) -> str:
 
 def train(job) -> dict:
     """Train in two stages; figures: exact match on held-out scenes and combinations, beside three blind controls."""
+    if job.options.llm:
+        return llava.train(job)
     settings = dict(job.settings)
     trainer, vlm = job.use("step3_pretrain"), job.use("step6_vlm")
     chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)

@@ -15,10 +15,11 @@ from course import artifacts
 from course.job import fingerprint_of, source_of
 from course.weights.files import CONFIG, WHOLE, WeightsError
 from course.weights.processor import preprocessor_config
+from course.weights.tokenizer import tokenizer_as_files
 
 NOTE = "course_export.json"  # what an export came from and which files are its own
 STEPS = ("step3_pretrain", "step4_sft", "step5_rlhf", "step6_vlm")
-IMAGE = "<|image|>"
+IMAGE, REAL_IMAGE = "<|image|>", "<image>"  # the placeholder in step 1's vocabulary, and LLaVA's
 MAX_NEW_TOKENS = 80  # as course.chat
 
 # Step 4's template, and before it the picture: in step 6 it stands before the first word of the conversation. Each
@@ -43,6 +44,24 @@ CHAT_TEMPLATE = """\
   {%- if message['role'] == 'assistant' -%}{{ '<|end|>' }}{%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}
+"""
+
+# In front of a checkpoint's own template: the picture, and messages of plain text as the template expects them.
+REAL_TEMPLATE = """\
+{%- set seen = namespace(pictures=0, messages=[]) -%}
+{%- for message in messages -%}
+  {%- set said = namespace(text='') -%}
+  {%- if message['content'] is string -%}{%- set said.text = message['content'] -%}{%- else -%}
+    {%- for part in message['content'] -%}
+      {%- if part['type'] == 'image' -%}{%- set seen.pictures = seen.pictures + 1 -%}
+      {%- elif part['type'] == 'text' -%}{%- set said.text = said.text + part['text'] -%}{%- endif -%}
+    {%- endfor -%}
+  {%- endif -%}
+  {%- set seen.messages = seen.messages + [{'role': message['role'], 'content': said.text}] -%}
+{%- endfor -%}
+{%- if seen.pictures > 1 -%}{{ raise_exception('there is one picture in a conversation') }}{%- endif -%}
+{%- if seen.pictures -%}{{ '<image>' }}{%- endif -%}
+{%- set messages = seen.messages -%}
 """
 
 
@@ -97,35 +116,66 @@ def _llama(job, artifact) -> tuple[dict, dict, dict]:
     """config.json, tensors and further files of a LlamaForCausalLM."""
     tokenizer = json.loads(job.load("step1_tokenizer").text("tokenizer.json"))
     special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    config = {"architectures": ["LlamaForCausalLM"], **llama_config(artifact.config, special)}
+    config = {"architectures": ["LlamaForCausalLM"], **llama_config(artifact.config, special["<|end|>"], special["<|pad|>"])}
     return config, llama_tensors(artifact.tensors, artifact.config), tokenizer_files(tokenizer, config)
 
 
 def _llava(job, artifact) -> tuple[dict, dict, dict]:
     """config.json, tensors and further files of a LlavaForConditionalGeneration."""
+    llm, vision = artifact.config["llm"], artifact.config["vision"]
+    activation, projector = llava_projector(_projection(job, artifact), vision["hidden_size"], llm["hidden_size"])
+    if "weights" in artifact.config:
+        return _real_llava(artifact, activation, projector)
     from step6_vlm.train_clip import CARD, WEIGHTS, load_eye
 
-    job.code = "chain" if "mine" in artifact.manifest["code"].values() else "solution"
     tokenizer = json.loads(job.load("step1_tokenizer").text("tokenizer.json"))
     special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
     card = json.loads((WEIGHTS / CARD).read_text(encoding="utf-8"))
-    llm, vision = artifact.config["llm"], artifact.config["vision"]
+    text = llama_config(llm, special["<|end|>"], special["<|pad|>"])
+    eye = load_eye(job.use("step6_vlm")).state_dict()
+    tensors = llava_tensors(eye, projector, llama_tensors(part(artifact.tensors, "llm."), llm))
+    files = tokenizer_files(tokenizer, text)
+    files |= processor_files(vision, preprocessor_config(vision["image_size"], card["image_mean"], card["image_std"]), IMAGE)
+    return llava_config(text, vision, special[IMAGE], activation), tensors, files
+
+
+def _real_llava(artifact, activation: str, projector: dict) -> tuple[dict, dict, dict]:
+    """The same for a model that was made of real weights, with their tokenizer and their template."""
+    from transformers import AddedToken, AutoTokenizer
+
+    llm, vision, end, pad = (artifact.config[name] for name in ("llm", "vision", "end", "pad"))
+    tokenizer = AutoTokenizer.from_pretrained(str(artifact.path), local_files_only=True)
+    tokenizer.add_tokens([AddedToken(REAL_IMAGE, special=True, normalized=False)], special_tokens=True)
+    tokenizer.chat_template = REAL_TEMPLATE + tokenizer.chat_template
+    image = tokenizer.convert_tokens_to_ids(REAL_IMAGE)
+    llama = llama_tensors(part(artifact.tensors, "llm."), llm)
+    if image >= llm["vocab_size"]:
+        # transformers looks up the placeholder's row, then overwrites it. As the padding's likeness it is never likelier.
+        more = image + 1 - llm["vocab_size"]
+        for name in {"model.embed_tokens.weight", "lm_head.weight"} & llama.keys():
+            llama[name] = torch.cat([llama[name], llama[name][pad].expand(more, -1)])
+        llm = {**llm, "vocab_size": image + 1}
+    text = llama_config(llm, end, pad)
+    files = tokenizer_as_files(tokenizer)
+    files["tokenizer_config.json"] = {**json.loads(files["tokenizer_config.json"]), "padding_side": "left"}  # for generation
+    files["generation_config.json"] = generation_config(end, pad)
+    files |= processor_files(vision, artifact.config["processor"], REAL_IMAGE)
+    return llava_config(text, vision, image, activation), llava_tensors(part(artifact.tensors, "vision."), projector, llama), files
+
+
+def _projection(job, artifact) -> nn.Module:
+    """The trained projection, in the code that it was trained with."""
+    job.code = "chain" if "mine" in artifact.manifest["code"].values() else "solution"
     module = job.use("step6_vlm")
     if artifact.manifest["stamp"]["sources"].get("step6_vlm") != fingerprint_of(source_of(module)):
         job.note("Your code of step 6 has changed since the training; what is exported is the projection as it is now.")
-    projection = module.Projection(vision["hidden_size"], llm["hidden_size"])
+    projection = module.Projection(artifact.config["vision"]["hidden_size"], artifact.config["llm"]["hidden_size"])
     try:
         projection.load_state_dict(part(artifact.tensors, "projection."))
     except RuntimeError as error:
         raise WeightsError(f"The projection in model_exercise.py is not the one that was trained. Train it again with:  "
                            f"{job.command()}\n{error}") from error
-    activation, projector = llava_projector(projection, vision["hidden_size"], llm["hidden_size"])
-    text = llama_config(llm, special)
-    config = llava_config(text, vision, special[IMAGE], activation)
-    tensors = llava_tensors(load_eye(module).state_dict(), projector, llama_tensors(part(artifact.tensors, "llm."), llm))
-    files = tokenizer_files(tokenizer, text)
-    files |= processor_files(vision, card["image_mean"], card["image_std"], IMAGE)
-    return config, tensors, files
+    return projection
 
 
 # The parts --------------------------------------------------------------------------------------------------
@@ -136,7 +186,7 @@ def part(tensors: dict, prefix: str) -> dict:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def llama_config(config: dict, special: dict[str, int]) -> dict:
+def llama_config(config: dict, end: int, pad: int) -> dict:
     """A GPTConfig as Llama's config.json, with both spellings of RoPE's settings (before transformers 5 and since)."""
     return {
         "model_type": "llama",
@@ -148,8 +198,8 @@ def llama_config(config: dict, special: dict[str, int]) -> dict:
         "rope_scaling": None,
         "rope_parameters": {"rope_type": "default", "rope_theta": config["rope_theta"]},
         "bos_token_id": None,
-        "eos_token_id": special["<|end|>"],
-        "pad_token_id": special["<|pad|>"],
+        "eos_token_id": end,
+        "pad_token_id": pad,
         "dtype": "float32",
         "torch_dtype": "float32",
     }
@@ -265,7 +315,7 @@ def generation_config(eos_token_id: int, pad_token_id: int) -> dict:
     return {"eos_token_id": eos_token_id, "pad_token_id": pad_token_id, "do_sample": False, "max_new_tokens": MAX_NEW_TOKENS}
 
 
-def processor_files(vision: dict, mean: list[float], std: list[float], image_token: str) -> dict:
+def processor_files(vision: dict, pictures: dict, image_token: str) -> dict:
     """How LLaVA's processor prepares a picture, and by how many placeholders it keeps its place."""
     processor = {
         "processor_class": "LlavaProcessor",
@@ -274,5 +324,4 @@ def processor_files(vision: dict, mean: list[float], std: list[float], image_tok
         "vision_feature_select_strategy": "default",  # drops the class token ...
         "num_additional_image_tokens": 1,  # ... which has to be counted first
     }
-    pictures = preprocessor_config(vision["image_size"], mean, std)
     return {"processor_config.json": processor, "preprocessor_config.json": {**pictures, "processor_class": "LlavaProcessor"}}

@@ -1,5 +1,6 @@
 """A checkpoint's own tokenizer and chat template, behind the interface that course.chat needs."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,13 @@ PLAIN = (
     "{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 IGNORE = -100  # label of positions that the loss leaves out
+
+
+def tokenizer_as_files(tokenizer) -> dict[str, str]:
+    """The files that make a tokenizer of transformers, its chat template among them: name -> content."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_text(encoding="utf-8") for path in Path(folder).iterdir()}
 
 
 class FolderTokenizer:
@@ -79,7 +87,12 @@ class FolderTokenizer:
 
 
 class FolderChat(Chat):
-    """A Chat that speaks as the checkpoint was taught to; of step 4's code it uses `collate`."""
+    """A Chat that speaks as the checkpoint was taught to; of step 4's code it uses `collate`.
+
+    limit: rows to learn from are cut off after so many tokens (None: never).
+    """
+
+    limit: int | None = None
 
     def ids(self, messages: Sequence[dict], add_generation_prompt: bool = False) -> list[int]:
         return [i for ids, _ in self.tokenizer.pieces(messages, add_generation_prompt) for i in ids]
@@ -91,4 +104,4 @@ class FolderChat(Chat):
             learned = ids.index(self.end) + 1 if said and self.end in ids else len(ids) if said else 0
             row += ids
             labels += ids[:learned] + [IGNORE] * (len(ids) - learned)
-        return row, labels
+        return row[: self.limit], labels[: self.limit]

@@ -1,0 +1,372 @@
+"""Real weights: a CLIP eye and a Llama from checkpoints learn to work together, on conversations in LLaVA's format.
+
+    python3 -m step6_vlm.train --vision openai/clip-vit-base-patch16 --llm HuggingFaceTB/SmolLM2-135M-Instruct \\
+        --data llava.json --images pictures/ --preset small
+
+The learner's code and the two stages are those of train.py. Other is what real data bring along: a folder of pictures of
+any size, rows without a picture, entries that are broken, the checkpoint's own tokenizer and chat template, and the question
+how much memory it takes. The picture stands in front of the conversation, wherever `<image>` stands in the text.
+Left out: several pictures in one conversation, encoding each picture only once.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from course import training
+from course.errors import CourseError, UsageError
+from course.pictures import read_picture
+from course.weights import hub, models
+from course.weights.memory import Memory, size, training_memory
+from course.weights.processor import Processor, preprocessor_config
+from course.weights.tokenizer import FolderChat, FolderTokenizer, tokenizer_as_files
+
+PRESETS = {
+    "smoke": dict(batch_size=4, accumulation=1, projection_steps=6, max_steps=6, projection_learning_rate=5e-3,
+                  learning_rate=1e-3, max_length=256, held_out=4),
+    "tiny": dict(batch_size=4, accumulation=4, projection_steps=100, max_steps=200, projection_learning_rate=1e-3,
+                 learning_rate=2e-5, max_length=1024, held_out=64),
+    # LLaVA-1.5's: 256 and 128 rows a step, and as many steps as make one epoch of its 558,000 and 665,000 entries.
+    "small": dict(batch_size=16, accumulation=8, projection_steps=2200, max_steps=5200, projection_learning_rate=1e-3,
+                  learning_rate=2e-5, max_length=2048, held_out=256),
+    "base": dict(batch_size=16, accumulation=1, projection_steps=2200, max_steps=5200, projection_learning_rate=1e-3,
+                 learning_rate=2e-5, max_length=2048, held_out=256),
+}
+MARK = "<image>"
+ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
+SHOWN = 5  # problems in an error
+BUCKET = 32  # batches whose rows are sorted by length together
+AHEAD = 2  # batches prepared while the model works
+ANSWERS = 3  # shown at the end
+
+
+class DataError(CourseError):
+    """Conversations or pictures that cannot be trained on; the message names the entries."""
+
+
+def add_arguments(parser) -> None:
+    """The flags by which train.py comes here."""
+    parser.add_argument("--vision", metavar="CLIP", help="real weights: a CLIP's folder, or its name on the Hugging Face hub")
+    parser.add_argument("--llm", metavar="LLAMA", help="a Llama's folder with its tokenizer, or its name")
+    parser.add_argument("--data", metavar="JSON", nargs="+",
+                        help="conversations in LLaVA's format; of two files the first is for the projection alone")
+    parser.add_argument("--images", metavar="DIR", help="the folder in which the pictures of the conversations lie")
+    parser.add_argument("--batch-size", type=int, help="rows a micro-batch, where the preset's take too much memory")
+    parser.add_argument("--projection-steps", type=int, help="steps of the first stage")
+    parser.add_argument("--steps", type=int, help="steps of the second stage")
+
+
+def settings(preset: str, options) -> dict | None:
+    """The preset's settings, changed by flags; None if no flag asks for real weights."""
+    needed = {name: getattr(options, name) for name in ("vision", "llm", "data", "images")}
+    changed = {"batch_size": options.batch_size, "projection_steps": options.projection_steps, "max_steps": options.steps}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    if not any(needed.values()):
+        if changed:
+            raise UsageError("--batch-size, --projection-steps and --steps go with real weights: --vision, --llm, --data, --images.")
+        return None
+    if missing := [f"--{name}" for name, value in needed.items() if not value]:
+        raise UsageError(f"Training with real weights takes --vision, --llm, --data and --images; {', '.join(missing)} is missing.")
+    if len(options.data) > 2:
+        raise UsageError("--data takes one file, or two: for the projection alone, then for both.")
+    if wrong := [name for name, value in changed.items() if value < 1]:
+        raise UsageError(f"{', '.join(wrong)} must be at least 1.")
+    return {**PRESETS[preset], **changed}
+
+
+# Conversations ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Entry:
+    """One conversation: its number in the file, the name of its picture or None, and messages with our roles."""
+
+    number: int
+    image: str | None
+    messages: list[dict]
+
+    @property
+    def length(self) -> int:
+        return sum(len(message["content"]) for message in self.messages)
+
+
+def read_conversations(path: Path, images: Path) -> list[Entry]:
+    """The entries of a JSON file in LLaVA's format. Raises DataError, which names what is wrong by the entry's number."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(found, list) or not found:
+        raise DataError(f"{path} must hold a list of conversations, as LLaVA's files do.")
+    if not Path(images).is_dir():
+        raise DataError(f"There is no folder {images} with the pictures.")
+    entries, problems = [], []
+    for number, raw in enumerate(found):
+        try:
+            entries.append(read_entry(number, raw, Path(images)))
+        except ValueError as error:
+            problems.append(f"entry {number}: {error}")
+    if problems:
+        more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
+        raise DataError(f"{path}: {len(problems):,} of {len(found):,} entries cannot be used (the first entry is 0).\n  "
+                        + "\n  ".join(problems[:SHOWN]) + more)
+    return entries
+
+
+def read_entry(number: int, raw, images: Path) -> Entry:
+    """One entry of the list. Raises ValueError that says what is wrong with it."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("conversations"), list) or not raw["conversations"]:
+        raise ValueError("it has no conversations")
+    messages = []
+    for turn, said in enumerate(raw["conversations"]):
+        if not isinstance(said, dict) or not isinstance(said.get("value"), str):
+            raise ValueError(f"turn {turn} has no text (value)")
+        if said.get("from") not in ROLES:
+            raise ValueError(f"turn {turn} is from {said.get('from')!r}; there are human and gpt")
+        messages.append({"role": ROLES[said["from"]], "content": said["value"]})
+        if messages[-1]["role"] != ("user", "assistant")[turn % 2]:
+            raise ValueError(f"turn {turn} is from {said['from']}, and it is not their turn: human and gpt alternate, human begins")
+    if len(messages) % 2:
+        raise ValueError("its last word is the human's: there is no answer to learn")
+    if empty := [turn for turn, message in enumerate(messages) if message["role"] == "assistant" and not message["content"].strip()]:
+        raise ValueError(f"the answer in turn {empty[0]} is empty")
+    image, marks = raw.get("image"), sum(message["content"].count(MARK) for message in messages)
+    if isinstance(image, list) or marks > 1:
+        raise ValueError("it has several pictures; this course puts one in front of a conversation")
+    if image is None and marks:
+        raise ValueError(f"it says {MARK} and names no picture (image)")
+    if image is not None:
+        if not isinstance(image, str) or PurePosixPath(image).is_absolute() or ".." in PurePosixPath(image).parts:
+            raise ValueError(f"its picture {image!r} is no path inside the folder of pictures")
+        if not (images / image).is_file():
+            raise ValueError(f"its picture {image} is not in {images}")
+    for message in messages:
+        message["content"] = message["content"].replace(MARK, "").strip()
+    return Entry(number, image, messages)
+
+
+@dataclass
+class Conversations:
+    """Micro-batch i of conversations: rows of about the same length, with pictures or all without; each epoch in a new order.
+
+    Pictures are read and prepared in threads, some batches ahead of the model; the eye looks at them when it is their turn.
+    """
+
+    chat: FolderChat
+    entries: Sequence[Entry]
+    images: Path
+    processor: Processor
+    see: object  # pictures [B, 3, H, W] -> features [B, P, D]
+    batch_size: int
+    seed: int
+    stride: int = 1  # how far apart the batches are that this process asks for
+    kept: tuple = (None, [])  # the newest epoch and its batches
+    waiting: dict[int, Future] = field(default_factory=dict)
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AHEAD + 1))
+
+    def epoch(self, number: int) -> list[list[Entry]]:
+        """All entries in batches; as many in every epoch."""
+        if self.kept[0] != number:
+            rng = random.Random(f"{self.seed} llava {number}")
+            batches = []
+            for with_picture in (True, False):
+                entries = [entry for entry in self.entries if (entry.image is not None) == with_picture]
+                rng.shuffle(entries)
+                for i in range(0, len(entries), self.batch_size * BUCKET):
+                    rows = sorted(entries[i : i + self.batch_size * BUCKET], key=lambda entry: entry.length)
+                    batches += [rows[j : j + self.batch_size] for j in range(0, len(rows), self.batch_size)]
+            rng.shuffle(batches)
+            self.kept = number, batches
+        return self.kept[1]
+
+    def rows(self, i: int) -> list[Entry]:
+        count = len(self.epoch(0 if self.kept[0] is None else self.kept[0]))
+        return self.epoch(i // count)[i % count]
+
+    def picture(self, entry: Entry) -> torch.Tensor:
+        try:
+            return self.processor(read_picture(self.images / entry.image))
+        except ValueError as error:
+            raise DataError(f"entry {entry.number}: {error}. Mend it or take the entry out, and go on with --resume.") from error
+
+    def prepare(self, rows: Sequence[Entry]) -> dict[str, torch.Tensor]:
+        """ids, labels and, where there are pictures, pixel_values [B, 3, H, W] of some entries."""
+        try:
+            batch = self.chat.batch([entry.messages for entry in rows])
+        except ValueError as error:
+            raise DataError(f"one of the entries {', '.join(str(entry.number) for entry in rows)}: {error}") from error
+        if (batch["labels"][:, 1:] < 0).all():
+            raise DataError(f"entry {rows[0].number}: its first question alone is longer than {self.chat.limit} tokens.")
+        if rows[0].image is not None:
+            batch["pixel_values"] = torch.stack([self.picture(entry) for entry in rows])
+        return batch
+
+    def looked_at(self, batch: dict) -> dict[str, torch.Tensor]:
+        """The batch with what the eye says in the place of the pictures."""
+        pictures = batch.pop("pixel_values", None)
+        return batch if pictures is None else {**batch, "features": self.see(pictures.to(self.chat.device))}
+
+    def __call__(self, i: int) -> dict[str, torch.Tensor]:
+        for j in range(i, i + (AHEAD + 1) * self.stride, self.stride):
+            if j not in self.waiting:
+                self.waiting[j] = self.threads.submit(self.prepare, self.rows(j))
+        return self.looked_at(self.waiting.pop(i).result())
+
+
+def held_out(entries: Sequence[Entry], count: int, seed: int) -> tuple[list[Entry], list[Entry]]:
+    """(entries to train on, up to `count` with pictures to measure on): never more than a tenth."""
+    seen = [entry for entry in entries if entry.image is not None]
+    kept = random.Random(f"{seed} held out").sample(seen, min(count, len(seen) // 10))
+    numbers = {entry.number for entry in kept}
+    return [entry for entry in entries if entry.number not in numbers], kept
+
+
+# The recipe -------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def measure(job, model, data: Conversations, entries: Sequence[Entry], label: str) -> dict[str, float]:
+    """Loss per answer token on held-out entries, with their own pictures and, blind, with their neighbours'."""
+    training_, totals, tokens = model.training, {"sighted": 0.0, "blind": 0.0}, 0
+    model.eval()
+    with job.bar(len(entries), label, unit="entry") as bar, job.autocast():
+        for i in range(0, len(entries), data.batch_size):
+            rows = entries[i : i + data.batch_size]
+            rows = rows if len(rows) > 1 else [*entries[:1], *rows]  # one alone has no neighbour
+            batch = data.looked_at(data.prepare(rows))
+            count = int((batch["labels"][:, 1:] >= 0).sum())
+            for name, features in (("sighted", batch["features"]), ("blind", batch["features"].roll(1, 0))):
+                totals[name] += float(model(**{**batch, "features": features})[1]) * count
+            tokens += count
+            bar.update(len(rows))
+    model.train(training_)
+    return {name: total / tokens for name, total in totals.items()}
+
+
+def estimate(job, model, chat: FolderChat, entries: Sequence[Entry], batch_size: int) -> dict[str, Memory]:
+    """What each stage will take at its peak, from the longest entry."""
+    longest = max(entries, key=lambda entry: entry.length)
+    tokens = len(chat.row(longest.messages)[0]) + (model.num_patches if longest.image is not None else 0)
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in (("all", model), ("llm", model.llm), ("projection", model.projection))}
+    bf16 = job.device.type == "cuda"
+    return {
+        stage: training_memory(count["all"], learning, model.llm.config, model.vision.config, batch_size, tokens, llm_learns, bf16)
+        for stage, learning, llm_learns in (
+            ("projection alone", count["projection"], False),
+            ("projection and language model", count["projection"] + count["llm"], True),
+        )
+    }
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes that a device has free, or None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None
+
+
+def train(job) -> dict:
+    """Train in two stages; figures: loss on held-out answers before and after, seeing and blind, and the memory."""
+    options, chosen = job.options, dict(job.settings)
+    vision_folder, llm_folder = hub.locate(options.vision), hub.locate(options.llm)
+    images = Path(options.images).expanduser()
+    files = [read_conversations(path, images) for path in options.data]
+    trainer, vlm, gpt = job.use("step3_pretrain"), job.use("step6_vlm"), job.use("step2_gpt")
+    gpt.attention = training.fused_attention
+    chat = FolderChat(FolderTokenizer(llm_folder), job.use("step4_sft"), job.device)
+    before = job.peaks()[0]  # what Python and the libraries take by themselves
+    job.note(f"loading {options.vision} and {options.llm}")
+    llm, eye = models.read_llm(gpt, llm_folder), models.read_vision(vlm, vision_folder)
+    processor = Processor.read(vision_folder, eye.config.image_size)
+    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye).to(job.device)
+    room = llm.config.max_position_embeddings - model.num_patches
+    chat.limit = min(chosen.pop("max_length"), room)
+    if room < 16:
+        raise CourseError(f"{options.llm} reads {llm.config.max_position_embeddings} tokens, and a picture takes {model.num_patches}.")
+    if chat.tokenizer.plain:
+        job.note(f"{options.llm} has no chat template: USER: ... ASSISTANT: ..., as in LLaVA-1.5, it is.")
+    if chat.tokenizer.vocab_size > llm.config.vocab_size:
+        raise CourseError(f"The tokenizer of {options.llm} has {chat.tokenizer.vocab_size} ids, its model {llm.config.vocab_size}.")
+
+    batch_size, count = chosen.pop("batch_size"), chosen.pop("held_out")
+    files[-1], unseen = held_out(files[-1], count, job.seed)
+    if len(options.data) == 1:
+        files = [files[0], files[0]]
+    files[0] = [entry for entry in files[0] if entry.image is not None]  # words alone teach a projection nothing
+    if job.world_size > 1 and any(entry.image is None for entry in files[1]):
+        job.note("Several processes leave out the entries without a picture: in each step all must use the projection.")
+        files[1] = [entry for entry in files[1] if entry.image is not None]
+    if not all(files):
+        raise DataError(f"{' and '.join(options.data)} have no entry with a picture to train on.")
+    job.note(f"{len(files[0]):,} and {len(files[1]):,} entries to train on, {len(unseen):,} to measure on")
+    needed = estimate(job, model, chat, [*files[0], *files[1]], batch_size)
+    free, most = available(job.device), max(memory.total for memory in needed.values())
+    job.note("memory, estimated: " + "; ".join(f"{stage} {memory}" for stage, memory in needed.items())
+             + (f"; free: {size(free)}" if free else ""))
+    if free and most > free:
+        job.note(f"That is more than there is: a smaller --batch-size than {batch_size} takes less.")
+
+    def see(pictures: torch.Tensor) -> torch.Tensor:
+        with job.autocast():
+            return model.see(pictures)
+
+    def data(entries: Sequence[Entry], seed: int) -> Conversations:
+        return Conversations(chat, entries, images, processor, see, batch_size, seed, job.world_size)
+
+    def config(steps: int, rate: float) -> object:
+        return trainer.TrainConfig(max_steps=steps, learning_rate=rate, min_lr=0.0, warmup_steps=max(1, steps * 3 // 100),
+                                   weight_decay=0.0, accumulation=chosen["accumulation"])
+
+    first, second = data(files[0], job.seed), data(files[1], job.seed + 1)
+    job.kept = job.restore() or {}
+    losses = job.__dict__.setdefault("stages", {})  # what `fit` keeps in every checkpoint
+
+    def measured(name: str) -> None:
+        if unseen:
+            losses[name] = job.kept.get("stages", {}).get(name) or measure(job, model, second, unseen, "held out")
+
+    measured("loss_before")
+    llm.requires_grad_(False)
+    curve = training.fit(job, model, first, config(chosen["projection_steps"], chosen["projection_learning_rate"]), stage="projection alone")
+    measured("loss_projection_alone")
+    llm.requires_grad_(True)
+    curve_2 = training.fit(job, model, second, config(chosen["max_steps"], chosen["learning_rate"]), stage="projection and language model")
+    measured("loss")
+
+    used = job.peaks()[1] * 2**20 if job.device.type == "cuda" else (job.peaks()[0] - before) * 2**20
+    job.note(f"memory, used at the peak: {size(used)}; estimated were {size(most)}")
+    answers = show(job, model, second, unseen[:ANSWERS])
+    figures = {**{name: value for name, value in losses.items() if name.startswith("loss")}, "memory_estimated_mb": round(most / 2**20), "memory_used_mb": round(used / 2**20),
+               "entries": [len(entries) for entries in files], "held_out": len(unseen)}
+    tensors = {f"{name}.{key}": value for name, part in (("projection", model.projection), ("llm", llm), ("vision", eye))
+               for key, value in part.state_dict().items()}
+    save = {"llm": llm.config.__dict__, "vision": eye.config.__dict__, "weights": {"vision": options.vision, "llm": options.llm},
+            "processor": preprocessor_config(processor.size, processor.mean, processor.std), "end": chat.end, "pad": chat.pad}
+    job.save(tensors=tensors, config=save, figures=figures,
+             history={"loss, projection only": curve, "loss, projection and language model": curve_2},
+             files={"answers.json": json.dumps(answers, ensure_ascii=False, indent=1), **tokenizer_as_files(chat.tokenizer.hf)})
+    return figures
+
+
+def show(job, model, data: Conversations, entries: Sequence[Entry]) -> list[dict]:
+    """What the model says about some held-out pictures, printed beside what it should have said."""
+    if not entries:
+        return []
+    asked = [entry.messages[0]["content"] for entry in entries]
+    features = data.looked_at(data.prepare(entries))["features"]
+    with job.autocast():
+        replies = data.chat.replies(model, asked, features, max_new_tokens=60)
+    answers = [{"image": entry.image, "question": question, "truth": entry.messages[1]["content"], "answer": reply}
+               for entry, question, reply in zip(entries, asked, replies)]
+    for one in answers:
+        job.note(f"{one['image']}: {one['question']}\n  it says: {one['answer']}\n  truth:   {one['truth']}")
+    return answers
