@@ -102,9 +102,10 @@ def parser() -> argparse.ArgumentParser:
     one = verb(
         "learn",
         "Open a lesson in JupyterLab: the one you name, or the first that is not done. What follows -- goes to JupyterLab.",
-        ["learn", "learn step6", "learn step6 -- --no-browser --port 9000"],
+        ["learn", "learn step6", "learn step6 --language zh", "learn step6 -- --no-browser --port 9000"],
     )
     one.add_argument("step", nargs="?", metavar="STEP", help="step1 ... step6, or a step's name")
+    one.add_argument("--language", metavar="CODE", help="the lesson in another language, where there is one: zh")
 
     one = verb(
         "check",
@@ -382,13 +383,14 @@ def sentence(error) -> str:
 
 def learn(args, rest) -> int:
     step = args.step or next_step()
-    notebook = step.folder / "tutorial.ipynb"
+    notebook = step.folder / (f"tutorial.{args.language}.ipynb" if args.language else "tutorial.ipynb")
     if not notebook.exists():
-        raise CourseError(f"{step.name} has no tutorial.ipynb in {step.folder}.")
+        there = ", ".join(sorted(path.name for path in step.folder.glob("tutorial*.ipynb"))) or "no lesson"
+        raise CourseError(f"{step.name} has no {notebook.name} in {step.folder}. There is: {there}.")
     print(f"Opening {step.name}: {step.title}. Stop JupyterLab with Ctrl-C.", flush=True)
     # The address rather than the file: given a file, Jupyter serves its folder alone, without the other steps.
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={steps.ROOT}",
-               f"--LabApp.default_url=/lab/tree/{step.name}/tutorial.ipynb", *rest]
+               f"--LabApp.default_url=/lab/tree/{step.name}/{notebook.name}", *rest]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # containers; Jupyter refuses otherwise
     try:

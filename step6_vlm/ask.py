@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from course import training
-from course.artifacts import ArtifactError
+from course.artifacts import ArtifactError, load_artifact
 from course.chat import Chat
 from course.job import Job
 from step6_vlm.train_clip import load_eye, normalize
@@ -34,7 +34,9 @@ class Seer:
 
     def __init__(self, preset: str = "tiny", out=None, device: str = "auto", code: str = "chain"):
         job = Job("step6_vlm", preset, device=device, out=out, code=code)
-        vlm, gpt, made = job.use("step6_vlm"), job.use("step2_gpt"), job.load("step6_vlm")
+        remake = job.command().replace("--steps step6 ", "")  # all steps: each needs what the one before has left
+        made = load_artifact(job.folder(), remake)
+        vlm, gpt = job.use("step6_vlm"), job.use("step2_gpt")
         gpt.attention = training.fused_attention
         self.chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
         llm, self.eye = gpt.GPT(gpt.GPTConfig(**made.config["llm"])), load_eye(vlm)
@@ -44,7 +46,7 @@ class Seer:
             self.model.load_state_dict(made.tensors, strict=True)
         except RuntimeError as error:
             raise ArtifactError(f"What lies in {made.path} does not fit the code: {error}\nMake it anew: "
-                                f"{job.command()}") from error
+                                f"{remake}") from error
         self.model.to(job.device).eval(), self.eye.to(job.device)
 
     @torch.no_grad()

@@ -431,47 +431,43 @@ def lined_up(g, counts, P, T):
 
 
 def place_cases(g):
-    for counts, P, T, D in (((2, 0, 1), 3, 9, 5), ((1, 1), 4, 6, 3), ((0, 3, 1, 2), 2, 8, 7)):
-        yield {"images": [torch.randn(count, P, D, generator=g) for count in counts], "fits": True,
+    for counts, P, T, D, half in (((2, 0, 1), 3, 9, 5, False), ((1, 1), 4, 6, 3, False), ((0, 3, 1, 2), 2, 8, 7, False),
+                                  ((1, 2), 2, 5, 6, True)):     # half precision: as under autocast on a GPU
+        yield {"images": [torch.randn(count, P, D, generator=g) for count in counts], "half": half, "wrong": "",
                "text": torch.randn(len(counts), T, D, generator=g), "places": lined_up(g, counts, P, T),
-               "wrong": "", "cotangent": torch.randn(len(counts), T, D, generator=g)}
+               "cotangent": torch.randn(len(counts), T, D, generator=g)}
     # counts of the pictures, counts of the places
-    for wrong, given, kept, width in (("in two rows, the total is right", (1, 2, 1), (2, 1, 1), 0),
+    for wrong, given, kept, width in (("other rows, the same total", (1, 2, 1), (2, 1, 1), 0),
                                       ("too few", (1, 1, 0), (1, 1, 1), 0), ("too many", (1, 2), (1, 1), 0),
-                                      ("one row less", (1, 1), (1, 1, 0), 0), ("width", (1, 0, 1), (1, 0, 1), 2)):
+                                      ("a row less", (1, 1), (1, 1, 0), 0), ("other width", (1, 0, 1), (1, 0, 1), 2)):
         P, T, D = 3, 8, 4
-        yield {"images": [torch.randn(count, P, D + width, generator=g) for count in given], "fits": False,
-               "text": torch.randn(len(kept), T, D, generator=g), "places": lined_up(g, kept, P, T), "wrong": wrong}
+        yield {"images": [torch.randn(count, P, D + width, generator=g) for count in given], "half": False,
+               "wrong": wrong, "text": torch.randn(len(kept), T, D, generator=g), "places": lined_up(g, kept, P, T)}
 
 
 def call_place_tokens(module, case):
-    if not case["fits"]:
-        return refused(lambda: module.place_tokens(case["images"], case["text"], case["places"]))
+    images = [one.bfloat16() for one in case["images"]] if case["half"] else case["images"]
+    if case["wrong"]:
+        return refused(lambda: module.place_tokens(images, case["text"], case["places"]))
 
-    def place(text, **images):
-        rows = [images.get(f"pictures of row {row}", one) for row, one in enumerate(case["images"])]
+    def place(text, **given):
+        rows = [given.get(f"pictures of row {row}", one) for row, one in enumerate(images)]
         return module.place_tokens(rows, text, case["places"])
 
-    inputs = {f"pictures of row {row}": one for row, one in enumerate(case["images"]) if len(one)}
-    inputs["text"] = case["text"]
-    half = [one.bfloat16() for one in case["images"]]           # as under autocast on a GPU
-    return {**with_grad(place, inputs, case["cotangent"]),
-            "from half precision": module.place_tokens(half, case["text"], case["places"])}
+    inputs = {f"pictures of row {row}": one for row, one in enumerate(images) if len(one)}
+    return with_grad(place, {**inputs, "text": case["text"]}, case["cotangent"])
 
 
 def judge_place_tokens(case, answer, expected):
-    if case["fits"]:
+    if not case["wrong"]:
         return compare(answer, expected)
     if answer["raised"] == "ValueError":
         return []
-    pictures = [list(one.shape) for one in case["images"]]
     got = f"a {answer['raised']}" if answer["raised"] else describe(answer["output"])
-    what = {"width": "differ in width from the text", "one row less": "are for one row less than there is text"}.get(
-        case["wrong"], "do not fit the places row by row")
     return [Problem(f"{case['wrong']} {'raises' if answer['raised'] else 'accepted'}",
-                    f"the pictures {pictures} {what} {list(case['text'].shape)}, which keeps "
-                    f"{case['places'].sum(1).tolist()} places; that should raise a ValueError",
-                    "a ValueError", got)]
+                    f"text {list(case['text'].shape)} keeps {case['places'].sum(1).tolist()} places, row by row, and the "
+                    f"rows' pictures are {[list(one.shape) for one in case['images']]} ({case['wrong']}): that should "
+                    "raise a ValueError", "a ValueError", got)]
 
 
 def shows_place_tokens(case):
@@ -515,7 +511,7 @@ def call_vlm_labels(module, case):
 
 
 def judge_vlm_labels(case, answer, expected):
-    problems = compare(answer, expected, where="the labels")
+    problems = compare(answer, expected)
     if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape or answer.dtype != expected.dtype:
         return problems
     names = {token: name for name, token in case["special_tokens"].items()}
@@ -682,7 +678,7 @@ def call_vlm_generate(module, case):
 
 
 def judge_vlm_generate(case, answer, expected):
-    found = compare(answer["new ids"], expected["new ids"], where="the new ids")
+    found = compare(answer["new ids"], expected["new ids"])
     if not found and answer["positions read"] > expected["positions read"]:
         found = [Problem("read again", "the answer is right, and the language model has read more positions for it than "
                          "it has to: picture and words once, then one for each new token",

@@ -318,6 +318,15 @@ MISTAKES = {
                 "filled = [torch.cat([row.to(text), words[~at]]) for row, words, at in zip(tokens, text, places)]\n"
                 "    return torch.stack(filled)",
                 "The pictures stand in front of the words. Each belongs exactly where its places are."),
+        Mistake("at the beginning of the row", SCATTER,
+                "rows = text.clone()\n    for b, filled in enumerate(tokens):\n        rows[b, :len(filled)] = filled\n"
+                "    return rows",
+                "The pictures overwrite the row from its beginning, words and all. Each belongs exactly where its "
+                "places are."),
+        Mistake("mask without width", SCATTER,
+                "return text.masked_scatter(places, torch.cat(tokens).to(text))",
+                "places is [B, T] and text [B, T, D]: the mask needs a last axis, places[..., None], which is then "
+                "spread over the width."),
         Mistake("words replaced, places kept", SCATTER,
                 "flat = torch.cat(tokens).to(text)\n"
                 "    return text.where(places[..., None], flat.mean())",

@@ -86,7 +86,7 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(out, tmp_path, capsys, mo
     for argv, says in (
         ((tmp_path / "cat.txt", "Who?"), "cat.txt is no picture"),
         ((tmp_path / "none.png", "Who?"), "none.png does not exist"),
-        ((tmp_path / "mine.png", "Who?", "--out", tmp_path), "python3 -m course run"),
+        ((tmp_path / "mine.png", "Who?", "--out", tmp_path), "python3 -m course run --preset tiny --out"),
         ((tmp_path / "mine.png",), "QUESTION"),
     ):
         status, said, complaint = run(capsys, monkeypatch, *argv)

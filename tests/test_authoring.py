@@ -294,6 +294,43 @@ def test_notebooks_call_each_test_once():
     assert "does not compile" in notebooks.problems(notebook(*tests, "x = = 1"), TOY)[0]
 
 
+def lesson_of(*cells):
+    """A notebook of (id, kind, source)."""
+    return notebooks.stripped(json.dumps({"cells": [
+        {"id": name, "cell_type": kind, "metadata": {}, "source": source} for name, kind, source in cells]}))
+
+
+def test_a_translation_has_the_lessons_cells():
+    lesson = lesson_of(("a", "markdown", "# Eyes\nwords"), ("b", "code", "x = 1"), ("c", "markdown", "text"))
+    good = lesson_of(("a", "markdown", "# Augen\nWorte"), ("b", "code", "x = 1"), ("c", "markdown", "Text"))
+    assert notebooks.translation_problems(lesson, good) == []
+    for cells, says in (
+        ((("a", "markdown", "# A"), ("b", "code", "x = 2"), ("c", "markdown", "")), "cell b has other code"),
+        ((("a", "markdown", "## A"), ("b", "code", "x = 1"), ("c", "markdown", "")), "cell a has other headings"),
+        ((("a", "markdown", "# A"), ("b", "code", "x = 1")), "cell c of the lesson is missing"),
+        ((("a", "markdown", "# A"), ("b", "code", "x = 1"), ("c", "markdown", ""), ("d", "code", "")), "d is not in"),
+        ((("b", "code", "x = 1"), ("a", "markdown", "# A"), ("c", "markdown", "")), "another order"),
+    ):
+        assert any(says in line for line in notebooks.translation_problems(lesson, lesson_of(*cells))), says
+    names = ("tutorial.zh.ipynb", "tutorial.ipynb", "tutorial-Copy1.ipynb", "Untitled.ipynb")
+    assert [notebooks.translates(name) for name in names] == [True, False, False, False]
+
+
+def test_build_carries_the_lessons_code_into_its_translations(tmp_path):
+    step = toy.lesson(tmp_path)
+    tests = [(todo, "code", f"model_exercise.test_{todo}()") for todo in TOY.todos]
+    lesson, other = step.folder / "tutorial.ipynb", step.folder / "tutorial.zh.ipynb"
+    lesson.write_text(lesson_of(("a", "markdown", "# One"), *tests, ("z", "code", "new = 1")))
+    other.write_text(lesson_of(("a", "markdown", "# 一"), *tests, ("z", "code", "old = 1")))
+    report = authoring.build(which=[step], check=True)
+    assert not report.ok and "cell z has other code" in str(report) and "old" in other.read_text()
+    assert authoring.build(which=[step]).ok
+    assert "new = 1" in other.read_text() and "一" in other.read_text()
+    assert authoring.build(which=[step], check=True).ok
+    other.write_text(lesson_of(("a", "markdown", "# 一"), *tests))
+    assert "cell z of the lesson is missing" in str(authoring.build(which=[step]))
+
+
 def test_build_strips_notebooks(tmp_path):
     step = toy.lesson(tmp_path)
     path = step.folder / "tutorial.ipynb"

@@ -200,6 +200,10 @@ def test_learn_opens_the_lesson(capsys, monkeypatch, tmp_path):
             assert called[-1][:3] == [sys.executable, "-m", "jupyterlab"]
         else:
             assert status == 1 and "tutorial.ipynb" in err
+    assert ends(capsys, "learn", "step6", "--language", "zh")[0] == 0
+    assert "--LabApp.default_url=/lab/tree/step6_vlm/tutorial.zh.ipynb" in called[-1]
+    status, _, err = ends(capsys, "learn", "step6", "--language", "xx")
+    assert status == 1 and "There is: tutorial.ipynb, tutorial.zh.ipynb" in err
 
 
 def test_build_exits_by_its_report(capsys, monkeypatch):

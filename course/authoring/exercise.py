@@ -231,6 +231,15 @@ def _tidy(step, path: Path, check: bool, report: Report) -> None:
     except ValueError as error:
         report.add(f"{step.name}: {path.name} is not a notebook: {error}", ok=False)
         return
+    lesson = path.with_name(notebooks.LESSON)
+    if notebooks.translates(path.name) and lesson.exists():
+        lesson = notebooks.stripped(lesson.read_text(encoding="utf-8"))
+        followed = notebooks.with_code_of(lesson, clean)
+        if followed != clean and not check:
+            clean = followed
+            report.add(f"{step.name}: {path.name} has got the code of {notebooks.LESSON}")
+        for line in notebooks.translation_problems(lesson, clean):
+            report.add(f"{step.name}: {path.name}: {line}", ok=False)
     if text != clean:
         if not check:
             write(path, clean)

@@ -1,9 +1,11 @@
-"""The rules for notebooks: committed without outputs, one test cell per TODO, code that compiles."""
+"""The rules for notebooks: committed without outputs, one test cell per TODO, code that compiles. A translation
+(tutorial.zh.ipynb) has the cells of the lesson, one by one, and the same code in them."""
 
 import ast
 import json
 import re
 
+LESSON = "tutorial.ipynb"
 TEST_CELL = re.compile(r"^\s*model_exercise\.test_(\w+)\(\)\s*$", re.MULTILINE)
 
 
@@ -56,4 +58,38 @@ def problems(text: str, step) -> list[str]:
             compile(cell, f"code cell {number}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         except SyntaxError as error:
             found.append(f"code cell {number} does not compile: {error}")
+    return found
+
+
+def translates(name: str) -> bool:
+    """Whether a file's name is that of a lesson in another language: tutorial.zh.ipynb."""
+    return re.fullmatch(r"tutorial\.[a-z]{2}\.ipynb", name) is not None
+
+
+def with_code_of(lesson: str, text: str) -> str:
+    """A translation's text with the lesson's code in every code cell that has the id of one of the lesson's."""
+    code = {cell["id"]: cell["source"] for cell in json.loads(lesson)["cells"] if cell["cell_type"] == "code"}
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["source"] = code.get(cell["id"], cell["source"])
+    return stripped(json.dumps(notebook))
+
+
+def translation_problems(lesson: str, text: str) -> list[str]:
+    """Where a translation has other cells than the lesson, other code, or headings of other levels."""
+    original, other = json.loads(lesson)["cells"], json.loads(text)["cells"]
+    ids = [[(cell["id"], cell["cell_type"]) for cell in cells] for cells in (original, other)]
+    if ids[0] != ids[1]:
+        found = [f"cell {name} is not in the lesson" for name, _ in ids[1] if name not in dict(ids[0])]
+        found += [f"cell {name} of the lesson is missing" for name, _ in ids[0] if name not in dict(ids[1])]
+        return found or ["the cells stand in another order than in the lesson"]
+    found = []
+    for one, its in zip(original, other):
+        ours, theirs = "".join(one["source"]), "".join(its["source"])
+        if one["cell_type"] == "code":
+            if ours != theirs:
+                found.append(f"cell {one['id']} has other code than in the lesson")
+        elif re.findall(r"^#+ ", ours, re.MULTILINE) != re.findall(r"^#+ ", theirs, re.MULTILINE):
+            found.append(f"cell {one['id']} has other headings than in the lesson")
     return found
