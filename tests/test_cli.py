@@ -13,7 +13,7 @@ from course.errors import UsageError
 from tests import toy
 
 LEARNERS = ("learn", "check", "hint", "status", "run", "explain", "reset", "upgrade", "doctor")
-VERBS = (*LEARNERS, "grade", "test", "build", "audit")
+VERBS = (*LEARNERS, "grade", "release", "gradescope", "test", "build", "audit")
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +224,8 @@ def test_each_verb_asks_for_what_it_imports(monkeypatch):
 
     monkeypatch.setattr(setup, "ensure", ensure)
     for verb in VERBS:
-        what = {"grade": [".", "--step", "step6", "--out", "."], **dict.fromkeys(
+        what = {"grade": [".", "--step", "step6", "--out", "."], "release": ["--to", "."],
+                "gradescope": ["--step", "step6", "--out", "."], **dict.fromkeys(
             ("hint", "explain", "reset"), ["step6.projection"])}.get(verb, [])
         assert cli.main([verb, *what]) == 2
     assert set(asked) == set(VERBS) and all("torch" in modules for modules in asked.values())

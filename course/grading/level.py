@@ -119,7 +119,7 @@ def _probed(stage: Path, highest: int) -> tuple[Level, str]:
     attempts += [Level(2, "", user=NOBODY)] if root else []
     attempts += [Level(2, "")]
     if highest < 2:
-        return Level(1, SAYS[1], readable=readable), "Level 1 was asked for."
+        attempts, reasons = [], ["Level 1 was asked for."]
     for attempt in attempts:
         attempt.readable = readable
         if attempt.sandbox and not shutil.which("bwrap"):
@@ -144,7 +144,10 @@ def _probed(stage: Path, highest: int) -> tuple[Level, str]:
             attempt.says = SAYS[2].format(what)
             return attempt, " ".join(reasons)
         reasons.append("The kernel offers no seccomp." if not attempt.seccomp else "The kernel offers no Landlock.")
-    return Level(1, SAYS[1], readable=readable), " ".join(dict.fromkeys(reasons))
+    lowest = Level(1, SAYS[1], user=NOBODY if root else None, readable=readable)
+    if root and _tried(stage, lowest)[0] is None:
+        lowest.user = None
+    return lowest, " ".join(dict.fromkeys(reasons))
 
 
 def _tried(stage: Path, level: Level) -> tuple[dict | None, str]:

@@ -15,7 +15,7 @@ from course.checking.lessons import Lesson
 
 COURSE = Path(__file__).resolve().parent.parent
 COPIED = ("steps.py", "authoring/source.py", "checking/calling.py", "checking/helpers.py", "checking/judging.py",
-          "checking/parts.py", "checking/standin.py", "checking/values.py", "grading/protocol.py",
+          "checking/parts.py", "checking/standin.py", "checking/values.py", "checking/wire.py",
           "grading/confine.py", "grading/probe.py", "grading/tampering.py", "grading/child.py", "grading/zygote.py")
 CHECKING = """from course.checking.helpers import like, with_grad
 from course.checking.judging import Answer, answered
