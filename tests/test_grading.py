@@ -358,6 +358,16 @@ def test_weights(tmp_path):
             marking.Weights.read(checks, write(tmp_path / "bad.json", wrong))
 
 
+def test_only_what_a_check_needs_can_block_it(tmp_path):
+    from course.checking.calling import Raised
+    from course.checking.judging import Answer
+    from course.grading.runner import Answers
+    a = lesson(toy.lesson(tmp_path))
+    waits = Answer(raised=Raised("NotImplementedError", "TODO mean: write mean", [(3, "f", "raise")], waiting_for="mean"))
+    found = marking.findings(Reference(a, 1), Answers(calls={todo: [waits] for todo in a.checks}))
+    assert [(one.todo, one.status) for one in found] == [("mean", "raised"), ("projection", "raised"), ("centred", "blocked")]
+
+
 def test_grades_and_results(tmp_path):
     rows = list(csv.reader(io.StringIO(outputs.grades([record("=ann"), record("bob", ("wrong", "passed"))],
                                                       ["mean", "projection"], WEIGHTS))))

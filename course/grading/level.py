@@ -49,7 +49,9 @@ def readable_roots() -> tuple[str, ...]:
         roots.append(sysconfig.get_path("stdlib"))
     else:
         roots.append(base)
-    roots += [sys.prefix, *(path for path in sys.path if path.endswith(("site-packages", "dist-packages")))]
+    if os.path.realpath(sys.prefix) != base:
+        roots.append(sys.prefix)
+    roots += [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     real = list(dict.fromkeys(os.path.realpath(path) for path in roots if os.path.exists(path)))
     return tuple(path for path in real
                  if not any(path != other and Path(path).is_relative_to(other) for other in real))
@@ -84,14 +86,18 @@ def command(stage: Path, level: Level, module: str, *arguments: str) -> list[str
     for path in ("/lib", "/lib32", "/lib64"):
         if os.path.islink(path):
             outer += ["--symlink", os.readlink(path), path]
-    chain = python()        # the links between the virtual environment's python and the real one
-    while os.path.islink(chain):
-        chain = os.path.normpath(os.path.join(os.path.dirname(chain), os.readlink(chain)))
-        if not any(Path(os.path.realpath(os.path.dirname(chain))).is_relative_to(root) for root in level.readable):
-            outer += ["--ro-bind", chain, chain]
-    for path in (*level.readable, str(stage)):
+    for path in (*_interpreters(level.readable), *level.readable, str(stage)):
         outer += ["--ro-bind", path, path]
     return [*outer, "--chdir", "/", "--", *inner]
+
+
+def _interpreters(readable) -> list[str]:
+    """The Python that is started and those that it is a link to, as far as they lie outside of what is readable."""
+    paths = [python()]
+    while os.path.islink(paths[-1]) and len(paths) < 20:
+        paths.append(os.path.normpath(os.path.join(os.path.dirname(paths[-1]), os.readlink(paths[-1]))))
+    return [path for path in paths
+            if not any(Path(os.path.realpath(os.path.dirname(path))).is_relative_to(root) for root in readable)]
 
 
 def probe(stage: Path, trusted: bool = False, highest: int = 3) -> Level:

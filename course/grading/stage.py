@@ -106,7 +106,8 @@ def exposed(roots, step=None) -> list[Path]:
     found = [file for file in own if file.exists()
              and any(file.resolve().is_relative_to(root) for root in roots)]
     for root in roots:
-        for packages in [root] if root.name.endswith("-packages") else root.glob("lib*/python3*/*-packages"):
+        inside = [*root.glob("lib*/python3*/*-packages"), *root.glob("python3*/*-packages")]
+        for packages in [root] if root.name.endswith("-packages") else inside:
             found += packages.glob("step[0-9]_*/model_solution.py")
             found += packages.glob("*/step[0-9]_*/model_solution.py")
     return sorted(set(found))
