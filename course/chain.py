@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from course import authoring, progress, steps
+from course.errors import CourseError
 
 
 def use(step, code: str = "chain", folder=None) -> ModuleType:
@@ -22,6 +23,8 @@ def use(step, code: str = "chain", folder=None) -> ModuleType:
         raise ValueError(f'code is "chain" or "solution", not {code!r}')
     if code == "solution":
         return _solution(step)
+    if not step.file("solution").exists():
+        return _all_mine(step, folder)
     path = Path(folder) / steps.FILES["exercise"] if folder is not None else step.file("exercise")
     try:
         mine, warning = plan(step, path)
@@ -36,7 +39,23 @@ def use(step, code: str = "chain", folder=None) -> ModuleType:
     return module
 
 
+def _all_mine(step, folder) -> ModuleType:
+    """The learner's module in a copy of the course that has no solution of this step to fill it up with."""
+    path = Path(folder) / steps.FILES["exercise"] if folder is not None else step.file("exercise")
+    verdict = progress.verdicts(step, path)
+    missing = [todo for todo in step.todos if verdict["todos"].get(todo) != "passed"]
+    if missing:
+        raise CourseError(f"{step.name} is needed here, and {', '.join(missing)} "
+                          f"{'does' if len(missing) == 1 else 'do'} not pass yet. This copy of the course has no solution "
+                          f"to put in its place: python3 -m course check {step.short}")
+    module = steps.load(step, "exercise", path)
+    module.__course__ = dict.fromkeys(step.todos, "mine")
+    return module
+
+
 def _solution(step) -> ModuleType:
+    if not step.file("solution").exists() and step.file("stored").exists():
+        raise CourseError(f"This copy of the course has no solution of {step.name}.")
     module = steps.load(step, "solution")
     module.__course__ = dict.fromkeys(step.todos, "solution")
     return module

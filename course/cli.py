@@ -32,6 +32,8 @@ for learners
 
 for instructors
   grade SUBMISSIONS        grade a class's files in confined processes; grades, pages and a report
+  release --to DIR         the course as students get it: without solutions, with checks that work
+  gradescope --step STEP   an autograder to upload to Gradescope
 
 for whoever works on the course
   test [--all]             run the test suite
@@ -48,6 +50,10 @@ examples
 """
 
 PRESETS = ("smoke", "tiny", "small", "base")
+
+# In a copy that `release` made for students, these are left out, and this file says so.
+STUDENTS_COPY = steps.ROOT / "course" / "students_copy.json"
+NOT_FOR_STUDENTS = ("grade", "release", "gradescope", "test", "build", "audit")
 
 # What each verb imports, by import name; requirements.txt brings all of it.
 CORE = ("torch", "numpy", "regex", "PIL", "safetensors", "tqdm")
@@ -67,6 +73,8 @@ NEEDS = {
     "build": CORE,
     "audit": CORE,
     "grade": LESSON,
+    "release": CORE,
+    "gradescope": CORE,
     "test": (
         *LESSON,
         "pytest",
@@ -229,6 +237,25 @@ def parser() -> argparse.ArgumentParser:
     )
 
     one = verb(
+        "release",
+        "Write the course as students get it: without solutions, known mistakes and tests. Their checks run on cases\n"
+        "that are drawn now, with the answers expected and the mistakes recognised; `grade` draws others. Takes a few\n"
+        "minutes, because every known mistake is computed.",
+        ["release --to course-2026", "release --to course-2026-week5 --solutions step1,step2"],
+    )
+    one.add_argument("--to", required=True, metavar="DIR", help="a folder that does not exist yet, or is empty")
+    one.add_argument("--solutions", metavar="LIST", help="steps whose solutions go in, for example step1,step2")
+
+    one = verb(
+        "gradescope",
+        "Pack an autograder for Gradescope: the course, the step to grade, and what starts it there.",
+        ["gradescope --step step6 --out autograder.zip"],
+    )
+    one.add_argument("--step", required=True, help="which step is handed in")
+    one.add_argument("--out", required=True, metavar="ZIP", help="the archive to upload")
+    one.add_argument("--weights", metavar="FILE", help="as for `grade`")
+
+    one = verb(
         "test",
         "Run the test suite; what follows -- goes to pytest.",
         ["test", "test --all", "test -- -k tokenizer -x"],
@@ -326,8 +353,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = parser().parse_args(own)
         if args.help or args.verb is None:
-            print(HELP, end="")
+            print(help_text(), end="")
             return 0
+        if STUDENTS_COPY.exists() and args.verb in NOT_FOR_STUDENTS:
+            raise UsageError(f"`{args.verb}` is not part of this copy of the course, which was made for students.")
         if rest and args.verb not in ("test", "learn"):
             raise UsageError("Only `test` and `learn` take arguments after -- (for pytest, for JupyterLab).")
         # Names are looked at before anything is installed for them.
@@ -338,7 +367,9 @@ def main(argv: list[str] | None = None) -> int:
             if args.verb in ("hint", "explain") and args.todo is None:
                 names = ", ".join(f"{args.step.short}.{todo}" for todo in args.step.todos)
                 raise UsageError(f"`{args.verb}` is for one TODO. There is: {names}.")
-        elif args.verb in ("learn", "export", "grade") and args.step:
+        elif args.verb == "release":
+            args.solutions = chosen(args.solutions) if args.solutions else []
+        elif args.verb in ("learn", "export", "grade", "gradescope") and args.step:
             args.step = steps.find_step(args.step)
         setup.ensure(NEEDS[args.verb], argv)
         return VERBS[args.verb](args, rest)
@@ -371,6 +402,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def help_text() -> str:
+    """The help; in a copy for students without the verbs that it leaves out."""
+    if not STUDENTS_COPY.exists():
+        return HELP
+    return HELP.partition("for instructors")[0] + "Every verb" + HELP.partition("Every verb")[2]
 
 
 def sentence(error) -> str:
@@ -526,11 +564,23 @@ def grade(args, rest) -> int:
     return main(args)
 
 
+def release(args, rest) -> int:
+    from course.grading.release import main
+
+    return main(args)
+
+
+def gradescope(args, rest) -> int:
+    from course.grading.gradescope import main
+
+    return main(args)
+
+
 def audit(args, rest) -> int:
     from course.audit import main
 
     return main(args)
 
 
-VERBS = {f.__name__: f for f in (learn, check, hint, status, run, ask, test, build, audit, explain, reset, upgrade, doctor,
-                                 export, grade)}
+VERBS = {f.__name__: f for f in (learn, check, hint, status, run, ask, explain, reset, upgrade, doctor, export,
+                                 grade, release, gradescope, test, build, audit)}

@@ -24,7 +24,7 @@ def fingerprint(step, path=None) -> str:
     step = steps.find_step(step)
     digest = hashlib.sha256()
     files = [Path(path) if path is not None else step.file("exercise")]
-    files += [step.file(which) for which in ("solution", "checks", "mistakes")]
+    files += [step.file(which) for which in ("solution", "checks", "mistakes", "stored")]
     for folder in ("checking", "authoring"):
         files += sorted((Path(__file__).parent / folder).glob("*.py"))
     for file in files:
@@ -73,6 +73,8 @@ def next_hint(step, todo: str, again: bool = False) -> tuple[int, int, str]:
     remember(step, "hints", todo, {"told": told})
     if told <= len(hints):
         return told, len(hints), hints[told - 1]
+    if not step.file("solution").exists():
+        return told, len(hints), "This copy of the course has no solution. Ask whoever teaches it."
     source = step.file("solution").read_text(encoding="utf-8")
     places = [f"{name}, line {function.first}" for name, function in authoring.functions(source).items()
               if function.todo == todo]
@@ -92,15 +94,18 @@ def explain(step, todo: str) -> str:
     if not finding.passed:
         raise CourseError(f"{finding.id} is {finding.headline}; to see the solution now would spoil it. The explanation "
                           f"comes after the pass, until then: python3 -m course hint {finding.id}")
-    solution = step.file("solution").read_text(encoding="utf-8")
+    lesson = checking.lesson(step)
+    solution = lesson.source
     mine = step.file("exercise").read_text(encoding="utf-8")
     names = authoring.todo_functions(solution)[todo]
     parts = []
-    if all(authoring.same_function(mine, solution, name) for name in names):
+    if lesson.stored is not None:
+        parts.append("yours (this copy of the course has no solution)\n\n" + _bodies(mine, names))
+    elif all(authoring.same_function(mine, solution, name) for name in names):
         parts.append("Your code is the solution's, but for comments and layout.")
     else:
         parts += ["yours\n\n" + _bodies(mine, names), "the solution\n\n" + _bodies(solution, names)]
-    parts.append(textwrap.fill(checking.lesson(step).checks[todo].why, 100))
+    parts.append(textwrap.fill(lesson.checks[todo].why, 100))
     return "\n\n".join(filter(None, parts))
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 FILES = {"exercise": "model_exercise.py", "solution": "model_solution.py", "checks": "checks.py",
-         "mistakes": "mistakes.py", "train": "train.py"}
+         "mistakes": "mistakes.py", "train": "train.py",
+         "stored": "stored_cases.bin"}    # in a copy for students, for the solution and the mistakes (checking/stored.py)
 
 
 class UnknownName(ValueError):

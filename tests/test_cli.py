@@ -13,7 +13,7 @@ from course.errors import UsageError
 from tests import toy
 
 LEARNERS = ("learn", "check", "hint", "status", "run", "ask", "explain", "reset", "upgrade", "doctor", "export")
-VERBS = (*LEARNERS, "grade", "test", "build", "audit")
+VERBS = (*LEARNERS, "grade", "release", "gradescope", "test", "build", "audit")
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +230,8 @@ def test_each_verb_asks_for_what_it_imports(monkeypatch):
 
     monkeypatch.setattr(setup, "ensure", ensure)
     for verb in VERBS:
-        what = {"grade": [".", "--step", "step6", "--out", "."], "ask": ["a.png", "What?"], "export": ["step6", "--to", "x"],
+        what = {"grade": [".", "--step", "step6", "--out", "."], "release": ["--to", "."],
+                "gradescope": ["--step", "step6", "--out", "."], "ask": ["a.png", "What?"], "export": ["step6", "--to", "x"],
                 **dict.fromkeys(("hint", "explain", "reset"), ["step6.projection"])}.get(verb, [])
         assert cli.main([verb, *what]) == 2
     assert set(asked) == set(VERBS) and all("torch" in modules for modules in asked.values())

@@ -1,4 +1,4 @@
-"""Grading without a class: what the child is given, the protocol, intake, marks, inert text, the gradebook."""
+"""Grading without a class: what the child is given, values as bytes, intake, marks, inert text, the gradebook."""
 
 import csv
 import io
@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from course import steps
-from course.checking import Finding, lesson, plain
+from course.checking import Finding, lesson, plain, wire
 from course.checking.subject import Reference
 from course.checking.values import compare
 from course.errors import CourseError
-from course.grading import gradebook, intake, level, marking, outputs, pages, protocol, stage, text
+from course.grading import gradebook, intake, level, marking, outputs, pages, stage, text
 from course.grading.flags import flags
 from tests import toy
 
@@ -76,7 +76,7 @@ def test_solutions_among_the_readable_files_are_found(tmp_path):
     assert not stage.exposed(level.readable_roots()), "this environment gives the solutions away"
 
 
-# the protocol
+# values as bytes
 
 VALUES = [None, True, -3, 2.5, float("inf"), "ü\ud800\n", b"\0\xff", [1, [2, []]], {"a": 1, (1, "b"): [b""], 3: None},
           *(torch.randn(2, 3).to(dtype) for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)),
@@ -86,11 +86,11 @@ VALUES = [None, True, -3, 2.5, float("inf"), "ü\ud800\n", b"\0\xff", [1, [2, []
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: str(type(value)))
 def test_values_survive_the_wire(value):
-    assert compare(protocol.unpack(*protocol.pack(value)), plain(value), 0, 0) == []
+    assert compare(wire.unpack(*wire.pack(value)), plain(value), 0, 0) == []
 
 
 def test_nan_survives_the_wire():
-    back = protocol.unpack(*protocol.pack([float("nan"), torch.tensor(float("nan"))]))
+    back = wire.unpack(*wire.pack([float("nan"), torch.tensor(float("nan"))]))
     assert back[0] != back[0] and back[1].isnan()
 
 
@@ -102,12 +102,12 @@ def test_nan_survives_the_wire():
     (b"{}", b""), (b'{"b":0,"t":0}', b""), (b'{"x":1}', b""), (b'{"k":7}', b""), (b'{"d":{"a":1}}', b""),
     (b"[[" * 30 + b"]]" * 30, b""), (b"1" * 5000, b"")])
 def test_what_is_no_message_is_a_fault(header, raw):
-    with pytest.raises(protocol.Fault):
-        protocol.unpack(header, raw)
+    with pytest.raises(wire.Fault):
+        wire.unpack(header, raw)
 
 
 def test_bytes_that_are_no_bools_become_some():
-    assert protocol.unpack(b'{"t":["bool",[3]]}', b"\0\1\7").tolist() == [False, True, True]
+    assert wire.unpack(b'{"t":["bool",[3]]}', b"\0\1\7").tolist() == [False, True, True]
 
 
 def test_random_headers_never_raise_anything_else():
@@ -116,16 +116,16 @@ def test_random_headers_never_raise_anything_else():
     for _ in range(3000):
         header = b"".join(pieces[i] for i in torch.randint(len(pieces), (int(torch.randint(9, (), generator=g)),), generator=g))
         try:
-            protocol.unpack(header, b"12345678")
-        except protocol.Fault:
+            wire.unpack(header, b"12345678")
+        except wire.Fault:
             pass
 
 
 @pytest.mark.parametrize("value", [torch.zeros(2 ** 25), "x" * 2 ** 25, torch.zeros(3).to(torch.float8_e4m3fn),
                                    torch.zeros([1] * 9)], ids=["large", "long", "dtype", "dims"])
 def test_what_is_too_large_or_strange_is_not_sent(value):
-    with pytest.raises(protocol.Fault):
-        protocol.pack(value)
+    with pytest.raises(wire.Fault):
+        wire.pack(value)
 
 
 # inert text
@@ -356,6 +356,16 @@ def test_weights(tmp_path):
                   '{"late": {"per_week": 1}}'):
         with pytest.raises(CourseError):
             marking.Weights.read(checks, write(tmp_path / "bad.json", wrong))
+
+
+def test_only_what_a_check_needs_can_block_it(tmp_path):
+    from course.checking.calling import Raised
+    from course.checking.judging import Answer
+    from course.grading.runner import Answers
+    a = lesson(toy.lesson(tmp_path))
+    waits = Answer(raised=Raised("NotImplementedError", "TODO mean: write mean", [(3, "f", "raise")], waiting_for="mean"))
+    found = marking.findings(Reference(a, 1), Answers(calls={todo: [waits] for todo in a.checks}))
+    assert [(one.todo, one.status) for one in found] == [("mean", "raised"), ("projection", "raised"), ("centred", "blocked")]
 
 
 def test_grades_and_results(tmp_path):

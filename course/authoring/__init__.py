@@ -1,6 +1,17 @@
 """Solution to exercise, TODO bodies in and out of files, the rules for notebooks."""
 
-from course.authoring.exercise import AuthorError, Report, backup, build, edited, filled, generate, reset, write
+from course.authoring.exercise import (
+    AuthorError,
+    Report,
+    backup,
+    build,
+    edited,
+    filled,
+    generate,
+    pristine,
+    reset,
+    write,
+)
 from course.authoring.source import (
     Function,
     functions,
@@ -15,5 +26,5 @@ from course.authoring.source import (
 
 __all__ = [
     "AuthorError", "Function", "Report", "backup", "build", "edited", "filled", "functions", "generate",
-    "graft", "reset", "same_function", "split", "todo_functions", "transplant", "untouched", "unwritten", "write"
+    "graft", "pristine", "reset", "same_function", "split", "todo_functions", "transplant", "untouched", "unwritten", "write"
 ]

@@ -106,6 +106,15 @@ def _stamped(text: str) -> str:
     return f"{text}\n\n{STAMP}{_fingerprint(text.rstrip())}\n"
 
 
+def pristine(step) -> str:
+    """The exercise as it is generated: from the solution, or from what a copy without solutions keeps of it."""
+    step = steps.find_step(step)
+    if step.file("solution").exists() or not step.file("stored").exists():
+        return generate(step.file("solution").read_text(encoding="utf-8"), step)
+    from course.checking import lesson
+    return lesson(step).exercise()
+
+
 def edited(exercise_source: str) -> bool:
     """Whether an exercise differs from what was generated, whenever that was: its last line carries a
     fingerprint.
@@ -150,7 +159,7 @@ def reset(step, todo: str | None = None) -> tuple[bool, Path | None]:
     """
     step = steps.find_step(step)
     path = step.file("exercise")
-    new = generate(step.file("solution").read_text(encoding="utf-8"), step)
+    new = pristine(step)
     if not path.exists():
         write(path, new)
         return True, None

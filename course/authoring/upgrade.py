@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from course import steps
-from course.authoring.exercise import backup, edited, generate, write
+from course.authoring.exercise import backup, edited, pristine, write
 from course.authoring.source import before_definitions, functions, split, todo_functions, transplant, unwritten
 from course.errors import CourseError
 
@@ -92,7 +92,7 @@ def _side(text: str, wanted: str) -> str:
 
 def _one(step, mine: str | None) -> Upgrade:
     path = step.file("exercise")
-    new = generate(step.file("solution").read_text(encoding="utf-8"), step)
+    new = pristine(step)
     there = _text(path)
     if mine is None or not edited(mine):
         if there != new:

@@ -3,24 +3,32 @@
 import hashlib
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from course import steps
 from course.checking.parts import Check, Mistake
+from course.errors import CourseError
+
+if TYPE_CHECKING:
+    from course.checking.stored import Stored
 
 
 @dataclass
 class Lesson:
-    """A step's checks, mistakes and solution, loaded."""
+    """A step's checks, mistakes and solution, loaded; in a copy for students, `stored` in place of the last two."""
     step: steps.Step
     checks: dict[str, Check]
     mistakes: dict[str, list[Mistake]]
-    solution: ModuleType
-    source: str                                                 # the solution's
+    solution: ModuleType | None
+    source: str                             # the solution's; the exercise's where there is none
     harmless: dict[str, dict[str, str]]     # changes of the solution that are no mistakes, and why (course/audit.py)
+    stored: "Stored | None" = None
     patched: dict[str, ModuleType] = field(default_factory=dict)  # mistakes, by their sources' hashes
 
     def exercise(self) -> str:
         """The exercise's source as it is generated."""
+        if self.stored is not None:
+            return self.stored.exercise
         from course.authoring.exercise import generate
         if not hasattr(self, "_exercise"):
             self._exercise = generate(self.source, self.step)
@@ -40,8 +48,10 @@ _lessons: dict = {}
 
 
 def lesson(step) -> Lesson:
-    """The loaded lesson of a step, loaded anew when one of its three files has changed."""
+    """The loaded lesson of a step, loaded anew when one of its files has changed."""
     step = steps.find_step(step)
+    if not step.file("solution").exists() and step.file("stored").exists():
+        return _without_solution(step)
     files = [step.file(which) for which in ("checks", "mistakes", "solution")]
     texts = [file.read_bytes() if file.exists() or file.name != "mistakes.py" else b"" for file in files]
     have = _lessons.get(step.folder)
@@ -51,5 +61,21 @@ def lesson(step) -> Lesson:
         have = ((step, texts), Lesson(step, {check.id: check for check in checks}, getattr(known, "MISTAKES", {}),
                                       steps.load(step, "solution"), texts[2].decode(),
                                       getattr(known, "HARMLESS", {})))
+        _lessons[step.folder] = have
+    return have[1]
+
+
+def _without_solution(step) -> Lesson:
+    from course.checking.stored import load
+
+    stamp = step, [(file.stat().st_mtime_ns, file.stat().st_size) for file in map(step.file, ("checks", "stored"))]
+    have = _lessons.get(step.folder)
+    if have is None or have[0] != stamp:
+        try:
+            stored = load(step.file("stored"))
+        except ValueError as error:
+            raise CourseError(f"{error}. Get the file again from where you have the course.") from None
+        checks = {check.id: check for check in steps.load(step, "checks").CHECKS}
+        have = stamp, Lesson(step, checks, stored.mistakes, None, stored.exercise, {}, stored)
         _lessons[step.folder] = have
     return have[1]

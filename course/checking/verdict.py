@@ -14,8 +14,10 @@ from course.checking.finding import Finding, display
 from course.checking.judging import Answer, problems
 from course.checking.lessons import Lesson, lesson
 from course.checking.parts import Check
+from course.checking.stored import StoredReference
 from course.checking.subject import Module, Reference
 from course.checking.values import compare, describe
+from course.errors import CourseError
 
 
 def check(step, module: ModuleType, todo: str, *, seed: int | None = None, device="cpu", dtype=torch.float32,
@@ -27,14 +29,17 @@ def check(step, module: ModuleType, todo: str, *, seed: int | None = None, devic
     finding is "blocked". `diagnose=False` leaves out the search for a known mistake.
     """
     a = lesson(step)
-    reference = Reference(a, _seed(seed), device, dtype)
-    return judged(Module(a, module), reference, [todo], seconds=seconds, diagnose=diagnose)[0]
+    return judged(Module(a, module), _reference(a, _seed(seed), device, dtype), [todo], seconds=seconds, diagnose=diagnose)[0]
 
 
 def judged(subject, reference: Reference, todos, *, seconds=calling.SECONDS, diagnose: bool = True) -> list[Finding]:
     """The findings for these TODOs of a subject: a `Module`, or whatever answers like one."""
     known: dict[str, Finding] = {}
     return [_check(reference.lesson, subject, todo, reference, seconds, diagnose, known) for todo in todos]
+
+
+def _reference(a: Lesson, *arguments) -> Reference:
+    return StoredReference(a, *arguments) if a.stored is not None else Reference(a, *arguments)
 
 
 def _seed(seed):
@@ -94,7 +99,7 @@ def _line(a, subject, todo) -> int | None:
 
 
 def _not_written(a, subject, name) -> bool:
-    return subject.untouched(name) and not same_function(a.exercise(), a.source, name)
+    return subject.untouched(name) and (a.stored is not None or not same_function(a.exercise(), a.source, name))
 
 
 def _verdict(a, subject, todo, reference, seconds):
@@ -197,11 +202,7 @@ def _recognise(a: Lesson, todo, finding, answers, reference) -> None:
     one, alike = a.checks[todo], []
     mine = _properties(one, answers, reference) if one.judge else None
     cases = reference.cases(one)
-    for mistake in a.mistakes.get(todo, ()):
-        try:
-            a.wrong(mistake)
-        except Exception:       # tests see to it that mistakes execute; a learner is not to suffer
-            continue
+    for mistake in reference.mistakes(todo):
         theirs = []
         for number in range(len(answers)):
             theirs.append(reference.mistaken(one, mistake, number))
@@ -268,7 +269,7 @@ def check_step(step, target=None, *, seed: int | None = None, device="cpu", dtyp
         module, raised, output = imported(a.step, path)
         if raised is not None:
             return [_unimportable(a, path, todo, raised, output, seed) for todo in wanted]
-    found = judged(Module(a, module), Reference(a, seed, device, dtype), wanted, diagnose=diagnose)
+    found = judged(Module(a, module), _reference(a, seed, device, dtype), wanted, diagnose=diagnose)
     if module is not target:
         steps.forget(module)
     return found
@@ -292,7 +293,10 @@ def _unimportable(a, path, todo, raised, output, seed) -> Finding:
 
 def check_solution(step, **options) -> list[Finding]:
     """The findings for the solution itself; options as for `check_step`."""
-    return check_step(step, lesson(step).solution, **options)
+    a = lesson(step)
+    if a.solution is None:
+        raise CourseError(f"This copy of the course has no solution of {a.step.name}.")
+    return check_step(step, a.solution, **options)
 
 
 def check_file(path, todo: str, step=None) -> None:

@@ -6,7 +6,6 @@ unpickles anything of a stranger's. A stranger's file runs in a confined child t
     intake    whose file is which, in whatever form an LMS hands them out
     stage     the folder that a child's process is made of: the checks' calls, and nothing that judges
     confine   resource limits, Landlock and seccomp, for the child
-    protocol  values over a socket: a JSON header and raw bytes
     zygote    the process that has imported torch already, and forks a monitor and a child per submission
     child     executes the submission and answers calls
     runner    the trusted end of it: time limits, restarts, what came back

@@ -16,23 +16,23 @@ from course.authoring.source import functions, same_function
 from course.checking import calling
 from course.checking.judging import Answer, answered
 from course.checking.parts import Problem
-from course.grading import protocol
+from course.checking import wire
 from course.grading.tampering import Watch
 
 FILE = "model_exercise.py"
 
 
 def send(fd: int, number: int, message) -> None:
-    header, raw = protocol.pack(message)
-    data = memoryview(protocol.PREFIX.pack(number, len(header), len(raw)) + header + raw)
+    header, raw = wire.pack(message)
+    data = memoryview(wire.PREFIX.pack(number, len(header), len(raw)) + header + raw)
     while data:
         data = data[os.write(fd, data):]
 
 
 def receive(fd: int) -> tuple[int, object]:
-    number, header, raw = protocol.PREFIX.unpack(_exactly(fd, protocol.PREFIX.size))
+    number, header, raw = wire.PREFIX.unpack(_exactly(fd, wire.PREFIX.size))
     header = _exactly(fd, header)
-    return number, protocol.unpack(header, _exactly(fd, raw))
+    return number, wire.unpack(header, _exactly(fd, raw))
 
 
 def _exactly(fd: int, count: int) -> bytes:
@@ -63,7 +63,7 @@ def serve(fd: int, checks: dict, names, exercise: str, watch: Watch) -> None:
         replaced = watch.replaced() if asked["look"] else []
         try:
             send(fd, number, said(answer, str(kept), replaced))
-        except protocol.Fault as error:
+        except wire.Fault as error:
             refused = Answer(refused=Problem("answer type", f"the answer is no value that can be judged: {error}"))
             send(fd, number, said(refused, str(kept), replaced))
 

@@ -27,7 +27,7 @@ from course.grading.marking import Weights, findings, not_run
 from course.grading.runner import Answers, Batch, Limits
 from course.grading.text import clean, file_name
 
-WORKERS = 2
+WORKERS = min(8, max(2, os.cpu_count() or 2))
 
 
 @dataclass

@@ -49,7 +49,9 @@ def readable_roots() -> tuple[str, ...]:
         roots.append(sysconfig.get_path("stdlib"))
     else:
         roots.append(base)
-    roots += [sys.prefix, *(path for path in sys.path if path.endswith(("site-packages", "dist-packages")))]
+    if os.path.realpath(sys.prefix) != base:
+        roots.append(sys.prefix)
+    roots += [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     real = list(dict.fromkeys(os.path.realpath(path) for path in roots if os.path.exists(path)))
     return tuple(path for path in real
                  if not any(path != other and Path(path).is_relative_to(other) for other in real))
@@ -84,14 +86,18 @@ def command(stage: Path, level: Level, module: str, *arguments: str) -> list[str
     for path in ("/lib", "/lib32", "/lib64"):
         if os.path.islink(path):
             outer += ["--symlink", os.readlink(path), path]
-    chain = python()        # the links between the virtual environment's python and the real one
-    while os.path.islink(chain):
-        chain = os.path.normpath(os.path.join(os.path.dirname(chain), os.readlink(chain)))
-        if not any(Path(os.path.realpath(os.path.dirname(chain))).is_relative_to(root) for root in level.readable):
-            outer += ["--ro-bind", chain, chain]
-    for path in (*level.readable, str(stage)):
+    for path in (*_interpreters(level.readable), *level.readable, str(stage)):
         outer += ["--ro-bind", path, path]
     return [*outer, "--chdir", "/", "--", *inner]
+
+
+def _interpreters(readable) -> list[str]:
+    """The Python that is started and those that it is a link to, as far as they lie outside of what is readable."""
+    paths = [python()]
+    while os.path.islink(paths[-1]) and len(paths) < 20:
+        paths.append(os.path.normpath(os.path.join(os.path.dirname(paths[-1]), os.readlink(paths[-1]))))
+    return [path for path in paths
+            if not any(Path(os.path.realpath(os.path.dirname(path))).is_relative_to(root) for root in readable)]
 
 
 def probe(stage: Path, trusted: bool = False, highest: int = 3) -> Level:
@@ -119,7 +125,7 @@ def _probed(stage: Path, highest: int) -> tuple[Level, str]:
     attempts += [Level(2, "", user=NOBODY)] if root else []
     attempts += [Level(2, "")]
     if highest < 2:
-        return Level(1, SAYS[1], readable=readable), "Level 1 was asked for."
+        attempts, reasons = [], ["Level 1 was asked for."]
     for attempt in attempts:
         attempt.readable = readable
         if attempt.sandbox and not shutil.which("bwrap"):
@@ -144,7 +150,10 @@ def _probed(stage: Path, highest: int) -> tuple[Level, str]:
             attempt.says = SAYS[2].format(what)
             return attempt, " ".join(reasons)
         reasons.append("The kernel offers no seccomp." if not attempt.seccomp else "The kernel offers no Landlock.")
-    return Level(1, SAYS[1], readable=readable), " ".join(dict.fromkeys(reasons))
+    lowest = Level(1, SAYS[1], user=NOBODY if root else None, readable=readable)
+    if root and _tried(stage, lowest)[0] is None:
+        lowest.user = None
+    return lowest, " ".join(dict.fromkeys(reasons))
 
 
 def _tried(stage: Path, level: Level) -> tuple[dict | None, str]:

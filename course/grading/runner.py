@@ -22,7 +22,8 @@ from course.checking.parts import Problem
 from course.checking.subject import Reference
 from course.errors import CourseError
 from course.grading import level as levels
-from course.grading import protocol, stage
+from course.checking import wire
+from course.grading import stage
 from course.grading.text import clean
 
 @dataclass
@@ -105,7 +106,7 @@ class Batch:
             check = self.reference.lesson.checks[todo]
             cases = self.reference.cases(check)
             common = {"check": todo, "seed": self.reference.seed + 1, "look": check.judge is not None}
-            self.requests[todo] = [protocol.pack({**common, "case": case}) for case in cases]
+            self.requests[todo] = [wire.pack({**common, "case": case}) for case in cases]
             for number in range(len(cases)):
                 self.reference.solved(check, number)
 
@@ -202,11 +203,11 @@ class Run:
                 socket.send_fds(self.lifeline, [b"S"], [theirs.fileno()])
             except OSError:
                 raise Stopped(*_ending(self._status())) from None
-        hello = self._ask(protocol.pack({"source": self.source, "seconds": self.batch.limits.call}), 0)
+        hello = self._ask(wire.pack({"source": self.source, "seconds": self.batch.limits.call}), 0)
         self.got.lines = {name: line for name, line in _dict(hello.get("lines")).items()
                           if type(name) is str and type(line) is int}
         self.got.untouched = [name for name in _list(hello.get("untouched")) if type(name) is str]
-        said = self._ask(protocol.pack({}), 1)
+        said = self._ask(wire.pack({}), 1)
         self.got.imported = _raised(said.get("raised"))
         self._replaced(said, "the import")
         self.got.printed = _text(said.get("printed"), calling.KEPT)
@@ -229,15 +230,15 @@ class Run:
         seconds = min(self.batch.limits.call + self.batch.limits.grace, self.deadline - time.monotonic())
         until, began = time.monotonic() + max(seconds, 0), time.monotonic()
         try:
-            self._send(protocol.PREFIX.pack(number, len(header), len(raw)) + header + raw, until)
-            answered, header, raw = protocol.PREFIX.unpack(self._receive(protocol.PREFIX.size, until))
-            if answered != number or header > protocol.HEADER or raw > protocol.RAW:
-                raise protocol.Fault("it is not the answer to what was asked")
-            said = protocol.unpack(self._receive(header, until), self._receive(raw, until))
+            self._send(wire.PREFIX.pack(number, len(header), len(raw)) + header + raw, until)
+            answered, header, raw = wire.PREFIX.unpack(self._receive(wire.PREFIX.size, until))
+            if answered != number or header > wire.HEADER or raw > wire.RAW:
+                raise wire.Fault("it is not the answer to what was asked")
+            said = wire.unpack(self._receive(header, until), self._receive(raw, until))
             if type(said) is not dict:
-                raise protocol.Fault("it is no answer")
+                raise wire.Fault("it is no answer")
             return said
-        except protocol.Fault as fault:
+        except wire.Fault as fault:
             self._kill()
             raise Stopped("ProtocolFault", "The process sent something in place of an answer, and was stopped "
                           f"({fault}).") from None

@@ -15,7 +15,7 @@ from course.checking.lessons import Lesson
 
 COURSE = Path(__file__).resolve().parent.parent
 COPIED = ("steps.py", "authoring/source.py", "checking/calling.py", "checking/helpers.py", "checking/judging.py",
-          "checking/parts.py", "checking/standin.py", "checking/values.py", "grading/protocol.py",
+          "checking/parts.py", "checking/standin.py", "checking/values.py", "checking/wire.py",
           "grading/confine.py", "grading/probe.py", "grading/tampering.py", "grading/child.py", "grading/zygote.py")
 CHECKING = """from course.checking.helpers import like, with_grad
 from course.checking.judging import Answer, answered
@@ -106,7 +106,8 @@ def exposed(roots, step=None) -> list[Path]:
     found = [file for file in own if file.exists()
              and any(file.resolve().is_relative_to(root) for root in roots)]
     for root in roots:
-        for packages in [root] if root.name.endswith("-packages") else root.glob("lib*/python3*/*-packages"):
+        inside = [*root.glob("lib*/python3*/*-packages"), *root.glob("python3*/*-packages")]
+        for packages in [root] if root.name.endswith("-packages") else inside:
             found += packages.glob("step[0-9]_*/model_solution.py")
             found += packages.glob("*/step[0-9]_*/model_solution.py")
     return sorted(set(found))

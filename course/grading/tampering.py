@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 OURS = ("calls", "course.checking.calling", "course.checking.helpers", "course.checking.judging",
-        "course.checking.standin", "course.checking.values", "course.grading.protocol", "course.grading.child",
+        "course.checking.standin", "course.checking.values", "course.checking.wire", "course.grading.child",
         "course.grading.tampering")
 
 

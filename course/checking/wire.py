@@ -1,4 +1,4 @@
-"""Plain values over a socket, without pickle: a fixed prefix, a JSON header, and the raw bytes of tensors.
+"""Plain values as bytes, without pickle: a fixed prefix, a JSON header, and the raw bytes of tensors.
 
 A message is a plain value (see course/checking/values.py). Scalars, text and lists stand in the JSON as they are;
 everything else is an object with one key: {"t": [dtype, shape]} for a tensor and {"b": length} for bytes, whose contents
@@ -29,15 +29,16 @@ class Fault(Exception):
     """What arrived is no message, or what should be sent cannot be one."""
 
 
-def pack(value) -> tuple[bytes, bytes]:
-    """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the table."""
+def pack(value, most: int = RAW) -> tuple[bytes, bytes]:
+    """A plain value as (header, at most so many raw bytes). Raises Fault where it is too large or of a dtype outside the
+    table."""
     raw: list[bytes] = []
     try:
         header = json.dumps(_packed(value, raw), separators=(",", ":")).encode()
     except (ValueError, RecursionError) as error:
         raise Fault(f"it cannot be sent: {error}") from None
     body = b"".join(raw)
-    if len(header) > HEADER or len(body) > RAW:
+    if len(header) > HEADER or len(body) > most:
         raise Fault(f"it is far too large ({(len(header) + len(body)) / 1e6:.0f} MB)")
     return header, body
 
