@@ -170,14 +170,14 @@ def test_reset_and_explain_say_what_they_did(capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "argv, expected",
     [
-        (("test",), ["-m", "pytest", "-m", "not slow"]),
-        (("test", "--all"), ["-m", "pytest"]),
+        (("test",), ["-m", "pytest", "-m", "not slow", "-n", str(os.cpu_count()), "--dist", "loadgroup"]),
+        (("test", "--all"), ["-m", "pytest", "-n", str(os.cpu_count()), "--dist", "loadgroup"]),
         (("test", "--", "-k", "rope", "-x"), ["-m", "pytest", "-m", "not slow", "-k", "rope", "-x"]),
     ],
 )
 def test_test_runs_pytest(capsys, monkeypatch, argv, expected):
     called = []
-    monkeypatch.setattr(subprocess, "call", lambda command, cwd: called.append((command, cwd)) or 5)
+    monkeypatch.setattr(subprocess, "call", lambda command, cwd, env: called.append((command, cwd)) or 5)
     assert ends(capsys, *argv)[0] == 5
     assert called == [([sys.executable, *expected], steps.ROOT)]
 

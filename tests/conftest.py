@@ -1,0 +1,11 @@
+"""When the suite runs on all cores, the tests of a file whose fixtures take long run in one process, and share them."""
+
+import pytest
+
+TOGETHER = ("test_ask", "test_browser", "test_export", "test_grading_attacks", "test_llava", "test_run", "test_step4_sft")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
