@@ -86,6 +86,7 @@ class Job:
         self._asked = 0.0  # when the recipe last asked whether a checkpoint is due
         self._signal = 0
         compute.seed_everything(seed)
+        compute.flush_denormals()
 
     # What it runs on
 

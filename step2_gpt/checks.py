@@ -553,7 +553,8 @@ CHECKS = [
             "left out",
         ),
         why=("The shift happens in one place, here, so nobody else ever shifts labels; Hugging "
-             "Face's models do the same. The loss is taken in float32, because it sums over the "
+             "Face's models do the same. The labels are moved and the logits left where they are, since those "
+             "are V times as much to copy. The loss is taken in float32, because it sums over the "
              "whole vocabulary. Embeddings can come in instead of ids: this is the door through "
              "which step 6 brings in a picture."),
     ),

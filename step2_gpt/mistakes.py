@@ -20,8 +20,9 @@ THINK = "return x + self.mlp(self.post_attention_layernorm(x))"
 PAST = "past = cache.length if cache is not None else 0"
 PLACES = "positions, mask = self.positions_and_mask(x.shape[1], past, attention_mask, x.device)"
 LAYER = "x = layer(x, angles, mask, cache)"
-LOSS = ("loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), "
-        "ignore_index=IGNORE)")
+SHIFT = ("labels = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  "
+         "# label t is now token t + 1; the last logits have none")
+LOSS = f"{SHIFT}\n        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)"
 LOGITS = "logits = self(**x, attention_mask=attention_mask, cache=cache)[0][:, -1]"
 NEXT = 'x = {"input_ids": token[:, None]}'
 ENDED = "token = torch.where(ids[-1] == eos_token_id, eos_token_id, token)"
@@ -52,6 +53,9 @@ MISTAKES = {
                 "square 1, and are too small by the root of their size."),
         Mistake("no root", NORM, "y = y / (y.square().mean(-1, keepdim=True) + eps)",
                 "The vectors are divided by their mean square itself. Its root is what has the unit of x."),
+        Mistake("mean, not of squares", NORM, "y = y * torch.rsqrt(y.mean(-1, keepdim=True).square() + eps)",
+                "This is the square of the mean. Square first, then take the mean: numbers of both signs "
+                "cancel out otherwise."),
         Mistake("over all numbers", NORM, "y = y * torch.rsqrt(y.square().mean() + eps)",
                 "One mean was taken over the whole tensor, so tokens depend on each other, and on the "
                 "other rows of the batch. Each vector has its own mean square, over the last dimension."),
@@ -72,7 +76,7 @@ MISTAKES = {
                 "Everything is turned the other way round. The model would still see relative distances, "
                 "but a checkpoint trained with the usual direction would read every distance as its "
                 "negative."),
-        Mistake("first angles for all tokens", ANGLES,
+        Mistake("positions ignored", ANGLES,
                 "angles = angles[:, :, :1]\n    cos, sin = angles.cos().type_as(x), angles.sin().type_as(x)",
                 "All tokens are turned by the same angles, those of the first one. Then positions cannot "
                 "be told apart: q and k turned alike have the same product as unturned."),
@@ -138,7 +142,7 @@ MISTAKES = {
         Mistake("divided by d", SCORES, "scores = q @ k.transpose(-2, -1) / q.shape[-1]",
                 "The scores are divided by d. Their spread grows with the root of d only, so this makes "
                 "attention too flat."),
-        Mistake("softmax over the queries", SOFTMAX,
+        Mistake("softmax over the wrong dimension", SOFTMAX,
                 'weights = scores.masked_fill(~mask, float("-inf")).softmax(-2)',
                 "The softmax runs over the queries. Each query's weights over the keys, a row of [T, S], "
                 "must sum to 1."),
@@ -188,7 +192,7 @@ MISTAKES = {
                 "keys are."),
         Mistake("repeated heads in the cache",
                 f"{REMEMBER}        shared = self.num_heads // self.num_kv_heads\n"
-                f"        {SHARE}  # [B, H, S + T, d]\n",
+                f"        if shared > 1:\n            {SHARE}  # [B, H, S + T, d]\n",
                 "q, k = apply_rope(q, angles), apply_rope(k, angles)\n"
                 "        shared = self.num_heads // self.num_kv_heads\n"
                 "        k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)\n"
@@ -208,8 +212,8 @@ MISTAKES = {
                 "[B, H, T, d] was read as [B, T, H d] without moving the heads behind the tokens first: "
                 "numbers of different tokens end up in one vector. The shape is right, the order is not."),
         Mistake("split without moving the heads",
-                "q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)",
-                "q = self.q_proj(x).reshape(x.shape[0], self.num_heads, x.shape[1], self.head_dim)",
+                "q = self.q_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)",
+                "q = self.q_proj(x).view(B, -1, T, self.head_dim)",
                 "[B, T, H d] was read as [B, H, T, d] in one reshape. That mixes tokens: split the last "
                 "dimension into heads first, then exchange the dimensions of tokens and heads."),
         Mistake("no o_proj", JOIN, "return y.transpose(1, 2).flatten(2)",
@@ -247,7 +251,7 @@ MISTAKES = {
                 "models cannot be trained like this: each layer would have to carry everything through."),
         Mistake("no residual around the MLP", THINK, "return self.mlp(self.post_attention_layernorm(x))",
                 "What the MLP returns takes the place of the stream instead of being added to it."),
-        Mistake("post-norm", f"{ATTEND}\n        {THINK}",
+        Mistake("post-norm for pre-norm", f"{ATTEND}\n        {THINK}",
                 "x = self.input_layernorm(x + self.self_attn(x, angles, mask, cache))\n"
                 "        return self.post_attention_layernorm(x + self.mlp(x))",
                 "This is post-norm, as in the first Transformer: the norm comes after the sum, on the "
@@ -470,9 +474,9 @@ HARMLESS = {
         "rms_norm: x.dtype == torch.float64 -> False": "float64 is for proofs; a float32 answer is as right in a model",
     },
     "gpt_forward": {
-        "GPT.forward: logits[:, :-1].flatten(0, 1).float() -> logits[:, :-1].flatten(0, 1)": HALF,
-        "GPT.forward: F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), "
-        "ignore_index=IGNORE) -> F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())":
+        "GPT.forward: logits.flatten(0, 1).float() -> logits.flatten(0, 1)": HALF,
+        "GPT.forward: F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE) -> "
+        "F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())":
             "-100 is what cross_entropy ignores by itself",
     },
     "sample": {

@@ -197,9 +197,10 @@ def sample(
 ) -> torch.Tensor:
     """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B].
 
-    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer); top_p then keeps the fewest
-    most likely tokens that together reach p (always at least one). What is kept is scaled to sum to 1 again, and
-    the chosen token is the first one, in the order of the vocabulary, at which the running sum exceeds `uniforms`.
+    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer); top_p
+    then keeps the fewest most likely tokens that together reach p (always at least one). What is kept is scaled to sum
+    to 1 again, and the chosen token is the first one, in the order of the vocabulary, at which the running sum exceeds
+    `uniforms`.
     """
     raise NotImplementedError("TODO sample: write sample")
 
@@ -378,4 +379,4 @@ def test_generate():
     _check("generate")
 
 
-# as generated: 640500ad9e92a5ae
+# as generated: 462e96b36aadb5d9

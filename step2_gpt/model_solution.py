@@ -157,14 +157,16 @@ class Attention(nn.Module):
         keys (already turned) and values of the T new tokens are appended to it, and all S + T are attended to.
         """
         ### BEGIN SOLUTION
-        q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [B, H, T, d]
-        k = self.k_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [B, K, T, d]
-        v = self.v_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        B, T, _ = x.shape
+        q = self.q_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # [B, H, T, d]
+        k = self.k_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # [B, K, T, d]
+        v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)
         q, k = apply_rope(q, angles), apply_rope(k, angles)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)  # [B, K, S + T, d]
         shared = self.num_heads // self.num_kv_heads
-        k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)  # [B, H, S + T, d]
+        if shared > 1:
+            k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)  # [B, H, S + T, d]
         y = attention(q, k, v, mask)
         return self.o_proj(y.transpose(1, 2).flatten(2))
         ### END SOLUTION
@@ -228,9 +230,10 @@ def sample(
 ) -> torch.Tensor:
     """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B].
 
-    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer); top_p then keeps the fewest
-    most likely tokens that together reach p (always at least one). What is kept is scaled to sum to 1 again, and
-    the chosen token is the first one, in the order of the vocabulary, at which the running sum exceeds `uniforms`.
+    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer); top_p
+    then keeps the fewest most likely tokens that together reach p (always at least one). What is kept is scaled to sum
+    to 1 again, and the chosen token is the first one, in the order of the vocabulary, at which the running sum exceeds
+    `uniforms`.
     """
     ### BEGIN SOLUTION
     probs = (logits.float() / temperature).softmax(-1)  # [B, V]
@@ -347,7 +350,8 @@ class GPT(nn.Module):
         logits = self.lm_head(self.model.norm(x))  # [B, T, V]
         if labels is None:
             return logits, None
-        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE)
+        labels = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # label t is now token t + 1; the last logits have none
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
         return logits, loss
         ### END SOLUTION
 

@@ -1,4 +1,4 @@
-"""The shared training loop resumes exactly, whatever stage it was interrupted in; fused attention is attention."""
+"""The shared training loop resumes exactly, whatever stage it was interrupted in."""
 
 import contextlib
 import copy
@@ -82,18 +82,6 @@ def test_interrupted_anywhere_it_ends_as_if_nothing_had_happened(stop):
     again, curves_again = two_stages(Job(kept=interrupted.stored))
     assert curves_again == curves
     assert all(torch.equal(weights[name], again[name]) for name in weights)
-
-
-@pytest.mark.parametrize("T, S", [(7, 7), (1, 7), (3, 7)])
-@pytest.mark.parametrize("masked", [False, True])
-def test_fused_attention_is_step_2s_attention(T, S, masked):
-    q, k, v = torch.randn(2, 3, T, 4), torch.randn(2, 3, S, 4), torch.randn(2, 3, S, 4)
-    mask = None
-    if masked:
-        mask = torch.ones(T, S, dtype=torch.bool).tril(S - T)[None, None].repeat(2, 1, 1, 1)
-        mask[0, :, :, 0] = S == T and torch.arange(T)[:, None].T == 0  # padding, looked at by itself only
-    expected = steps.load("step2", "solution").attention(q, k, v, mask)
-    torch.testing.assert_close(training.fused_attention(q, k, v, mask), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_chat_says_what_a_model_says_and_stops_where_it_ends():
