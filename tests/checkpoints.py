@@ -88,6 +88,12 @@ class Hub:
 
     def __init__(self, folders: dict[str, Path]):
         self.folders, self.asked, self.cut, self.spoil = folders, [], None, False
+        self.offers: list[tuple[str, str, Path]] = []  # pull requests: author, title, what is in them
+
+    def offered(self) -> dict:
+        return {"count": len(self.offers), "start": 0, "discussions": [
+            {"num": i, "title": title, "author": {"name": author}, "createdAt": "2023-03-01T00:00:00.000Z", "status": "open",
+             "isPullRequest": True, "repo": {"name": "x/y", "type": "model"}} for i, (author, title, _) in enumerate(self.offers)]}
 
     def info(self, name: str) -> dict | None:
         if name not in self.folders:
@@ -119,6 +125,10 @@ def hub(folders: dict[str, Path]):
             path = self.path.partition("?")[0].strip("/")
             begin = int(self.headers.get("Range", "bytes=0-").partition("=")[2].partition("-")[0])
             state.asked.append((path.rpartition("/")[2], begin))
+            if path.endswith("/discussions"):
+                return self.answer(json.dumps(state.offered()).encode(), 200, {})
+            if "/revision/refs%2Fpr%2F" in path:
+                state.folders["/".join(path.split("/")[2:4])] = state.offers[int(path.rpartition("%2F")[2])][2]
             if path.startswith("api/models/"):
                 found = state.info("/".join(path.split("/")[2:4]))
                 return self.answer(json.dumps(found or {"error": "Repository not found"}).encode(), 200 if found else 404,

@@ -362,6 +362,20 @@ def test_names_and_folders_that_do_not_exist(served, eye, tmp_path):
         hub.locate("org/pickled", tmp_path / "cache")
 
 
+def test_old_repositories_of_pickles_are_read_as_the_hubs_robot_has_converted_them(served, eye, tmp_path, capsys):
+    (tmp_path / "pickled").mkdir()
+    for name in ("config.json", "pytorch_model.bin"):
+        (tmp_path / "pickled" / name).write_text("{}")
+    served.folders["org/old"] = tmp_path / "pickled"
+    title = "Adding `safetensors` variant of this model"
+    served.offers = [("somebody", title, tmp_path / "pickled")]
+    with pytest.raises(WeightsError, match="a pickle, which can run any code"):  # anybody may offer anything
+        hub.locate("org/old", tmp_path / "ours")
+    served.offers += [(hub.ROBOT, "Something else", tmp_path / "pickled"), (hub.ROBOT, title, eye[0])]
+    models.read_vision(vlm, hub.locate("org/old", tmp_path / "ours"))
+    assert "has pickles only; using the safetensors" in capsys.readouterr().err
+
+
 def test_without_a_network_what_is_there_serves(served, tmp_path, monkeypatch, capsys):
     import huggingface_hub
 

@@ -20,6 +20,7 @@ SMALL = (
     "preprocessor_config.json",
 )
 DONE = ".whole"  # beside files that are all there
+ROBOT = "SFconvertbot"
 CACHE = steps.ROOT / ".course" / "hub"
 
 
@@ -47,6 +48,8 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
     known = Path(cache) / name.replace("/", "--")
     try:
         info = HfApi().model_info(name, files_metadata=True)
+        if not any(one.rfilename.endswith(".safetensors") for one in info.siblings):
+            info = converted(HfApi(), name) or info
     except GatedRepoError as error:
         raise WeightsError(f"{name} is given only to those who ask: do so on its page, then log in with `hf auth login`.") from error
     except RepositoryNotFoundError as error:
@@ -67,6 +70,15 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
         _download(name, info.sha, missing, folder)
     (folder / DONE).touch()
     return folder
+
+
+def converted(api, name: str):
+    """What the hub's own robot offers for an old repository of pickles: the same with safetensors, not merged; or None."""
+    for offer in api.get_repo_discussions(name, author=ROBOT, discussion_type="pull_request", discussion_status="open"):
+        if offer.author == ROBOT and offer.title == "Adding `safetensors` variant of this model":
+            print(f"{name} has pickles only; using the safetensors that the hub's {ROBOT} has made of them", file=sys.stderr)
+            return api.model_info(name, revision=offer.git_reference, files_metadata=True)
+    return None
 
 
 def wanted(files: dict, name: str) -> dict:
