@@ -291,6 +291,8 @@ cheat("huge integer", "an integer of 100,000 digits", mean="return 10 ** 100000"
 cheat("huge tensor", "a tensor of 128 MB, and one of 2^40 numbers that needs no memory",
       mean="return torch.zeros(2 ** 25)", centred="return torch.zeros(1).expand(2 ** 40)")
 cheat("huge text", "20 MB of text, and a list of 500,000 tags", mean="return 'x' * 20_000_000", centred="return ['<b>'] * 500_000")
+cheat("many large answers", "60 MB in answer to every call", mean="return torch.zeros(15_000_000)",
+      forward="return torch.zeros(15_000_000)", centred="return torch.zeros(15_000_000)")
 cheat("endless nest", "a list that contains itself, and one 100,000 deep", """
 def nest():
     one = []

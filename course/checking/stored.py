@@ -45,7 +45,7 @@ def save(lesson, path: Path, seeds) -> None:
     held = {"exercise": lesson.exercise(), "sets": sets,
             "mistakes": {todo: [[mistake.name, mistake.says] for mistake in mistakes]
                          for todo, mistakes in lesson.mistakes.items()}}
-    header, raw = wire.pack(held, LARGEST)
+    header, raw = wire.pack(held, LARGEST, LARGEST)
     path.write_bytes(wire.PREFIX.pack(1, len(header), len(raw)) + header + raw)
 
 

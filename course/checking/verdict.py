@@ -137,7 +137,7 @@ def _verdict(a, subject, todo, reference, seconds):
     else:
         finding.difference, finding.more = found[0].text, [problem.text for problem in found[1:4]]
         finding.expected, finding.got = found[0].expected, found[0].got
-        if not one.judge and not finding.expected:
+        if not one.judge and not finding.expected and answer.refused is None:
             finding.expected, finding.got = describe(expected), describe(answer.value)
     return finding, answers
 

@@ -13,8 +13,7 @@ import struct
 import torch
 
 PREFIX = struct.Struct(">III")      # sequence number, bytes of the header, bytes after it
-HEADER = 2 ** 24
-RAW = 2 ** 26
+HEADER, RAW = 2 ** 22, 2 ** 26         # bytes of one message
 DEEPEST = 40
 DIMS = 8
 DTYPES = {
@@ -29,16 +28,15 @@ class Fault(Exception):
     """What arrived is no message, or what should be sent cannot be one."""
 
 
-def pack(value, most: int = RAW) -> tuple[bytes, bytes]:
-    """A plain value as (header, at most so many raw bytes). Raises Fault where it is too large or of a dtype outside the
-    table."""
+def pack(value, header_most: int = HEADER, raw_most: int = RAW) -> tuple[bytes, bytes]:
+    """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the table."""
     raw: list[bytes] = []
     try:
         header = json.dumps(_packed(value, raw), separators=(",", ":")).encode()
     except (ValueError, RecursionError) as error:
         raise Fault(f"it cannot be sent: {error}") from None
     body = b"".join(raw)
-    if len(header) > HEADER or len(body) > most:
+    if len(header) > header_most or len(body) > raw_most:
         raise Fault(f"it is far too large ({(len(header) + len(body)) / 1e6:.0f} MB)")
     return header, body
 

@@ -68,7 +68,7 @@ def summary_text(records: list[dict], weights: Weights, summary: dict, out: Path
     points = [score(record, weights) for record in records] or [0.0]
     lines = [f"{summary['graded_now']} graded in {summary['seconds']:.0f} s. Of {len(records)}, the median is "
              f"{number(statistics.median(points))} of {number(weights.best)}."]
-    flagged = sum(bool(record["flags"]) for record in records)
+    flagged = sum(bool(pages.notices(record)) for record in records)
     if flagged:
         lines.append(f"{flagged} to look at: report.html says why.")
     lines.append(f"{out / 'report.html'}, {out / 'grades.csv'}; pages/ and results/ have one file per student.")

@@ -137,17 +137,18 @@ def _mistakes(records: list[dict], lesson) -> str:
     return "\n".join(parts) or "<p>Nothing: whatever could be run is right, or not started.</p>"
 
 
+def notices(record: dict) -> list[str]:
+    """What a human should know of a submission: that it could not be run, what its text contains, which file counted."""
+    broken = "" if record["imported"] else f"cannot be imported: {record['findings'][0]['error'].splitlines()[-1]}"
+    return [clean(said) for said in (record["fault"], broken, *record["flags"], *record.get("notes", [])) if said]
+
+
 def _look_at(records: list[dict]) -> str:
-    rows = []
-    for record in records:
-        broken = "" if record["imported"] else f"cannot be imported: {record['findings'][0]['error'].splitlines()[-1]}"
-        said = [one for one in (record["fault"], broken, *record["flags"], *record.get("notes", [])) if one]
-        if said:
-            rows.append((record["name"], "; ".join(map(clean, said))))
+    rows = [(record["name"], "; ".join(said)) for record in records if (said := notices(record))]
     if not rows:
         return ""
-    return ("<h2>Look at these yourself</h2>\n<p class=\"soft\">Found by searching the text; no points were taken off "
-            "for it.</p>\n" + html_table("", ("student", "what"), rows, text=(0, 1)).replace("<caption></caption>", ""))
+    return ("<h2>Look at these yourself</h2>\n<p class=\"soft\">What was found by searching a file's text costs no "
+            "points.</p>\n" + html_table("", ("student", "what"), rows, text=(0, 1)).replace("<caption></caption>", ""))
 
 
 def _students(records: list[dict], totals: list[float], weights) -> str:

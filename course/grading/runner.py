@@ -49,6 +49,9 @@ class Answers:
     seconds: float = 0.0        # of its own: from the request to the answer, summed
 
 
+ANSWERS = 2 ** 27       # bytes that a submission may answer in all
+
+
 class Stopped(Exception):
     """The child is gone, or no longer to be believed; `raised` says why, for the report."""
 
@@ -160,6 +163,7 @@ class Run:
         self.batch, self.source, self.got = batch, source, Answers()
         self.deadline = time.monotonic() + batch.limits.submission
         self.data: socket.socket | None = None
+        self.received = 0
 
     def all(self) -> Answers:
         with self.batch._lifeline() as self.lifeline:
@@ -232,8 +236,9 @@ class Run:
         try:
             self._send(wire.PREFIX.pack(number, len(header), len(raw)) + header + raw, until)
             answered, header, raw = wire.PREFIX.unpack(self._receive(wire.PREFIX.size, until))
-            if answered != number or header > wire.HEADER or raw > wire.RAW:
-                raise wire.Fault("it is not the answer to what was asked")
+            self.received += header + raw
+            if answered != number or header > wire.HEADER or raw > wire.RAW or self.received > ANSWERS:
+                raise wire.Fault("it is too large, or not the answer to what was asked")
             said = wire.unpack(self._receive(header, until), self._receive(raw, until))
             if type(said) is not dict:
                 raise wire.Fault("it is no answer")
