@@ -76,7 +76,7 @@ def encoding(texts, rounds: int) -> None:
     rng = random.Random(0)
     noise = "".join(chr(rng.choice((32, rng.randrange(0x4E00, 0x9FFF), rng.randrange(97, 123)))) for _ in range(300_000))
     kinds = {"Python source": texts, "Python's reference (English)": [corpus("pydoc")],
-             "random letters and Chinese characters": [noise[i:i + 3000] for i in range(0, len(noise), 3000)]}
+             "random characters, in which nothing repeats itself": [noise[i:i + 3000] for i in range(0, len(noise), 3000)]}
 
     def encode_ours(texts):
         tokenizer = tok.Tokenizer(trained.merges)    # anew, so that no piece is known yet
@@ -91,13 +91,15 @@ def encoding(texts, rounds: int) -> None:
 
     programs = {"ours": encode_ours, "Hugging Face": encode_hugging, "tiktoken": encode_tiktoken}
     print(f"\nEncoding, one thread, nothing remembered, MB/s, best of {rounds}")
+    ratios = []
     for kind, texts in kinds.items():
         assert encode_ours(texts) == encode_hugging(texts) == encode_tiktoken(texts), f"{kind}: other ids"
         seconds = best_seconds({name: functools.partial(run, texts) for name, run in programs.items()}, rounds)
         size = sum(len(text.encode()) for text in texts) / 1e6
         speeds = ", ".join(f"{name} {size / value:.1f}" for name, value in seconds.items())
-        print(f"  {kind} ({size:.1f} MB): {speeds}")
-        print("   ", verdict("encoding, ours / Hugging Face", seconds["Hugging Face"] / seconds["ours"], 1.0))
+        ratios.append(seconds["Hugging Face"] / seconds["ours"])
+        print(f"  {kind} ({size:.1f} MB): {speeds}; {ratios[-1]:.2f}x Hugging Face")
+    print(" ", verdict("encoding Python source, ours / Hugging Face", ratios[0], 1.0))
 
 
 def growth(texts, path: Path, rounds: int) -> None:

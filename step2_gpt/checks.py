@@ -171,11 +171,9 @@ def config_of(case, module):
 
 def gqa_cases(g):
     few = between(g, 2, 3)
-    for kind, K, d in (("causal", few, 4), ("mask", few + 1, 6), ("cache", 5 - few, 4)):
-        shared, B = between(g, 2, 3), 2
-        H, T = K * shared, between(g, 7, 8)
-        if kind == "mask":  # no sharing at all
-            H, K = K, K
+    # Sharing by two and by three, and none at all.
+    for kind, K, shared, d in (("causal", few, 5 - few, 4), ("mask", few + 1, 1, 6), ("cache", 7 - few, few, 4)):
+        B, H, T = 2, K * shared, between(g, 7, 8)
         D, layers = H * d, 2 if kind == "cache" else 1
         size = {"q": (D, D), "k": (K * d, D), "v": (K * d, D), "o": (D, D)}
         same_rows = between(g, 0, 1)

@@ -469,9 +469,15 @@ MISTAKES = {
 
 # Changes that `python3 -m course audit` makes to the solution and that are no mistakes, with the reason.
 HALF = "only in half precision another number, and only a slightly other one"
+ONCE = "a head repeated once is itself: a copy for nothing"
 HARMLESS = {
     "rms_norm": {
         "rms_norm: x.dtype == torch.float64 -> False": "float64 is for proofs; a float32 answer is as right in a model",
+    },
+    "grouped_query_attention": {
+        "Attention.forward: shared > 1 -> True": ONCE,
+        "Attention.forward: shared > 1 -> shared >= 1": ONCE,
+        "Attention.forward: 1 -> 0 (occurrence 7)": ONCE,
     },
     "gpt_forward": {
         "GPT.forward: logits.flatten(0, 1).float() -> logits.flatten(0, 1)": HALF,

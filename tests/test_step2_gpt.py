@@ -59,6 +59,31 @@ def test_state_dicts_are_exchanged(pair):
 
 
 @torch.no_grad()
+def test_checkpoints_are_exchanged_on_disk(pair, tmp_path):
+    """What transformers saves, ours reads, and what ours saves, transformers reads: by name, strictly."""
+    from safetensors.torch import load_file, save_file
+
+    ours, theirs = pair
+    ids, _ = ids_and_mask(2, 9)
+    theirs.save_pretrained(tmp_path / "theirs")
+    tensors = load_file(tmp_path / "theirs" / "model.safetensors")
+    again = gpt.GPT(ours.config)
+    if ours.config.tie_word_embeddings:  # one matrix under two names is written once
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    again.load_state_dict(tensors, strict=True)
+    torch.testing.assert_close(again(ids)[0], theirs(ids).logits, rtol=1e-4, atol=1e-4)
+
+    (tmp_path / "ours").mkdir()
+    theirs.config.save_pretrained(tmp_path / "ours")
+    changed = {name: tensor * 1.5 for name, tensor in ours.state_dict().items()}
+    save_file(changed, tmp_path / "ours" / "model.safetensors", metadata={"format": "pt"})
+    read, report = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    again.load_state_dict(changed)
+    torch.testing.assert_close(again(ids)[0], read.eval()(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def test_logits_equal(pair):
     ours, theirs = pair
     ids, _ = ids_and_mask(3, 17)
@@ -92,6 +117,24 @@ def test_loss_and_gradients_equal(pair):
     gradients = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@torch.no_grad()
+def test_ignored_labels_change_nothing(pair):
+    ours, theirs = pair
+    ids, mask = ids_and_mask(3, 11, padding=(0, 2, 6))
+    labels = ids.masked_fill(mask == 0, gpt.IGNORE)
+    labels[:, -3:] = gpt.IGNORE
+    embeds = ours.get_input_embeddings()(ids)
+    loss = ours(inputs_embeds=embeds, attention_mask=mask, labels=labels)[1]
+    by_row = []  # each row alone, without its padding, up to the last label that counts
+    for row, start in enumerate((0, 2, 6)):
+        logits = theirs(ids[row:row + 1, start:8]).logits[0, :-1]
+        by_row += F.cross_entropy(logits, ids[row, start + 1:8], reduction="none").tolist()
+    # the label of a row's first token counts where padding stands before it: nothing real has guessed it
+    guessed = ours(ids, attention_mask=mask)[0]
+    by_row += [F.cross_entropy(guessed[row, start - 1], ids[row, start]).item() for row, start in ((1, 2), (2, 6))]
+    assert loss.item() == pytest.approx(sum(by_row) / len(by_row), rel=1e-4)
 
 
 @torch.no_grad()
