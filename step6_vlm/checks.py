@@ -511,25 +511,25 @@ def call_vlm_labels(module, case):
 
 
 def judge_vlm_labels(case, answer, expected):
-    problems = compare(answer, expected)
-    if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape or answer.dtype != expected.dtype:
-        return problems
-    names = {token: name for name, token in case["special_tokens"].items()}
-    for row, t in (answer != expected).nonzero().tolist()[:1]:
-        def word(where, row=row):
-            token = int(case["input_ids"][row, where])
-            return names.get(token, str(token))
-
-        def say(label):
-            return "IGNORE" if label == IGNORE else f"label {names.get(int(label), int(label))}"
-
-        before = " ".join(word(where) for where in range(max(0, t - 4), t))
-        problems = [Problem("labels values", f"row {row}, place {t}: {word(t)}, after {before or 'nothing'}",
-                            say(expected[row, t]), say(answer[row, t]))]
-    return problems
+    found = compare(answer, expected)
+    if not found or not isinstance(answer, torch.Tensor) or (answer.shape, answer.dtype) != (expected.shape, expected.dtype):
+        return found
+    names = {IGNORE: "IGNORE", **{token: name for name, token in case["special_tokens"].items()}}
+    row, t = (answer != expected).nonzero()[0].tolist()
+    words = [names.get(token, str(token)) for token in case["input_ids"][row].tolist()]
+    wanted, got = (names.get(label, str(label)) for label in (int(expected[row, t]), int(answer[row, t])))
+    return [Problem("labels values", f"row {row}, place {t}: the label of {words[t]} in "
+                    f"... {' '.join(words[max(0, t - 4):t + 2])} ...", wanted, got)]
 
 
 # vlm_forward
+
+def lm_weights(g, words, V, D):
+    """Of the stand-in language model and of a projection from V to D."""
+    return {"llm": {"embed_tokens.weight": torch.randn(words, D, generator=g), **linear(g, "mix", D, D),
+                    "lm_head.weight": torch.randn(words, D, generator=g)},
+            "projection": {name[2:]: value for name, value in linear(g, "p", V, D).items()}}
+
 
 def vlm_cases(g):
     for B, P, T, V, D, masked, labelled in ((2, 3, 5, 7, 4, True, True), (3, 4, 2, 5, 6, False, True),
@@ -545,9 +545,7 @@ def vlm_cases(g):
                "features": torch.randn(B, P, V, generator=g) if P else None,
                "image_token_id": -1, "fits": True,
                "labels": labels if labelled else None, "attention_mask": mask if masked else None,
-               "llm": {"embed_tokens.weight": torch.randn(words, D, generator=g), **linear(g, "mix", D, D),
-                       "lm_head.weight": torch.randn(words, D, generator=g)},
-               "projection": {name[2:]: value for name, value in linear(g, "p", V, D).items()},
+               **lm_weights(g, words, V, D),
                "embeds_cotangent": torch.randn(B, P + T, D, generator=g),
                "cotangent": torch.randn(B, P + T, words, generator=g)}
     # pictures in their places: several in a row, or none; then places and no features
@@ -561,9 +559,7 @@ def vlm_cases(g):
         yield {"input_ids": ids, "words": words, "num_patches": P, "image_token_id": image, "fits": fits,
                "features": [torch.randn(count, P, V, generator=g) for count in counts] if fits else None,
                "labels": labels, "attention_mask": mask,
-               "llm": {"embed_tokens.weight": torch.randn(words, D, generator=g), **linear(g, "mix", D, D),
-                       "lm_head.weight": torch.randn(words, D, generator=g)},
-               "projection": {name[2:]: value for name, value in linear(g, "p", V, D).items()},
+               **lm_weights(g, words, V, D),
                "embeds_cotangent": torch.randn(B, T, D, generator=g),
                "cotangent": torch.randn(B, T, words, generator=g)}
 

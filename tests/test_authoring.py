@@ -301,12 +301,13 @@ def lesson_of(*cells):
 
 
 def test_a_translation_has_the_lessons_cells():
-    lesson = lesson_of(("a", "markdown", "# Eyes\nwords"), ("b", "code", "x = 1"), ("c", "markdown", "text"))
-    good = lesson_of(("a", "markdown", "# Augen\nWorte"), ("b", "code", "x = 1"), ("c", "markdown", "Text"))
+    lesson = lesson_of(("a", "markdown", "# Eyes\nwords"), ("b", "code", "x = 1"), ("c", "markdown", "text `f`"))
+    good = lesson_of(("a", "markdown", "# Augen\nWorte"), ("b", "code", "x = 1"), ("c", "markdown", "Text `f`"))
     assert notebooks.translation_problems(lesson, good) == []
     for cells, says in (
         ((("a", "markdown", "# A"), ("b", "code", "x = 2"), ("c", "markdown", "")), "cell b has other code"),
         ((("a", "markdown", "## A"), ("b", "code", "x = 1"), ("c", "markdown", "")), "cell a has other headings"),
+        ((("a", "markdown", "# A"), ("b", "code", "x = 1"), ("c", "markdown", "`g`")), "cell c: `f`, `g` only"),
         ((("a", "markdown", "# A"), ("b", "code", "x = 1")), "cell c of the lesson is missing"),
         ((("a", "markdown", "# A"), ("b", "code", "x = 1"), ("c", "markdown", ""), ("d", "code", "")), "d is not in"),
         ((("b", "code", "x = 1"), ("a", "markdown", "# A"), ("c", "markdown", "")), "another order"),

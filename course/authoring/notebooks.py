@@ -77,7 +77,9 @@ def with_code_of(lesson: str, text: str) -> str:
 
 
 def translation_problems(lesson: str, text: str) -> list[str]:
-    """Where a translation has other cells than the lesson, other code, or headings of other levels."""
+    """Where a translation has other cells than the lesson, other code, headings of other levels, or speaks of other
+    names (what stands in `backticks`).
+    """
     original, other = json.loads(lesson)["cells"], json.loads(text)["cells"]
     ids = [[(cell["id"], cell["cell_type"]) for cell in cells] for cells in (original, other)]
     if ids[0] != ids[1]:
@@ -92,4 +94,6 @@ def translation_problems(lesson: str, text: str) -> list[str]:
                 found.append(f"cell {one['id']} has other code than in the lesson")
         elif re.findall(r"^#+ ", ours, re.MULTILINE) != re.findall(r"^#+ ", theirs, re.MULTILINE):
             found.append(f"cell {one['id']} has other headings than in the lesson")
+        elif names := set(re.findall(r"`[^`\n]+`", ours)) ^ set(re.findall(r"`[^`\n]+`", theirs)):
+            found.append(f"cell {one['id']}: {', '.join(sorted(names))} only here or only in the lesson")
     return found
