@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from course import training
+from course import kernels, training
 from course.errors import CourseError, UsageError
 from course.pictures import read_picture
 from course.weights import hub, models
@@ -311,8 +311,7 @@ def train(job) -> dict:
     options, chosen = job.options, dict(job.settings)
     vision_folder, llm_folder = hub.locate(options.vision), hub.locate(options.llm)
     images = Path(options.images).expanduser()
-    trainer, vlm, gpt = job.use("step3_pretrain"), job.use("step6_vlm"), job.use("step2_gpt")
-    gpt.attention = training.fused_attention
+    trainer, vlm, gpt = job.use("step3_pretrain"), job.use("step6_vlm"), kernels.use(job.use("step2_gpt"), job.device)
     chat = FolderChat(FolderTokenizer(llm_folder), job.use("step4_sft"), job.device)
     words = chat.tokenizer.hf.all_special_tokens
     files = [read_conversations(path, images, words, options.skip_broken, job.note) for path in options.data]
