@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.rounds import best_seconds, machine, verdict, version
-from course import compute, steps, training
+from course import compute, kernels, steps
 from course.artifacts import save_tensors, to_json
 from course.weights import export
 
@@ -31,8 +31,7 @@ def pair(device: torch.device):
     transformers.utils.logging.disable_progress_bar()
     preset, rows, tokens = BATCHES[device.type]
     sizes = {"vocab_size": VOCAB[preset], **steps.load("step2_gpt", "train").PRESETS[preset]}
-    vlm, gpt = steps.load("step6_vlm", "solution"), steps.load("step2_gpt", "solution")
-    gpt.attention = training.fused_attention  # as the recipes of steps 3 to 6 do
+    vlm, gpt = steps.load("step6_vlm", "solution"), kernels.use(steps.load("step2_gpt", "solution"), device)
     compute.seed_everything(0)
     llm, eye = gpt.GPT(gpt.GPTConfig(**sizes)), vlm.CLIPVisionModel(vlm.CLIPVisionConfig())
     ours = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye)

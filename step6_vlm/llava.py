@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from course import training
+from course import kernels, training
 from course.errors import CourseError, UsageError
 from course.pictures import read_picture
 from course.weights import hub, models
@@ -56,6 +56,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--data", metavar="JSON", nargs="+",
                         help="conversations in LLaVA's format; of two files the first is for the projection alone")
     parser.add_argument("--images", metavar="DIR", help="the folder in which the pictures of the conversations lie")
+    parser.add_argument("--skip-broken", action="store_true", help="leave out entries that cannot be used, and say how many")
     parser.add_argument("--batch-size", type=int, help="rows a micro-batch, where the preset's take too much memory")
     parser.add_argument("--projection-steps", type=int, help="steps of the first stage")
     parser.add_argument("--steps", type=int, help="steps of the second stage")
@@ -95,8 +96,14 @@ class Entry:
         return sum(len(message["content"]) for message in self.messages)
 
 
-def read_conversations(path: Path, images: Path) -> list[Entry]:
-    """The entries of a JSON file in LLaVA's format. Raises DataError, which names what is wrong by the entry's number."""
+def read_conversations(
+    path: Path, images: Path, special_tokens: Sequence[str] = (), skip_broken: bool = False, note=print
+) -> list[Entry]:
+    """The entries of a JSON file in LLaVA's format; none may say one of the special tokens.
+
+    Raises DataError, which names what is wrong by the entry's number; with skip_broken these entries are left out, and
+    `note` is told.
+    """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -108,17 +115,20 @@ def read_conversations(path: Path, images: Path) -> list[Entry]:
     entries, problems = [], []
     for number, raw in enumerate(found):
         try:
-            entries.append(read_entry(number, raw, Path(images)))
+            entries.append(read_entry(number, raw, Path(images), special_tokens))
         except ValueError as error:
             problems.append(f"entry {number}: {error}")
     if problems:
         more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
-        raise DataError(f"{path}: {len(problems):,} of {len(found):,} entries cannot be used (the first entry is 0).\n  "
-                        + "\n  ".join(problems[:SHOWN]) + more)
+        text = "\n  ".join([f"{path}: {len(problems):,} of {len(found):,} entries cannot be used (the first entry is 0).",
+                            *problems[:SHOWN]]) + more
+        if not skip_broken or not entries:
+            raise DataError(f"{text}\nMend them, or leave them out with --skip-broken.")
+        note(f"{text}\nThey are left out.")
     return entries
 
 
-def read_entry(number: int, raw, images: Path) -> Entry:
+def read_entry(number: int, raw, images: Path, special_tokens: Sequence[str] = ()) -> Entry:
     """One entry of the list. Raises ValueError that says what is wrong with it."""
     if not isinstance(raw, dict) or not isinstance(raw.get("conversations"), list) or not raw["conversations"]:
         raise ValueError("it has no conversations")
@@ -147,6 +157,8 @@ def read_entry(number: int, raw, images: Path) -> Entry:
             raise ValueError(f"its picture {image} is not in {images}")
     for message in messages:
         message["content"] = message["content"].replace(MARK, "").strip()
+        if said := [token for token in special_tokens if token in message["content"]]:
+            raise ValueError(f"it says {said[0]}, which means something else to this checkpoint")
     return Entry(number, image, messages)
 
 
@@ -164,6 +176,7 @@ class Conversations:
     see: object  # pictures [B, 3, H, W] -> features [B, P, D]
     batch_size: int
     seed: int
+    skip_broken: bool = False  # leave out rows whose picture cannot be read
     stride: int = 1  # how far apart the batches are that this process asks for
     kept: tuple = (None, [])  # the newest epoch and its batches
     waiting: dict[int, Future] = field(default_factory=dict)
@@ -194,16 +207,35 @@ class Conversations:
         except ValueError as error:
             raise DataError(f"entry {entry.number}: {error}. Mend it or take the entry out, and go on with --resume.") from error
 
+    def readable(self, entry: Entry) -> bool:
+        try:
+            self.picture(entry)
+            return True
+        except DataError:
+            return False
+
     def prepare(self, rows: Sequence[Entry]) -> dict[str, torch.Tensor]:
         """ids, labels and, where there are pictures, pixel_values [B, 3, H, W] of some entries."""
+        seeing = rows[0].image is not None
+        if seeing:
+            pictures = []
+            for entry in rows:
+                try:
+                    pictures.append((entry, self.picture(entry)))
+                except DataError:
+                    if not self.skip_broken:
+                        raise
+            if not pictures:
+                raise DataError(f"all pictures of a batch are broken, that of entry {rows[0].number} first.")
+            rows = [entry for entry, _ in pictures]
         try:
             batch = self.chat.batch([entry.messages for entry in rows])
         except ValueError as error:
             raise DataError(f"one of the entries {', '.join(str(entry.number) for entry in rows)}: {error}") from error
         if (batch["labels"][:, 1:] < 0).all():
             raise DataError(f"entry {rows[0].number}: its first question alone is longer than {self.chat.limit} tokens.")
-        if rows[0].image is not None:
-            batch["pixel_values"] = torch.stack([self.picture(entry) for entry in rows])
+        if seeing:
+            batch["pixel_values"] = torch.stack([pixels for _, pixels in pictures])
         return batch
 
     def looked_at(self, batch: dict) -> dict[str, torch.Tensor]:
@@ -279,10 +311,10 @@ def train(job) -> dict:
     options, chosen = job.options, dict(job.settings)
     vision_folder, llm_folder = hub.locate(options.vision), hub.locate(options.llm)
     images = Path(options.images).expanduser()
-    files = [read_conversations(path, images) for path in options.data]
-    trainer, vlm, gpt = job.use("step3_pretrain"), job.use("step6_vlm"), job.use("step2_gpt")
-    gpt.attention = training.fused_attention
+    trainer, vlm, gpt = job.use("step3_pretrain"), job.use("step6_vlm"), kernels.use(job.use("step2_gpt"), job.device)
     chat = FolderChat(FolderTokenizer(llm_folder), job.use("step4_sft"), job.device)
+    words = chat.tokenizer.hf.all_special_tokens
+    files = [read_conversations(path, images, words, options.skip_broken, job.note) for path in options.data]
     before = job.peaks()[0]  # what Python and the libraries take by themselves
     job.note(f"loading {options.vision} and {options.llm}")
     llm, eye = models.read_llm(gpt, llm_folder), models.read_vision(vlm, vision_folder)
@@ -320,13 +352,15 @@ def train(job) -> dict:
             return model.see(pictures)
 
     def data(entries: Sequence[Entry], seed: int) -> Conversations:
-        return Conversations(chat, entries, images, processor, see, batch_size, seed, job.world_size)
+        return Conversations(chat, entries, images, processor, see, batch_size, seed, options.skip_broken, job.world_size)
 
     def config(steps: int, rate: float) -> object:
         return trainer.TrainConfig(max_steps=steps, learning_rate=rate, min_lr=0.0, warmup_steps=max(1, steps * 3 // 100),
                                    weight_decay=0.0, accumulation=chosen["accumulation"])
 
     first, second = data(files[0], job.seed), data(files[1], job.seed + 1)
+    if options.skip_broken:
+        unseen = [entry for entry in unseen if second.readable(entry)]
     job.kept = job.restore() or {}
     losses = job.__dict__.setdefault("stages", {})  # what `fit` keeps in every checkpoint
 

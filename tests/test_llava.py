@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from course import steps, training
+from course import kernels, steps
 from course.errors import CourseError, UsageError
 from course.job import Job
 from course.pictures import read_picture
@@ -104,6 +104,29 @@ def test_bad_entries_are_named_by_their_number(folder, entry, says):
         read(folder, [talk(), entry, talk(), entry])
 
 
+def test_broken_entries_are_left_out_if_one_says_so(folder):
+    (folder / "data.json").write_text(json.dumps([5, talk(), talk("gone.png"), talk("a.png", "</s>?", "no.")]))
+    said = []
+    (one,) = llava.read_conversations(folder / "data.json", folder, ["</s>"], True, said.append)
+    assert one.number == 1 and "3 of 4 entries cannot be used" in said[0] and "They are left out" in said[0]
+    assert "entry 3: it says </s>, which means something else" in said[0]
+    with pytest.raises(llava.DataError, match="--skip-broken"):
+        llava.read_conversations(folder / "data.json", folder)
+    (folder / "b.png").write_text("no picture")
+    entries = [llava.Entry(i, name, one.messages) for i, name in enumerate(["a.png", "b.png"])]
+
+    class Chat:
+        limit = 9
+
+        def batch(self, talks):
+            return {"labels": torch.ones(len(talks), 3, dtype=torch.long)}
+
+    data = llava.Conversations(Chat(), entries, folder, Processor(32), None, 2, 0, skip_broken=True)
+    assert [len(value) for value in data.prepare(entries).values()] == [1, 1]
+    with pytest.raises(llava.DataError, match="all pictures of a batch are broken, that of entry 1"):
+        data.prepare(entries[1:])
+
+
 def test_bad_files_are_said_to_be_bad(folder):
     for text, says in [("{", "cannot be read as JSON"), ("{}", "must hold a list"), ("[]", "must hold a list")]:
         with pytest.raises(llava.DataError, match=says):
@@ -117,7 +140,7 @@ def test_bad_files_are_said_to_be_bad(folder):
 
 
 def test_flags_go_together():
-    flags = dict(vision=None, llm=None, data=None, images=None, batch_size=None, projection_steps=None, steps=None)
+    flags = dict(skip_broken=False, vision=None, llm=None, data=None, images=None, batch_size=None, projection_steps=None, steps=None)
     assert llava.settings("tiny", Namespace(**flags)) is None
     with pytest.raises(UsageError, match="--llm, --images is missing"):
         llava.settings("tiny", Namespace(**{**flags, "vision": "a/b", "data": ["x"]}))
@@ -134,8 +157,7 @@ def test_flags_go_together():
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("learns", [True, False], ids=["the language model learns", "it is frozen"])
 def test_what_the_language_model_keeps_is_what_is_counted(bf16, learns):
-    gpt = steps.load("step2_gpt", "solution")
-    gpt.attention = training.fused_attention
+    gpt = kernels.use(steps.load("step2_gpt", "solution"), torch.device("cuda" if bf16 else "cpu"))  # as each device has it
     config = gpt.GPTConfig(128, 96, 256, 3, 4, 2, 64)
     model, kept = gpt.GPT(config), {}
     model.requires_grad_(learns)
@@ -187,7 +209,7 @@ def real(tmp_path_factory):
 
 
 def options(root, **changes):
-    flags = dict(vision=str(root / "eye"), llm=str(root / "llama"), data=[str(root / "data.json")], images=str(root / "pictures"),
+    flags = dict(skip_broken=False, vision=str(root / "eye"), llm=str(root / "llama"), data=[str(root / "data.json")], images=str(root / "pictures"),
                  batch_size=None, projection_steps=None, steps=None, compile=False)
     return Namespace(**{**flags, **changes})
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from course import chat, steps
-from course.training import fused_attention
 from course.weights import WeightsError, files, hub, models
 from course.weights.tokenizer import FolderChat, FolderTokenizer
 from tests import checkpoints
@@ -234,7 +233,6 @@ def test_a_chat_with_the_checkpoints_own_template(llama):
 
 
 def test_batches_and_replies_work_as_in_steps_4_to_6(llama):
-    gpt.attention = fused_attention
     talk, model = FolderChat(FolderTokenizer(llama[0]), sft), models.read_llm(gpt, llama[0])
     batch = talk.batch([TALK, TALK[:2]])
     assert batch["input_ids"].shape == batch["labels"].shape and batch["input_ids"][1, -1] == 0
