@@ -252,9 +252,11 @@ class Run:
         try:
             self._send(wire.PREFIX.pack(number, len(header), len(raw)) + header + raw, until)
             answered, header, raw = wire.PREFIX.unpack(self._receive(wire.PREFIX.size, until))
+            if answered != number or header > wire.HEADER or raw > wire.RAW:
+                raise wire.Fault("it is not the answer to what was asked")
             self.received += header + raw
-            if answered != number or header > wire.HEADER or raw > wire.RAW or self.received > ANSWERS:
-                raise wire.Fault("it is too large, or not the answer to what was asked")
+            if self.received > ANSWERS:
+                raise wire.Fault("its answers are too large in all")
             said = wire.unpack(self._receive(header, until), self._receive(raw, until))
             if type(said) is not dict:
                 raise wire.Fault("it is no answer")
