@@ -2,11 +2,11 @@
 
 Three measurements, on this machine, in one run:
 
-- 200 right submissions of step 6, from the folder to the last report, and the grader's memory after 20 and after 200;
-- what a submission costs on top of the student's own computing: the same file and the same calls timed in the confined
-  child and in this process, in turn, one at a time;
-- three trivial tasks beside otter-grader, seconds per submission. otter-grader lives in an environment of its own
-  (benchmarks/requirements.txt); `--otter` names its Python.
+- 200 right submissions of step 6, from the folder to the last report, and the grader's memory after 20 and 200;
+- what a submission costs on top of the student's own computing: the same file and the same calls, timed in the
+  confined child and in this process, in turn, one at a time;
+- three trivial tasks beside otter-grader, seconds per submission. otter-grader lives in an environment of its
+  own (benchmarks/requirements.txt); `--otter` names its Python.
 """
 
 import argparse
@@ -69,7 +69,11 @@ OTTER_TEST = """OK_FORMAT = True
 test = {{"name": "{name}", "points": 1, "suites": [{{"scored": True, "setup": "", "teardown": "", "type": "doctest",
         "cases": [{{"code": ">>> assert {call}", "hidden": False, "locked": False}} for _ in range(5)]}}]}}
 """
-OTTER_CALLS = {"add": "add(2, 3) == 5", "double": "double([1, 2]) == [2, 4]", "reverse": "reverse('abc') == 'cba'"}
+OTTER_CALLS = {
+    "add": "add(2, 3) == 5",
+    "double": "double([1, 2]) == [2, 4]",
+    "reverse": "reverse('abc') == 'cba'",
+}
 OTTER_RUN = """
 import sys, time
 from otter.api import grade_submission
@@ -147,7 +151,9 @@ def on_top(step, count: int) -> dict:
 def trivial(count: int) -> float:
     """Our seconds per submission of the three trivial tasks, without what is paid once a batch."""
     with tempfile.TemporaryDirectory() as folder:
-        step = steps.Step("trivial", "Three trivial tasks", ("add", "double", "reverse"), 1, root=Path(folder))
+        step = steps.Step(
+            "trivial", "Three trivial tasks", ("add", "double", "reverse"), 1, root=Path(folder)
+        )
         step.folder.mkdir()
         step.file("solution").write_text(TASKS)
         step.file("checks").write_text(CHECKS)
@@ -169,18 +175,26 @@ def otter(python: str, count: int) -> float | None:
         for name, call in OTTER_CALLS.items():
             (place / "tests" / f"{name}.py").write_text(OTTER_TEST.format(name=name, call=call))
         (place / "submission.py").write_text(TASKS)
-        made = subprocess.run([python, "-m", "otter", "generate", "-t", "tests", "-o", "autograder.zip", "--no-environment"],
-                              cwd=place, capture_output=True, text=True)
+        made = subprocess.run(
+            [python, "-m", "otter", "generate", "-t", "tests", "-o", "autograder.zip", "--no-environment"],
+            cwd=place,
+            capture_output=True,
+            text=True,
+        )
         if made.returncode:
             return None
-        done = subprocess.run([python, "-c", OTTER_RUN.format(count=count)], cwd=place, capture_output=True, text=True)
+        done = subprocess.run(
+            [python, "-c", OTTER_RUN.format(count=count)], cwd=place, capture_output=True, text=True
+        )
         took = [line.split() for line in done.stdout.splitlines() if line.startswith("took ")]
         assert len(took) == count and all(float(total) == 3 for _, _, total in took), done.stderr[-2000:]
         return statistics.median(float(seconds) for _, seconds, _ in took)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--otter", default=sys.executable, help="a Python that has otter-grader")
     arguments.add_argument("--count", type=int, default=200, help="submissions of step 6")
     args = arguments.parse_args()
@@ -189,17 +203,27 @@ def main() -> None:
     top = on_top(step, 20)
     whole = whole_class(step, args.count)
     before, after = whole["memory"]
-    print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}; {top['level']}. Load of the machine "
-          f"before and after: {load[0]:.1f}, {os.getloadavg()[0]:.1f}.\n")
+    print(
+        f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}; {top['level']}. Load of the machine "
+        f"before and after: {load[0]:.1f}, {os.getloadavg()[0]:.1f}.\n"
+    )
     print("| | |\n|---|---|")
     print(f"| once a batch | {top['once']:.1f} s |")
-    print(f"| on top of the student's own computing, median of 20 (95%) | {top['more']:.3f} s ({top['p95']:.3f} s) |")
+    print(
+        f"| on top of the student's own computing, median of 20 (95%) | {top['more']:.3f} s ({top['p95']:.3f} s) |"
+    )
     print(f"| the student's own computing, step 6 | {top['own']:.3f} s |")
     print(f"| {whole['count']} right submissions of step 6, with all reports | {whole['seconds']:.0f} s |")
     print(f"| the grader's memory after 20 and after {whole['count']} | {before:.0f} MB, {after:.0f} MB |")
     print(f"| three trivial tasks, per submission | {ours:.3f} s |")
-    print("| otter-grader on the same | " + ("not installed: see benchmarks/requirements.txt |" if theirs is None else
-                                             f"{theirs:.2f} s, {theirs / ours:.0f} times as long |"))
+    print(
+        "| otter-grader on the same | "
+        + (
+            "not installed: see benchmarks/requirements.txt |"
+            if theirs is None
+            else f"{theirs:.2f} s, {theirs / ours:.0f} times as long |"
+        )
+    )
 
 
 if __name__ == "__main__":

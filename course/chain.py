@@ -45,9 +45,9 @@ def _all_mine(step, folder) -> ModuleType:
     verdict = progress.verdicts(step, path)
     missing = [todo for todo in step.todos if verdict["todos"].get(todo) != "passed"]
     if missing:
-        raise CourseError(f"{step.name} is needed here, and {', '.join(missing)} "
-                          f"{'does' if len(missing) == 1 else 'do'} not pass yet. This copy of the course has no solution "
-                          f"to put in its place: python3 -m course check {step.short}")
+        do = "does" if len(missing) == 1 else "do"
+        raise CourseError(f"{step.name} is needed here, and {', '.join(missing)} {do} not pass yet. This copy of the "
+                          f"course has no solution to put in its place: python3 -m course check {step.short}")
     module = steps.load(step, "exercise", path)
     module.__course__ = dict.fromkeys(step.todos, "mine")
     return module

@@ -1,9 +1,9 @@
 """Submissions written to cheat, to break things, or by accident, and the marks they deserve.
 
-All of them are answers to the toy lesson (tests/toy.py): `mean` (1 point) is compared with the solution, `projection` (2)
-is judged by properties, `centred` (1) needs `mean`. A cheat stands in a file whose answers are wrong, so it deserves
-nothing; a fault stands in a file whose answers are right, so what it does not touch deserves its points. CANARY and
-SOLUTION are replaced by paths that the tests watch.
+All of them are answers to the toy lesson (tests/toy.py): `mean` (1 point) is compared with the solution,
+`projection` (2) is judged by properties, `centred` (1) needs `mean`. A cheat stands in a file whose answers
+are wrong, so it deserves nothing; a fault stands in a file whose answers are right, so what it does not touch
+deserves its points. CANARY and SOLUTION are replaced by paths that the tests watch.
 """
 
 from dataclasses import dataclass
@@ -70,8 +70,8 @@ def fault(name, tries, top="", deserves=REST, group="dying and hanging", hangs=F
 
 
 def reach(name, tries, attempt, deserves=ALL):
-    """Tries something forbidden while it is imported, ignores that it fails, and answers rightly. Where it succeeds,
-    CANARY or a process that is left shows it."""
+    """Tries something forbidden while it is imported, ignores that it fails, and answers rightly. Where it
+    succeeds, CANARY or a process that is left shows it."""
     top = f"import os, sys\ntry:\n{indented(attempt, 4)}\nexcept BaseException as error:\n    pass"
     ATTACKS.append(Attack(name, "reaching out", tries, file(top), deserves))
 

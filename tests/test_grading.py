@@ -1,4 +1,5 @@
-"""Grading without a class: what the child is given, values as bytes, intake, marks, inert text, the gradebook."""
+"""Grading without a class: what the child is given, values as bytes, intake, marks, inert text, the
+gradebook."""
 
 import csv
 import io
@@ -42,15 +43,25 @@ def test_the_stage_holds_calls_and_nothing_that_judges(step, tmp_path):
     for mistakes in a.mistakes.values():
         for mistake in mistakes:
             assert mistake.says not in everything
-    solved = [line.strip() for line in a.source.split("### BEGIN SOLUTION")[1].split("### END SOLUTION")[0].split("\n")]
+    solved = [
+        line.strip()
+        for line in a.source.split("### BEGIN SOLUTION")[1].split("### END SOLUTION")[0].split("\n")
+    ]
     assert not any(len(line) > 30 and line in everything for line in solved)
 
 
-@pytest.mark.parametrize("step", [pytest.param(one, id=one.name, marks=[] if one.number in (4, 5) else pytest.mark.slow)
-                                  for one in steps.STEPS])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(one, id=one.name, marks=[] if one.number in (4, 5) else pytest.mark.slow)
+        for one in steps.STEPS
+    ],
+)
 def test_the_extracted_calls_answer_as_the_checks_do(step, tmp_path):
     a = lesson(step)
-    made = steps.execute(stage.calls(step.file("checks").read_text(encoding="utf-8"), a.checks), "calls.py", "calls")
+    made = steps.execute(
+        stage.calls(step.file("checks").read_text(encoding="utf-8"), a.checks), "calls.py", "calls"
+    )
     reference = Reference(a, 5)
     from course.checking import answered
     for todo, check in a.checks.items():
@@ -78,10 +89,24 @@ def test_solutions_among_the_readable_files_are_found(tmp_path):
 
 # values as bytes
 
-VALUES = [None, True, -3, 2.5, float("inf"), "ü\ud800\n", b"\0\xff", [1, [2, []]], {"a": 1, (1, "b"): [b""], 3: None},
-          *(torch.randn(2, 3).to(dtype) for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)),
-          torch.tensor(3), torch.zeros(0, 4), torch.tensor([True, False]), torch.randn(4, 3).T,
-          torch.randn(2, 2, dtype=torch.complex64), {"grad": {"x": torch.arange(5, dtype=torch.uint8)}}]
+VALUES = [
+    None,
+    True,
+    -3,
+    2.5,
+    float("inf"),
+    "ü\ud800\n",
+    b"\0\xff",
+    [1, [2, []]],
+    {"a": 1, (1, "b"): [b""], 3: None},
+    *(torch.randn(2, 3).to(dtype) for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)),
+    torch.tensor(3),
+    torch.zeros(0, 4),
+    torch.tensor([True, False]),
+    torch.randn(4, 3).T,
+    torch.randn(2, 2, dtype=torch.complex64),
+    {"grad": {"x": torch.arange(5, dtype=torch.uint8)}},
+]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: str(type(value)))
@@ -94,13 +119,34 @@ def test_nan_survives_the_wire():
     assert back[0] != back[0] and back[1].isnan()
 
 
-@pytest.mark.parametrize("header, raw", [
-    (b"", b""), (b"\xff", b""), (b"[" * 10000, b""), (b'{"t":["float32",[2]]}', b"1234567"), (b"null", b"1"),
-    (b'{"t":["object",[1]]}', b"1234"), (b'{"t":["float32",[-1]]}', b""), (b'{"t":["float32",[1,1,1,1,1,1,1,1,1]]}', b"1234"),
-    (b'{"t":["float32",[2147483647,2147483647,0]]}', b""), (b'{"t":["float32",[true]]}', b"1234"), (b'{"t":[[],[1]]}', b""),
-    (b'{"b":5}', b"1234"), (b'{"b":-1}', b""), (b'{"d":[[1]]}', b""), (b'{"d":[[[],1]]}', b""), (b'{"d":[[{"d":[]},1]]}', b""),
-    (b"{}", b""), (b'{"b":0,"t":0}', b""), (b'{"x":1}', b""), (b'{"k":7}', b""), (b'{"d":{"a":1}}', b""),
-    (b"[[" * 30 + b"]]" * 30, b""), (b"1" * 5000, b"")])
+@pytest.mark.parametrize(
+    "header, raw",
+    [
+        (b"", b""),
+        (b"\xff", b""),
+        (b"[" * 10000, b""),
+        (b'{"t":["float32",[2]]}', b"1234567"),
+        (b"null", b"1"),
+        (b'{"t":["object",[1]]}', b"1234"),
+        (b'{"t":["float32",[-1]]}', b""),
+        (b'{"t":["float32",[1,1,1,1,1,1,1,1,1]]}', b"1234"),
+        (b'{"t":["float32",[2147483647,2147483647,0]]}', b""),
+        (b'{"t":["float32",[true]]}', b"1234"),
+        (b'{"t":[[],[1]]}', b""),
+        (b'{"b":5}', b"1234"),
+        (b'{"b":-1}', b""),
+        (b'{"d":[[1]]}', b""),
+        (b'{"d":[[[],1]]}', b""),
+        (b'{"d":[[{"d":[]},1]]}', b""),
+        (b"{}", b""),
+        (b'{"b":0,"t":0}', b""),
+        (b'{"x":1}', b""),
+        (b'{"k":7}', b""),
+        (b'{"d":{"a":1}}', b""),
+        (b"[[" * 30 + b"]]" * 30, b""),
+        (b"1" * 5000, b""),
+    ],
+)
 def test_what_is_no_message_is_a_fault(header, raw):
     with pytest.raises(wire.Fault):
         wire.unpack(header, raw)
@@ -112,17 +158,38 @@ def test_bytes_that_are_no_bools_become_some():
 
 def test_random_headers_never_raise_anything_else():
     g = torch.Generator().manual_seed(0)
-    pieces = [b'{"t":', b'["float32",', b"[2]", b"]", b"}", b'{"d":[', b"[1,", b'"a"', b"null", b"7", b",", b'{"b":3}', b"[", b"]}"]
+    pieces = [
+        b'{"t":',
+        b'["float32",',
+        b"[2]",
+        b"]",
+        b"}",
+        b'{"d":[',
+        b"[1,",
+        b'"a"',
+        b"null",
+        b"7",
+        b",",
+        b'{"b":3}',
+        b"[",
+        b"]}",
+    ]
     for _ in range(3000):
-        header = b"".join(pieces[i] for i in torch.randint(len(pieces), (int(torch.randint(9, (), generator=g)),), generator=g))
+        header = b"".join(
+            pieces[i]
+            for i in torch.randint(len(pieces), (int(torch.randint(9, (), generator=g)),), generator=g)
+        )
         try:
             wire.unpack(header, b"12345678")
         except wire.Fault:
             pass
 
 
-@pytest.mark.parametrize("value", [torch.zeros(2 ** 25), "x" * 2 ** 25, torch.zeros(3).to(torch.float8_e4m3fn),
-                                   torch.zeros([1] * 9)], ids=["large", "long", "dtype", "dims"])
+@pytest.mark.parametrize(
+    "value",
+    [torch.zeros(2**25), "x" * 2**25, torch.zeros(3).to(torch.float8_e4m3fn), torch.zeros([1] * 9)],
+    ids=["large", "long", "dtype", "dims"],
+)
 def test_what_is_too_large_or_strange_is_not_sent(value):
     with pytest.raises(wire.Fault):
         wire.pack(value)
@@ -139,8 +206,25 @@ def test_text_of_strangers_is_inert():
     assert "<script" not in pages.student(record("<script>alert(1)</script>"), [], WEIGHTS, "A toy")
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "..", "", "a/b\\c", "con", "nul.py", "-rf", ".hidden", "é" * 300, "a\0b",
-                                  "<script>", "=1+1", "\u202etxt", "日本語"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "..",
+        "",
+        "a/b\\c",
+        "con",
+        "nul.py",
+        "-rf",
+        ".hidden",
+        "é" * 300,
+        "a\0b",
+        "<script>",
+        "=1+1",
+        "\u202etxt",
+        "日本語",
+    ],
+)
 def test_names_become_plain_files(name, tmp_path):
     made = text.file_name(name)
     path = tmp_path / f"{made}.json"
@@ -260,7 +344,19 @@ def test_a_folder_around_everything(tmp_path):
 def test_what_is_no_plain_file_is_not_followed(tmp_path):
     place = tmp_path / "in"
     secret = write(tmp_path / "secret.py", "secret")
-    for name in ("link", "folderlink", "pipe", "sock", "folder", "large", "nested", "gz", "notebook", "blank", "gone"):
+    for name in (
+        "link",
+        "folderlink",
+        "pipe",
+        "sock",
+        "folder",
+        "large",
+        "nested",
+        "gz",
+        "notebook",
+        "blank",
+        "gone",
+    ):
         (place / name).mkdir(parents=True)
     (place / "link" / "model_exercise.py").symlink_to(secret)
     (place / "folderlink" / "inside").symlink_to(tmp_path, target_is_directory=True)
@@ -282,8 +378,20 @@ def test_what_is_no_plain_file_is_not_followed(tmp_path):
     found = taken(place)
     listener.close()
     assert time.perf_counter() - start < 5, "the intake waits for something"
-    assert set(found) == {"link", "folderlink", "pipe", "sock", "folder", "large", "nested", "gz", "notebook", "blank", "gone",
-                          "flat"}
+    assert set(found) == {
+        "link",
+        "folderlink",
+        "pipe",
+        "sock",
+        "folder",
+        "large",
+        "nested",
+        "gz",
+        "notebook",
+        "blank",
+        "gone",
+        "flat",
+    }
     assert all(said.startswith("unfit: ") for said in found.values()), found
     assert "link" in found["link"] and "pipe" in found["pipe"] and "1 MB" in found["large"]
     assert "archive" in found["nested"] and "notebook" in found["notebook"] and "empty" in found["blank"]
@@ -319,7 +427,9 @@ def test_hostile_names_become_students(tmp_path):
         write(tmp_path / name / "model_exercise.py", name)
     found = intake.found(tmp_path)
     names = [one.student for one in found]
-    assert len(found) == 7 and len({name.casefold() for name in names}) == 7    # "..." is hidden, and no student's
+    assert (
+        len(found) == 7 and len({name.casefold() for name in names}) == 7
+    )  # "..." is hidden, and no student's
     for one in found:
         assert "/" not in one.student and "\n" not in one.name and "\x1b" not in one.name
 
@@ -340,20 +450,46 @@ SUMMARY = {"title": "A toy", "step": "toy", "when": "now", "torch": "2", "graded
 def record(name, states=("passed", "wrong"), **more):
     findings = [Finding("toy", todo, state, points=1, error="E", output="printed \x1b[m").to_dict()
                 for todo, state in zip(("mean", "projection"), states)]
-    return {"student": text.file_name(name), "name": name, "ids": [name], "file": "f.py", "fault": "", "imported": True,
-            "sha256": "0", "level": 3, "level_says": "level 3: all of it", "trusted": False, "seed": 5, "seconds": 0.1, "flags": [], "findings": findings, "notes": [], "days_late": 0, **more}
+    return {
+        "student": text.file_name(name),
+        "name": name,
+        "ids": [name],
+        "file": "f.py",
+        "fault": "",
+        "imported": True,
+        "sha256": "0",
+        "level": 3,
+        "level_says": "level 3: all of it",
+        "trusted": False,
+        "seed": 5,
+        "seconds": 0.1,
+        "flags": [],
+        "findings": findings,
+        "notes": [],
+        "days_late": 0,
+        **more,
+    }
 
 
 def test_weights(tmp_path):
     checks = lesson(toy.lesson(tmp_path)).checks
-    path = write(tmp_path / "w.json", '{"points": {"mean": 5}, "blocked": 0.5, "late": {"per_day": 0.1, "most": 0.25}}')
+    path = write(
+        tmp_path / "w.json", '{"points": {"mean": 5}, "blocked": 0.5, "late": {"per_day": 0.1, "most": 0.25}}'
+    )
     weights = marking.Weights.read(checks, path)
     states = {"mean": "passed", "projection": "wrong", "centred": "blocked"}
     assert weights.best == 8 and weights.total(states) == 5.5
     assert weights.total(states, 1) == 4.95 and weights.total(states, 9) == round(5.5 * 0.75, 2)
     assert marking.Weights.read(checks).total(states) == 1
-    for wrong in ("[]", '{"points": {"meen": 1}}', '{"pionts": {}}', '{"blocked": -1}', '{"points": {"mean": "5"}}', "{",
-                  '{"late": {"per_week": 1}}'):
+    for wrong in (
+        "[]",
+        '{"points": {"meen": 1}}',
+        '{"pionts": {}}',
+        '{"blocked": -1}',
+        '{"points": {"mean": "5"}}',
+        "{",
+        '{"late": {"per_week": 1}}',
+    ):
         with pytest.raises(CourseError):
             marking.Weights.read(checks, write(tmp_path / "bad.json", wrong))
 
@@ -363,9 +499,15 @@ def test_only_what_a_check_needs_can_block_it(tmp_path):
     from course.checking.judging import Answer
     from course.grading.runner import Answers
     a = lesson(toy.lesson(tmp_path))
-    waits = Answer(raised=Raised("NotImplementedError", "TODO mean: write mean", [(3, "f", "raise")], waiting_for="mean"))
+    waits = Answer(
+        raised=Raised("NotImplementedError", "TODO mean: write mean", [(3, "f", "raise")], waiting_for="mean")
+    )
     found = marking.findings(Reference(a, 1), Answers(calls={todo: [waits] for todo in a.checks}))
-    assert [(one.todo, one.status) for one in found] == [("mean", "raised"), ("projection", "raised"), ("centred", "blocked")]
+    assert [(one.todo, one.status) for one in found] == [
+        ("mean", "raised"),
+        ("projection", "raised"),
+        ("centred", "blocked"),
+    ]
 
 
 def test_grades_and_results(tmp_path):
@@ -376,10 +518,25 @@ def test_grades_and_results(tmp_path):
     said = outputs.results(record("ann"), WEIGHTS, "toy")
     assert said["score"] == 1 and [test["score"] for test in said["tests"]] == [1, 0]
     assert sum(test["max_score"] for test in said["tests"]) == 3 and said["stdout_visibility"] == "hidden"
-    allowed = {"score", "max_score", "status", "name", "number", "output", "tags", "visibility", "name_format", "output_format",
-               "extra_data"}
+    allowed = {
+        "score",
+        "max_score",
+        "status",
+        "name",
+        "number",
+        "output",
+        "tags",
+        "visibility",
+        "name_format",
+        "output_format",
+        "extra_data",
+    }
     assert all(set(test) <= allowed and test["visibility"] == "visible" for test in said["tests"])
-    assert "printed" not in json.dumps(said) and "level 3" in said["output"] and json.loads(json.dumps(said)) == said
+    assert (
+        "printed" not in json.dumps(said)
+        and "level 3" in said["output"]
+        and json.loads(json.dumps(said)) == said
+    )
 
 
 def test_the_report_names_mistakes_and_who_made_them(tmp_path):
@@ -411,7 +568,11 @@ def test_canvas_gradebook(tmp_path):
     path = write(tmp_path / "canvas.csv", CANVAS_BOOK)
     step = steps.find_step("step6")
     book = gradebook.read(path, step, None)
-    said = book.fill([record("doeann", ids=["101", "doeann"]), record("stranger", ids=["555"])], WEIGHTS, tmp_path / "out.csv")
+    said = book.fill(
+        [record("doeann", ids=["101", "doeann"]), record("stranger", ids=["555"])],
+        WEIGHTS,
+        tmp_path / "out.csv",
+    )
     before, after = CANVAS_BOOK.split("\r\n"), (tmp_path / "out.csv").read_bytes().decode().split("\r\n")
     assert after[:2] == before[:2] and after[3:] == before[3:], "a row that is not ours has changed"
     assert next(csv.reader([after[2]])) == ["Doe, Ann", "101", "s1", "ann", "A, and B", "9", "10", "50"]
@@ -424,9 +585,12 @@ def test_canvas_gradebook(tmp_path):
 
 
 def test_moodle_gradebook(tmp_path):
-    path = write(tmp_path / "moodle.csv", "Identifier,Full name,Email address,Status,Grade,Maximum Grade,Last modified (grade)\n"
-                 "Participant 501,Ann Doe,ann@x.org,Submitted,,60.00,-\n"
-                 "Participant 502,Bob Ünal,bob@x.org,No submission,,60.00,-")
+    path = write(
+        tmp_path / "moodle.csv",
+        "Identifier,Full name,Email address,Status,Grade,Maximum Grade,Last modified (grade)\n"
+        "Participant 501,Ann Doe,ann@x.org,Submitted,,60.00,-\n"
+        "Participant 502,Bob Ünal,bob@x.org,No submission,,60.00,-",
+    )
     book = gradebook.read(path, steps.find_step("step6"), None)
     book.fill([record("Ann Doe_501", ids=["501", "Ann Doe"])], WEIGHTS, tmp_path / "out.csv")
     lines = (tmp_path / "out.csv").read_text().split("\n")

@@ -19,7 +19,7 @@ from course.grading.runner import Batch, Limits
 from tests import toy
 from tests.attacks import ATTACKS, Attack
 
-LIMITS = Limits(call=3.0, submission=15.0, grace=1.0, memory=1 << 29)
+LIMITS = Limits(call=5.0, submission=30.0, grace=2.0, memory=1 << 29)
 FAST = [attack for attack in ATTACKS if not attack.hangs]
 SLOW = [attack for attack in ATTACKS if attack.hangs]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="grading needs fork")
@@ -112,7 +112,9 @@ def fought_without_bubblewrap(tmp_path_factory):
 def deserved(attack: Attack, found) -> None:
     passed = " ".join(finding.todo for finding in found if finding.passed)
     said = "\n\n".join(finding.text() for finding in found)
-    assert passed == attack.deserves, f"{attack.name} ({attack.tries}) should pass {attack.deserves or 'nothing'}\n{said}"
+    assert passed == attack.deserves, (
+        f"{attack.name} ({attack.tries}) should pass {attack.deserves or 'nothing'}\n{said}"
+    )
     assert attack.says in said, said
     for character in "\x1b\x07\x00\u202e":
         assert character not in said
@@ -190,7 +192,10 @@ def publish(tmp: Path) -> None:
     place = Ground(tmp, 3)
     found = place.fight(ATTACKS)
     unharmed(place)
-    rows = [(attack, sum(finding.points for finding in found[attack.name] if finding.passed)) for attack in ATTACKS]
+    rows = [
+        (attack, sum(finding.points for finding in found[attack.name] if finding.passed))
+        for attack in ATTACKS
+    ]
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,12 +22,19 @@ def released(tmp_path_factory):
     """(the toy's step with its solution, the same step in a copy for students)."""
     tmp = tmp_path_factory.mktemp("release")
     step = toy.lesson(tmp / "course")
-    for name in ("tests/test_it.py", "course/grading/grade.py", ".course/memory.json", "course/chain.py", "step.ipynb"):
+    for name in (
+        "tests/test_it.py",
+        "course/grading/grade.py",
+        ".course/memory.json",
+        "course/chain.py",
+        "step.ipynb",
+    ):
         path = tmp / "course" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     (tmp / "course" / "README.md").write_text(
-        "# A course\npython3 -m course test     # tests\nread on\n\n## For instructors\n\nsecrets\n\n## For authors\n\nmore\n")
+        "# A course\npython3 -m course test     # tests\nread on\n\n## For instructors\n\nsecrets\n\n## For authors\n\nmore\n"
+    )
     step.file("exercise").write_text(step.file("exercise").read_text() + "# the instructor's own try\n")
     release.release(tmp / "copy", chosen=[step], root=tmp / "course")
     return step, replace(step, root=tmp / "copy")
@@ -37,18 +43,32 @@ def released(tmp_path_factory):
 def test_solutions_and_mistakes_are_not_in_it(released):
     step, copy = released
     files = sorted(path.relative_to(copy.root).as_posix() for path in copy.root.rglob("*") if path.is_file())
-    assert files == ["README.md", "course/chain.py", "course/students_copy.json", "step.ipynb", "toy/checks.py",
-                     "toy/model_exercise.py", "toy/stored_cases.bin"]
+    assert files == [
+        "README.md",
+        "course/chain.py",
+        "course/students_copy.json",
+        "step.ipynb",
+        "toy/checks.py",
+        "toy/model_exercise.py",
+        "toy/stored_cases.bin",
+    ]
     assert copy.file("exercise").read_text() == authoring.generate(step.file("solution").read_text(), step)
     readme = (copy.root / "README.md").read_text()
-    assert "secrets" not in readme and "more" not in readme and "course test" not in readme and "read on" in readme
+    assert (
+        "secrets" not in readme
+        and "more" not in readme
+        and "course test" not in readme
+        and "read on" in readme
+    )
     assert not release.leaked(copy.root, [step])
     copy.file("checks").write_text(copy.file("checks").read_text())
 
 
 def test_a_solution_that_would_be_in_it_stops_the_release(tmp_path):
-    long = toy.SOLUTION.replace("return x.sum(-1) / x.shape[-1]", "total = x.sum(-1)\n    count_of_columns = x.shape[-1]\n"
-                                "    return total / count_of_columns")
+    long = toy.SOLUTION.replace(
+        "return x.sum(-1) / x.shape[-1]",
+        "total = x.sum(-1)\n    count_of_columns = x.shape[-1]\n    return total / count_of_columns",
+    )
     step = toy.lesson(tmp_path / "course", solution=long, mistakes="MISTAKES = {}\n")
     (tmp_path / "course" / "notes.md").write_text(
         "The answer: `total = x.sum(-1)  count_of_columns = x.shape[-1]  return total / count_of_columns`")
@@ -77,7 +97,9 @@ def test_a_check_says_the_same_without_the_solution(released):
             for seed in range(3):
                 copy.file("exercise").write_text(mistake.applied(whole))
                 finding = {f.todo: f for f in check_step(copy, seed=seed)}[todo]
-                assert finding.status in ("wrong", "raised") and finding.mistake == mistake.says, finding.text()
+                assert finding.status in ("wrong", "raised") and finding.mistake == mistake.says, (
+                    finding.text()
+                )
     half = authoring.transplant(whole, untouched, ["mean"])
     found = written(copy, half)
     assert (found["mean"].status, found["centred"].blocked_by) == ("not started", "mean")
@@ -165,8 +187,8 @@ def test_the_archive_for_gradescope(tmp_path):
 
 @pytest.mark.slow
 def test_the_archive_for_gradescope_grades(tmp_path):
-    """As the container would start it: the unpacked archive grades a file and writes results.json, also where there
-    is nothing to grade."""
+    """As the container would start it: the unpacked archive grades a file and writes results.json, also
+    where there is nothing to grade."""
     step = steps.find_step("step5")
     gradescope.pack(step, tmp_path / "autograder.zip")
     with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
@@ -178,23 +200,34 @@ def test_the_archive_for_gradescope_grades(tmp_path):
         handed_in.mkdir()
         if source:
             (handed_in / "my file.py").write_text(source)
-        subprocess.run([sys.executable, "-c", code.format(str(handed_in), str(results))], cwd=tmp_path / "source", check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-c", code.format(str(handed_in), str(results))],
+            cwd=tmp_path / "source",
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         said = json.loads(results.read_text())
         assert said["score"] == (sum(check.points for check in lesson(step).checks.values()) if source else 0)
 
 
 @pytest.mark.slow
 def test_the_whole_course_is_released(tmp_path):
-    """The real course: nothing leaks, and a student's copy checks, resets and hints in a process of its own."""
+    """The real course: nothing leaks, and a student's copy checks, resets and hints in a process of its
+    own."""
     hidden = [steps.find_step("step4"), steps.find_step("step5")]
     given = [step for step in steps.STEPS if step not in hidden]
     release.release(tmp_path / "copy", solutions=given)
-    assert not list((tmp_path / "copy").rglob("test_*.py")) and not list((tmp_path / "copy" / "step4_sft").glob("m*s.py"))
+    assert not list((tmp_path / "copy").rglob("test_*.py")) and not list(
+        (tmp_path / "copy" / "step4_sft").glob("m*s.py")
+    )
 
     def course(*arguments):
-        return subprocess.run([sys.executable, "-m", "course", *arguments], cwd=tmp_path / "copy", capture_output=True,
-                              text=True)
+        return subprocess.run(
+            [sys.executable, "-m", "course", *arguments],
+            cwd=tmp_path / "copy",
+            capture_output=True,
+            text=True,
+        )
     said = course("check", "step4")
     assert said.returncode == 1 and "not started yet" in said.stdout and not said.stderr, said.stderr
     a = lesson("step4")
@@ -207,4 +240,7 @@ def test_the_whole_course_is_released(tmp_path):
     status = course("status")
     assert status.returncode == 0 and "step4" in status.stdout
     assert "made for students" in course("test").stderr
-    assert len([path for path in (tmp_path / "copy").rglob("*") if path.is_file() and path.stat().st_size > 5e6]) == 0
+    assert (
+        len([path for path in (tmp_path / "copy").rglob("*") if path.is_file() and path.stat().st_size > 5e6])
+        == 0
+    )

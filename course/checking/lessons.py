@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Lesson:
-    """A step's checks, mistakes and solution, loaded; in a copy for students, `stored` in place of the last two."""
+    """A step's checks, mistakes and solution, loaded; in a copy for students, `stored` in place of the
+    last two."""
     step: steps.Step
     checks: dict[str, Check]
     mistakes: dict[str, list[Mistake]]
@@ -68,7 +69,8 @@ def lesson(step) -> Lesson:
 def _without_solution(step) -> Lesson:
     from course.checking.stored import load
 
-    stamp = step, [(file.stat().st_mtime_ns, file.stat().st_size) for file in map(step.file, ("checks", "stored"))]
+    found = [step.file(which).stat() for which in ("checks", "stored")]
+    stamp = step, [(one.st_mtime_ns, one.st_size) for one in found]
     have = _lessons.get(step.folder)
     if have is None or have[0] != stamp:
         try:

@@ -1,8 +1,8 @@
-"""A step without its solution: cases that were drawn when a copy for students was made, with the solution's answers and
-those of the known mistakes.
+"""A step without its solution: cases that were drawn when a copy for students was made, with the solution's
+answers and those of the known mistakes.
 
-One file per step, a plain value as course/checking/wire.py writes it. It holds the exercise as it was generated, so that
-`reset` works, and several sets of cases, one of which a check draws.
+One file per step, a plain value as course/checking/wire.py writes it. It holds the exercise as it was
+generated, so that `reset` works, and several sets of cases, one of which a check draws.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,9 @@ from course.checking.subject import Reference
 from course.checking.values import compare, placed
 
 LARGEST = 2 ** 30
-HEAVY = 2 ** 18     # bytes of a case; a heavier one is left out where there are others, as every mistake answers it too
+HEAVY = (
+    2**18
+)  # bytes of a case; a heavier one is left out where there are others, as every mistake answers it too
 
 
 @dataclass
@@ -38,9 +40,13 @@ def save(lesson, path: Path, seeds) -> None:
             light = [n for n, case in enumerate(cases) if len(wire.pack(case)[1]) <= HEAVY]
             numbers = light or list(range(len(cases)))
             one[todo] = {
-                "cases": [cases[n] for n in numbers], "solved": [_said(reference.solved(check, n), cases[n]) for n in numbers],
-                "mistaken": {mistake.name: [_said(reference.mistaken(check, mistake, n), cases[n]) for n in numbers]
-                             for mistake in reference.mistakes(todo)}}
+                "cases": [cases[n] for n in numbers],
+                "solved": [_said(reference.solved(check, n), cases[n]) for n in numbers],
+                "mistaken": {
+                    mistake.name: [_said(reference.mistaken(check, mistake, n), cases[n]) for n in numbers]
+                    for mistake in reference.mistakes(todo)
+                },
+            }
         sets.append(one)
     held = {"exercise": lesson.exercise(), "sets": sets,
             "mistakes": {todo: [[mistake.name, mistake.says] for mistake in mistakes]
@@ -60,8 +66,14 @@ def load(path: Path) -> Stored:
         held = wire.unpack(body[:header], body[header:])
     except (wire.Fault, wire.struct.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    return Stored(held["exercise"], held["sets"],
-                  {todo: [Mistake(name, "", "", says) for name, says in said] for todo, said in held["mistakes"].items()})
+    return Stored(
+        held["exercise"],
+        held["sets"],
+        {
+            todo: [Mistake(name, "", "", says) for name, says in said]
+            for todo, said in held["mistakes"].items()
+        },
+    )
 
 
 def _said(answer: Answer, case: dict) -> dict:

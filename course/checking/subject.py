@@ -1,7 +1,7 @@
 """Whose answers are judged, and what they are judged against: the two sides of a verdict, apart.
 
-A notebook asks a module in its own process (`Module`). A grader puts in its place what a confined process has answered;
-the verdict reads the same.
+A notebook asks a module in its own process (`Module`). A grader puts in its place what a confined process has
+answered; the verdict reads the same.
 """
 
 from types import ModuleType
@@ -9,7 +9,6 @@ from types import ModuleType
 import torch
 
 from course.authoring.source import functions, same_function
-from course.checking import calling
 from course.checking.judging import Answer, answered, make_cases, shown_as
 from course.checking.lessons import Lesson
 from course.checking.parts import Check, Mistake
@@ -43,8 +42,8 @@ class Module:
 
 
 class Reference:
-    """The cases of a seed, the solution's answers to them and those of the known mistakes: each computed when it is
-    first asked for, and kept, so that a grader pays for it once a batch."""
+    """The cases of a seed, the solution's answers to them and those of the known mistakes: each computed
+    when it is first asked for, and kept, so that a grader pays for it once a batch."""
 
     def __init__(self, lesson: Lesson, seed: int, device="cpu", dtype=torch.float32):
         self.lesson, self.seed, self.device, self.dtype = lesson, seed, device, dtype
@@ -65,12 +64,15 @@ class Reference:
             answer = answered(check, a.solution, self.cases(check)[number], seed=self.seed)
             if answer.raised or answer.refused:
                 why = answer.raised.text(shown_as(a.solution)) if answer.raised else answer.refused.text
-                raise RuntimeError(f"the check of {a.step.short}.{check.id} does not work on the solution: {why}")
+                raise RuntimeError(
+                    f"the check of {a.step.short}.{check.id} does not work on the solution: {why}"
+                )
             self._solved[key] = answer
         return self._solved[key]
 
     def mistakes(self, todo: str) -> list[Mistake]:
-        """The TODO's known mistakes. Tests see to it that all of them execute; a learner is not to suffer otherwise."""
+        """The TODO's known mistakes. Tests see to it that all of them execute; a learner is not to suffer
+        otherwise."""
         found = []
         for mistake in self.lesson.mistakes.get(todo, ()):
             try:

@@ -29,10 +29,11 @@ def check(step, module: ModuleType, todo: str, *, seed: int | None = None, devic
     finding is "blocked". `diagnose=False` leaves out the search for a known mistake.
     """
     a = lesson(step)
-    return judged(Module(a, module), _reference(a, _seed(seed), device, dtype), [todo], seconds=seconds, diagnose=diagnose)[0]
+    reference = _reference(a, _seed(seed), device, dtype)
+    return judged(Module(a, module), reference, [todo], seconds=seconds, diagnose=diagnose)[0]
 
 
-def judged(subject, reference: Reference, todos, *, seconds=calling.SECONDS, diagnose: bool = True) -> list[Finding]:
+def judged(subject, reference: Reference, todos, *, seconds=calling.SECONDS, diagnose=True) -> list[Finding]:
     """The findings for these TODOs of a subject: a `Module`, or whatever answers like one."""
     known: dict[str, Finding] = {}
     return [_check(reference.lesson, subject, todo, reference, seconds, diagnose, known) for todo in todos]
@@ -99,7 +100,8 @@ def _line(a, subject, todo) -> int | None:
 
 
 def _not_written(a, subject, name) -> bool:
-    return subject.untouched(name) and (a.stored is not None or not same_function(a.exercise(), a.source, name))
+    given = a.stored is None and same_function(a.exercise(), a.source, name)
+    return subject.untouched(name) and not given
 
 
 def _verdict(a, subject, todo, reference, seconds):

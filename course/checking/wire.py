@@ -1,9 +1,10 @@
 """Plain values as bytes, without pickle: a fixed prefix, a JSON header, and the raw bytes of tensors.
 
-A message is a plain value (see course/checking/values.py). Scalars, text and lists stand in the JSON as they are;
-everything else is an object with one key: {"t": [dtype, shape]} for a tensor and {"b": length} for bytes, whose contents
-follow in order after the header, {"d": [[key, value], ...]} for a dict, {"k": [...]} for a tuple used as a key. So
-nothing that arrives can point anywhere, name a type outside the table, or be larger than what was sent for it.
+A message is a plain value (see course/checking/values.py). Scalars, text and lists stand in the JSON as they
+are; everything else is an object with one key: {"t": [dtype, shape]} for a tensor and {"b": length} for
+bytes, whose contents follow in order after the header, {"d": [[key, value], ...]} for a dict, {"k": [...]}
+for a tuple used as a key. So nothing that arrives can point anywhere, name a type outside the table, or be
+larger than what was sent for it.
 """
 
 import json
@@ -18,8 +19,20 @@ DEEPEST = 40
 DIMS = 8
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
-    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
-                  torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+    for dtype in (
+        torch.float32,
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.complex64,
+        torch.complex128,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    )
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -29,7 +42,8 @@ class Fault(Exception):
 
 
 def pack(value, header_most: int = HEADER, raw_most: int = RAW) -> tuple[bytes, bytes]:
-    """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the table."""
+    """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the
+    table."""
     raw: list[bytes] = []
     try:
         header = json.dumps(_packed(value, raw), separators=(",", ":")).encode()
@@ -119,10 +133,19 @@ def _key(key):
 
 
 def _tensor(said, raw, at):
-    if not isinstance(said, list) or len(said) != 2 or not isinstance(said[0], str) or not isinstance(said[1], list):
+    if (
+        not isinstance(said, list)
+        or len(said) != 2
+        or not isinstance(said[0], str)
+        or not isinstance(said[1], list)
+    ):
         raise Fault("a tensor has no dtype and shape")
     dtype, shape = DTYPES.get(said[0]), said[1]
-    if dtype is None or len(shape) > DIMS or not all(type(size) is int and 0 <= size < 2 ** 31 for size in shape):
+    if (
+        dtype is None
+        or len(shape) > DIMS
+        or not all(type(size) is int and 0 <= size < 2**31 for size in shape)
+    ):
         raise Fault("a tensor has no dtype and shape")
     if math.prod(max(size, 1) for size in shape) > 2 ** 40:
         raise Fault("a tensor is too large")

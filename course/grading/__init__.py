@@ -1,7 +1,8 @@
 """Grading files that strangers wrote: `python3 -m course grade`.
 
-The trusted process draws the cases, computes what is expected, judges and reports; it never parses, imports or
-unpickles anything of a stranger's. A stranger's file runs in a confined child that gets inputs and sends back values.
+The trusted process draws the cases, computes what is expected, judges and reports; it never parses, imports
+or unpickles anything of a stranger's. A stranger's file runs in a confined child that gets inputs and sends
+back values.
 
     intake    whose file is which, in whatever form an LMS hands them out
     stage     the folder that a child's process is made of: the checks' calls, and nothing that judges

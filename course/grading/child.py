@@ -1,9 +1,9 @@
-"""The process that executes a submission and answers calls. Everything here may fall into a stranger's hands: it holds
-no expected value, and nobody believes more of what it says than its values.
+"""The process that executes a submission and answers calls. Everything here may fall into a stranger's hands:
+it holds no expected value, and nobody believes more of what it says than its values.
 
-Messages in: {"source", "seconds"} once, then {"check", "case", "seed", "look"}, where `look` asks whether functions have been
-replaced. Out: {"lines", "untouched"}, then {"raised", "printed", "replaced"} of the import, then an answer per call; each
-carries the number of what it answers.
+Messages in: {"source", "seconds"} once, then {"check", "case", "seed", "look"}, where `look` asks whether
+functions have been replaced. Out: {"lines", "untouched"}, then {"raised", "printed", "replaced"} of the
+import, then an answer per call; each carries the number of what it answers.
 """
 
 import io
@@ -13,10 +13,9 @@ from pathlib import Path
 
 from course import steps
 from course.authoring.source import functions, same_function
-from course.checking import calling
+from course.checking import calling, wire
 from course.checking.judging import Answer, answered
 from course.checking.parts import Problem
-from course.checking import wire
 from course.grading.tampering import Watch
 
 FILE = "model_exercise.py"
@@ -64,13 +63,21 @@ def serve(fd: int, checks: dict, names, exercise: str, watch: Watch) -> None:
         try:
             send(fd, number, said(answer, str(kept), replaced))
         except wire.Fault as error:
-            refused = Answer(refused=Problem("answer type", f"the answer is no value that can be judged: {error}"))
+            refused = Answer(
+                refused=Problem("answer type", f"the answer is no value that can be judged: {error}")
+            )
             send(fd, number, said(refused, str(kept), replaced))
 
 
 def said(answer: Answer, printed: str, replaced: list[str]) -> dict:
-    return {"value": answer.value, "after": answer.after, "raised": in_words(answer.raised),
-            "refused": vars(answer.refused) if answer.refused else None, "printed": printed, "replaced": replaced}
+    return {
+        "value": answer.value,
+        "after": answer.after,
+        "raised": in_words(answer.raised),
+        "refused": vars(answer.refused) if answer.refused else None,
+        "printed": printed,
+        "replaced": replaced,
+    }
 
 
 def in_words(raised) -> dict | None:
@@ -95,8 +102,8 @@ def executed(source: bytes):
 
 
 def decoded(source: bytes) -> str:
-    """The text of a Python file: by its declaration or as UTF-8; latin-1 where it is neither, so that an umlaut in a
-    comment costs nobody a grade."""
+    """The text of a Python file: by its declaration or as UTF-8; latin-1 where it is neither, so that an
+    umlaut in a comment costs nobody a grade."""
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
         return source.decode(encoding)

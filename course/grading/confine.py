@@ -1,8 +1,9 @@
-"""What a child gives up before it runs a stranger's code: capabilities, resources, files (Landlock), system calls
-(seccomp).
+"""What a child gives up before it runs a stranger's code: capabilities, resources, files (Landlock), system
+calls (seccomp).
 
-By ctypes, on Linux on x86_64 and aarch64. PyPI has no Landlock binding, and pyseccomp needs the libseccomp library, which
-no pip installs; what is needed of both fits on this page. Each function raises OSError where the kernel refuses.
+By ctypes, on Linux on x86_64 and aarch64. PyPI has no Landlock binding, and pyseccomp needs the libseccomp
+library, which no pip installs; what is needed of both fits on this page. Each function raises OSError where
+the kernel refuses.
 """
 
 import ctypes
@@ -33,8 +34,9 @@ DENIED = {
     # new processes and programs; threads stay possible, see `_filter`
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281),
     # the network, and passing descriptors; the child's own socket needs only read and write
-    "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
-    "accept": (43, 202), "accept4": (288, 242), "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269),
+    "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200),
+    "listen": (50, 201), "accept": (43, 202), "accept4": (288, 242), "sendto": (44, 206),
+    "sendmsg": (46, 211), "sendmmsg": (307, 269),
     # other processes
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kill": (62, 129),
     "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
@@ -42,41 +44,49 @@ DENIED = {
     "process_madvise": (440, 440), "setpgid": (109, 154), "setsid": (112, 157), "setpriority": (141, 140),
     "ioprio_set": (251, 30), "sched_setscheduler": (144, 119), "sched_setattr": (314, 274),
     # namespaces and mounts
-    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "setns": (308, 268),
-    "unshare": (272, 97), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
-    "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
+    "setns": (308, 268), "unshare": (272, 97), "open_tree": (428, 428), "move_mount": (429, 429),
+    "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
+    "mount_setattr": (442, 442),
     # wide doors into the kernel
-    "bpf": (321, 280), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
-    "memfd_create": (319, 279), "memfd_secret": (447, 447), "userfaultfd": (323, 282), "perf_event_open": (298, 241),
-    "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218), "init_module": (175, 105),
-    "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
-    "reboot": (169, 142), "swapon": (167, 224), "swapoff": (168, 225), "acct": (163, 89), "syslog": (103, 116),
-    "settimeofday": (164, 170), "clock_settime": (227, 112), "clock_adjtime": (305, 266), "adjtimex": (159, 171),
-    "sethostname": (170, 161), "setdomainname": (171, 162), "quotactl": (179, 60), "iopl": (172, None),
-    "ioperm": (173, None), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
-    "fanotify_init": (300, 262), "personality": (135, 92), "seccomp": (317, 277),
+    "bpf": (321, 280), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427), "memfd_create": (319, 279), "memfd_secret": (447, 447),
+    "userfaultfd": (323, 282), "perf_event_open": (298, 241), "keyctl": (250, 219), "add_key": (248, 217),
+    "request_key": (249, 218), "init_module": (175, 105), "finit_module": (313, 273),
+    "delete_module": (176, 106), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
+    "reboot": (169, 142), "swapon": (167, 224), "swapoff": (168, 225), "acct": (163, 89),
+    "syslog": (103, 116), "settimeofday": (164, 170), "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266), "adjtimex": (159, 171), "sethostname": (170, 161),
+    "setdomainname": (171, 162), "quotactl": (179, 60), "iopl": (172, None), "ioperm": (173, None),
+    "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "fanotify_init": (300, 262),
+    "personality": (135, 92), "seccomp": (317, 277),
     # who it is, and what it may use
     "setrlimit": (160, 164), "setuid": (105, 146), "setgid": (106, 144), "setreuid": (113, 145),
     "setregid": (114, 143), "setresuid": (117, 147), "setresgid": (119, 149), "setgroups": (116, 159),
     "setfsuid": (122, 151), "setfsgid": (123, 152), "capset": (126, 91),
     # memory that would outlive it
     "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semctl": (66, 191),
-    "msgget": (68, 186), "msgsnd": (69, 189), "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
-    # changes of files that Landlock leaves to us: owners, modes, times, attributes; and those that it knows, again
-    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
-    "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
-    "futimesat": (261, None), "utimensat": (280, 88), "setxattr": (188, 5), "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
-    "setxattrat": (463, 463), "removexattrat": (466, 466), "truncate": (76, 45), "creat": (85, None),
-    "mknod": (133, None), "mknodat": (259, 33), "link": (86, None), "linkat": (265, 37), "symlink": (88, None),
+    "msgget": (68, 186), "msgsnd": (69, 189), "msgctl": (71, 187), "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    # changes of files that Landlock leaves to us: owners, modes, times, attributes; and those that it
+    # knows, again
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+    "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
+    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14),
+    "lremovexattr": (198, 15), "fremovexattr": (199, 16), "setxattrat": (463, 463),
+    "removexattrat": (466, 466), "truncate": (76, 45), "creat": (85, None), "mknod": (133, None),
+    "mknodat": (259, 33), "link": (86, None), "linkat": (265, 37), "symlink": (88, None),
     "symlinkat": (266, 36), "rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276),
-    "unlink": (87, None), "unlinkat": (263, 35), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None),
+    "unlink": (87, None), "unlinkat": (263, 35), "mkdir": (83, None), "mkdirat": (258, 34),
+    "rmdir": (84, None),
 }
 # Calls of which only some are denied: (x86_64, aarch64), which argument, the values that are not permitted.
 DENIED_VALUES = {
     # PDEATHSIG, DUMPABLE, SECCOMP, CAPBSET_DROP, SECUREBITS, SET_MM, CAP_AMBIENT, SET_PTRACER
     "prctl": ((157, 167), 0, (1, 4, 22, 24, 28, 35, 47, 0x59616D61)),
-    # a descriptor that signals a process: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP; TIOCSTI, TIOCLINUX
+    # a descriptor that signals a process: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP;
+    # TIOCSTI, TIOCLINUX
     "fcntl": ((72, 25), 1, (8, 10, 15)),
     "ioctl": ((16, 29), 1, (0x8901, 0x8902, 0x5412, 0x541C)),
 }
@@ -135,8 +145,8 @@ def landlock_version() -> int:
 
 
 def landlock(readable, devices=("/dev/null", "/dev/urandom", "/dev/zero")) -> None:
-    """From now on only these files and folders can be read, nothing can be written but the devices, nothing executed;
-    where the kernel knows how, no TCP, and no signal to anyone outside."""
+    """From now on only these files and folders can be read, nothing can be written but the devices,
+    nothing executed; where the kernel knows how, no TCP, and no signal to anyone outside."""
     version = landlock_version()
     if not version:
         raise OSError("there is no Landlock in this kernel")
@@ -145,7 +155,8 @@ def landlock(readable, devices=("/dev/null", "/dev/urandom", "/dev/zero")) -> No
     ruleset = _call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0))
     try:
         for path in (*readable, *devices):
-            rights = READ_FILE | (READ_DIR if os.path.isdir(path) else 0) | (WRITE_FILE if path in devices else 0)
+            rights = READ_FILE | (READ_DIR if os.path.isdir(path) else 0)
+            rights |= WRITE_FILE if path in devices else 0
             try:
                 place = os.open(path, os.O_PATH | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -216,8 +227,8 @@ def seccomp() -> None:
 
 
 def own_namespaces() -> bool:
-    """Give the processes that this one forks from now on a process table and a user of their own, where the system
-    allows it."""
+    """Give the processes that this one forks from now on a process table and a user of their own, where
+    the system allows it."""
     if LIBC is None:
         return False
     return LIBC.unshare(0x10000000 | 0x20000000) == 0       # CLONE_NEWUSER | CLONE_NEWPID

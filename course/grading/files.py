@@ -9,14 +9,27 @@ from pathlib import Path
 from course.steps import ROOT
 
 # Where there is no git to ask: what no copy should carry.
-STRAY = (".git", ".venv", ".course", "artifacts", "__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache",
-         "*.pyc", "*.egg-info", "*.backup-*.py")
+STRAY = (
+    ".git",
+    ".venv",
+    ".course",
+    "artifacts",
+    "__pycache__",
+    ".ipynb_checkpoints",
+    ".pytest_cache",
+    ".ruff_cache",
+    "*.pyc",
+    "*.egg-info",
+    "*.backup-*.py",
+)
 
 
 def course_files(root: Path = ROOT) -> list[str]:
     """The course's files relative to its root: those that git knows, or those that are none of STRAY."""
     try:
-        said = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True).stdout
+        said = subprocess.run(
+            ["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True
+        ).stdout
         found = [name for name in said.decode().split("\0") if name]
         if found:
             return [name for name in found if (root / name).is_file()]

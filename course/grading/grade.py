@@ -1,7 +1,9 @@
-"""The verb `grade`: submissions in, grades and reports out; what is graded is kept, so that a killed run goes on.
+"""The verb `grade`: submissions in, grades and reports out; what is graded is kept, so that a killed run goes
+on.
 
-Everything in the output folder is made from `records/`, one file per student. A record counts as long as the file, the
-seed and the step are the same, so weights, due date and gradebook can be changed without running anything again.
+Everything in the output folder is made from `records/`, one file per student. A record counts as long as the
+file, the seed and the step are the same, so weights, due date and gradebook can be changed without running
+anything again.
 """
 
 import concurrent.futures
@@ -49,9 +51,18 @@ class Settings:
 
 def main(args) -> int:
     """`python3 -m course grade`."""
-    settings = Settings(Path(args.submissions), args.step, Path(args.out), args.weights and Path(args.weights),
-                        args.due and due(args.due), args.gradebook and Path(args.gradebook), args.column,
-                        args.student, args.seed, args.trust_submissions)
+    settings = Settings(
+        Path(args.submissions),
+        args.step,
+        Path(args.out),
+        args.weights and Path(args.weights),
+        args.due and due(args.due),
+        args.gradebook and Path(args.gradebook),
+        args.column,
+        args.student,
+        args.seed,
+        args.trust_submissions,
+    )
     grade(settings, lambda line: print(line, flush=True))
     return 0
 
@@ -84,7 +95,11 @@ def grade(settings: Settings, say=lambda line: None) -> dict:
     began = time.perf_counter()
     if todo:
         _run(settings, Reference(a, seed), todo, key, records, weights, say)
-    have = [_timed(records[one.student], one, settings.due) for one in submissions if records[one.student] is not None]
+    have = [
+        _timed(records[one.student], one, settings.due)
+        for one in submissions
+        if records[one.student] is not None
+    ]
     summary = {"step": step.name, "title": step.title, "seed": seed, "graded_now": len(todo),
                "seconds": round(time.perf_counter() - began, 2), "torch": torch.__version__,
                "when": time.strftime("%Y-%m-%d %H:%M")}
@@ -99,9 +114,15 @@ def grade(settings: Settings, say=lambda line: None) -> dict:
 def _run(settings: Settings, reference: Reference, todo, key, records, weights, say) -> None:
     """Grade these submissions into `records`, and onto the disk one by one."""
     a, out = reference.lesson, settings.out
-    torch.set_num_threads(1)        # the children have the cores; what is judged here is small
-    with Batch(reference, trusted=settings.trusted, limits=settings.limits, highest=settings.highest) as batch:
-        level = {"level": batch.level.number, "level_says": clean(batch.level.says), "trusted": batch.level.trusted}
+    torch.set_num_threads(1)  # the children have the cores; what is judged here is small
+    with Batch(
+        reference, trusted=settings.trusted, limits=settings.limits, highest=settings.highest
+    ) as batch:
+        level = {
+            "level": batch.level.number,
+            "level_says": clean(batch.level.says),
+            "trusted": batch.level.trusted,
+        }
         say(f"{a.step.name}: {len(todo)} to grade. Seed {reference.seed}, {level['level_says']}.")
         if batch.level.why:
             say(clean(batch.level.why))
@@ -177,7 +198,8 @@ def _read(one) -> tuple[bytes, str]:
 
 
 def _answered(batch: Batch, submissions):
-    """(submission, its bytes, its fault, its answers) as they are done; at most two per worker are held at a time."""
+    """(submission, its bytes, its fault, its answers) as they are done; at most two per worker are held at
+    a time."""
     def work(one):
         data, fault = _read(one)
         return one, data, fault, Answers() if fault else batch.run(data)
@@ -190,7 +212,9 @@ def _answered(batch: Batch, submissions):
                     waiting.add(pool.submit(work, one))
                 if not waiting:
                     return
-                done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+                done, waiting = concurrent.futures.wait(
+                    waiting, return_when=concurrent.futures.FIRST_COMPLETED
+                )
                 for future in done:
                     yield future.result()
         except BaseException:       # Ctrl-C: nobody waits for children that still run
@@ -203,7 +227,7 @@ def _answered(batch: Batch, submissions):
 def _judged(reference: Reference, answers: Answers):
     try:
         return findings(reference, answers)
-    except Exception as error:      # the solution's answers are there already: it is theirs that we stumble over
+    except Exception as error:  # the solution's answers are there already: it is theirs that we stumble over
         return not_run(reference, f"The answers could not be judged ({type(error).__name__}).")
 
 
@@ -212,10 +236,21 @@ def _record(one, data: bytes, fault: str, answers: Answers, found, key, a) -> di
     replaced = sorted({name for names in answers.replaced.values() for name in names})
     if replaced:
         noticed.append(f"replaces {', '.join(replaced[:4])}")
-    return {"student": one.student, "name": one.name, "ids": list(one.ids), "file": one.file, "fault": fault, "imported": answers.imported is None,
-            "sha256": hashlib.sha256(data).hexdigest(), "key": key, "seed": found[0].seed,
-            "seconds": round(answers.seconds, 3), "restarts": answers.restarts, "flags": noticed,
-            "findings": [finding.to_dict() for finding in found]}
+    return {
+        "student": one.student,
+        "name": one.name,
+        "ids": list(one.ids),
+        "file": one.file,
+        "fault": fault,
+        "imported": answers.imported is None,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "key": key,
+        "seed": found[0].seed,
+        "seconds": round(answers.seconds, 3),
+        "restarts": answers.restarts,
+        "flags": noticed,
+        "findings": [finding.to_dict() for finding in found],
+    }
 
 
 def _timed(record: dict, one, due: float | None) -> dict:

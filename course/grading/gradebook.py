@@ -1,7 +1,8 @@
-"""Filling the gradebook that an instructor downloaded from Canvas or Moodle: its rows, its order, its other columns stay.
+"""Filling the gradebook that an instructor downloaded from Canvas or Moodle: its rows, its order, its other
+columns stay.
 
-Which column: Canvas ends an assignment's name in its number, "Step 6 (12345)"; Moodle's worksheet has a "Grade" column.
-Rows of students who handed nothing in keep their text byte for byte.
+Which column: Canvas ends an assignment's name in its number, "Step 6 (12345)"; Moodle's worksheet has a
+"Grade" column. Rows of students who handed nothing in keep their text byte for byte.
 """
 
 import csv
@@ -14,8 +15,20 @@ from course.authoring import write
 from course.errors import CourseError
 from course.grading.text import clean
 
-KNOWN_BY = ("id", "sis user id", "sis login id", "student", "identifier", "full name", "email address", "id number",
-            "username", "sis_login_id", "name", "first name last name")
+KNOWN_BY = (
+    "id",
+    "sis user id",
+    "sis login id",
+    "student",
+    "identifier",
+    "full name",
+    "email address",
+    "id number",
+    "username",
+    "sis_login_id",
+    "name",
+    "first name last name",
+)
 
 
 @dataclass
@@ -35,7 +48,9 @@ class Gradebook:
         header = [name.strip().casefold() for name in self.rows[0]]
         by_name = {}
         for record in records:
-            for name in dict.fromkeys(_plain(name) for name in (*record["ids"], record["student"], record["name"])):
+            for name in dict.fromkeys(
+                _plain(name) for name in (*record["ids"], record["student"], record["name"])
+            ):
                 by_name.setdefault(name, []).append(record)
         texts, filled = list(self.texts), set()
         for place, row in enumerate(self.rows[1:], 1):
@@ -84,7 +99,8 @@ class Gradebook:
 
 
 def _plain(name: str) -> str:
-    """How names are compared: Moodle's "Participant 123" is 123, "Last, First" is "first last", spaces do not count."""
+    """How names are compared: Moodle's "Participant 123" is 123, "Last, First" is "first last", spaces do
+    not count."""
     name = clean(name).strip().casefold()
     name = re.sub(r"^participant\s+(\d+)$", r"\1", name)
     last, comma, first = name.partition(",")
@@ -128,8 +144,9 @@ def read(path: Path, step, column: str | None) -> Gradebook:
 def _column(path, header: list[str], step, column: str | None) -> int:
     names = [name.strip() for name in header]
     if column is not None:
-        fits = [place for place, name in enumerate(names) if name.casefold() == column.strip().casefold()] or [
-            place for place, name in enumerate(names) if column.strip().casefold() in name.casefold()]
+        fits = [
+            place for place, name in enumerate(names) if name.casefold() == column.strip().casefold()
+        ] or [place for place, name in enumerate(names) if column.strip().casefold() in name.casefold()]
         if len(fits) == 1:
             return fits[0]
         raise CourseError(f"--column {column!r} names {len(fits) or 'no'} columns of {path.name}. There is: "

@@ -1,9 +1,10 @@
 """The verb `gradescope`: an autograder to upload, https://gradescope-autograders.readthedocs.io.
 
-Gradescope starts a container as root for each submission, calls `setup.sh` when the image is built and `run_autograder`
-with the file in /autograder/submission. The course lies where only root can read it; the file itself runs as nobody, as
-confined as that container's kernel allows. Where it allows less than level 2, the container that holds nothing but this
-one submission is what protects everybody else; what protects the solution is the user.
+Gradescope starts a container as root for each submission, calls `setup.sh` when the image is built and
+`run_autograder` with the file in /autograder/submission. The course lies where only root can read it; the
+file itself runs as nobody, as confined as that container's kernel allows. Where it allows less than level 2,
+the container that holds nothing but this one submission is what protects everybody else; what protects the
+solution is the user.
 """
 
 import shlex
@@ -36,8 +37,10 @@ PACKAGES = ("torch", "numpy", "regex", "pillow", "safetensors", "tqdm", "matplot
 def main(args) -> int:
     out = Path(args.out)
     pack(args.step, out, args.weights and Path(args.weights))
-    print(f"{out} is ready ({out.stat().st_size / 1e6:.1f} MB): upload it as the autograder of the assignment.\n"
-          f"Points on Gradescope: {Weights.read(lesson(args.step).checks, args.weights).best:g}.")
+    print(
+        f"{out} is ready ({out.stat().st_size / 1e6:.1f} MB): upload it as the assignment's autograder.\n"
+        f"Points on Gradescope: {Weights.read(lesson(args.step).checks, args.weights).best:g}."
+    )
     return 0
 
 
@@ -46,16 +49,26 @@ def pack(step, out: Path, weights: Path | None = None, root: Path = steps.ROOT) 
     if out.is_dir():
         raise CourseError(f"{out} is a folder: name an archive, such as autograder.zip.")
     Weights.read(lesson(step).checks, weights)
-    names = [name for name in course_files(root) if not name.startswith(LEFT_OUT) and not name.endswith((".ipynb", ".safetensors"))]
+    names = [
+        name
+        for name in course_files(root)
+        if not name.startswith(LEFT_OUT) and not name.endswith((".ipynb", ".safetensors"))
+    ]
     temporary = out.with_name(f".{out.name}.part")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in names:
                 archive.write(root / name, name)
-            archive.writestr("requirements-grading.txt", requirements((root / "requirements.txt").read_text(encoding="utf-8")))
+            archive.writestr(
+                "requirements-grading.txt",
+                requirements((root / "requirements.txt").read_text(encoding="utf-8")),
+            )
             if weights is not None:
                 archive.write(weights, "weights.json")
-            for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(step=shlex.quote(step.name)))):
+            for name, text in (
+                ("setup.sh", SETUP),
+                ("run_autograder", RUN.format(step=shlex.quote(step.name))),
+            ):
                 member = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
                 member.external_attr = 0o755 << 16
                 archive.writestr(member, text)
@@ -84,7 +97,12 @@ def run(step, submission: Path, results: Path) -> None:
             place = Path(folder)
             (place / "in").mkdir()
             shutil.copytree(submission, place / "in" / "submission", symlinks=True)
-            grade(Settings(place / "in", step, place / "out", weights if weights.exists() else None, trusted=True), print)
+            grade(
+                Settings(
+                    place / "in", step, place / "out", weights if weights.exists() else None, trusted=True
+                ),
+                print,
+            )
             said = next((place / "out" / "results").glob("*.json")).read_text(encoding="utf-8")
         except (CourseError, OSError, StopIteration) as error:
             said = json.dumps({"score": 0, "output": f"This submission could not be graded: {error}"})
@@ -94,4 +112,7 @@ def run(step, submission: Path, results: Path) -> None:
 
 if __name__ == "__main__":
     import sys
-    run(steps.find_step(sys.argv[1]), Path("/autograder/submission"), Path("/autograder/results/results.json"))
+
+    run(
+        steps.find_step(sys.argv[1]), Path("/autograder/submission"), Path("/autograder/results/results.json")
+    )

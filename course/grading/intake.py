@@ -1,7 +1,8 @@
 """Whose file is which: a folder per student, a flat folder, an LMS's zip, or one file.
 
-Names are taken apart, contents are not looked at: nothing of a stranger's is parsed here, no link is followed, no pipe
-waited for, no archive unpacked to disk. What cannot be graded becomes a submission with a fault that says why.
+Names are taken apart, contents are not looked at: nothing of a stranger's is parsed here, no link is
+followed, no pipe waited for, no archive unpacked to disk. What cannot be graded becomes a submission with a
+fault that says why.
 """
 
 import os
@@ -22,9 +23,13 @@ DEEPEST = 6             # folders inside a student's folder
 EXERCISE = "model_exercise"
 
 # Canvas: lastnamefirstname[_LATE]_userid_submissionid_name[-attempt].py
-CANVAS = re.compile(r"(?P<name>[^_]+?)_(?P<late>LATE_)?(?P<id>\d+)_(?P<number>\d+)_(?P<file>.+)", re.IGNORECASE)
+CANVAS = re.compile(
+    r"(?P<name>[^_]+?)_(?P<late>LATE_)?(?P<id>\d+)_(?P<number>\d+)_(?P<file>.+)", re.IGNORECASE
+)
 # Moodle: "First Last_12345_assignsubmission_file[_]/name.py" as a folder, or the same as one name
-MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)", re.IGNORECASE)
+MOODLE = re.compile(
+    r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)", re.IGNORECASE
+)
 ATTEMPT = re.compile(r"-(\d{1,3})(?=\.[^.]+$|$)")
 
 
@@ -61,15 +66,21 @@ def found(path, exclude=None) -> list[Submission]:
     elif path.exists():
         raise CourseError(f"{path} is neither a file nor a folder.")
     else:
-        raise CourseError(f"There is no {path}. Give a folder of submissions, an archive from the LMS, or one file.")
+        raise CourseError(
+            f"There is no {path}. Give a folder of submissions, an archive from the LMS, or one file."
+        )
     if not everything:
-        raise CourseError(f"{path} holds no submissions: a folder per student, or their files, are looked for.")
+        raise CourseError(
+            f"{path} holds no submissions: a folder per student, or their files, are looked for."
+        )
     return _newest(everything)
 
 
 def read(path: Path) -> bytes:
     """The bytes of a plain file. Raises Unfit for everything else."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
     try:
         if path.is_symlink():
             raise Unfit("It is a link, which is not followed.")
@@ -155,8 +166,12 @@ def _archive(path: Path) -> list[Submission]:
     if len(members) > MEMBERS:
         raise CourseError(f"{path} holds more than {MEMBERS} files: is it the right archive?")
     parts = [member.filename.replace("\\", "/").strip("/").split("/") for member in members]
-    if parts and all(len(names) > 1 for names in parts) and len({names[0] for names in parts}) == 1 and _wraps(
-            [names[1] for names in parts if len(names) == 2], any(len(names) > 2 for names in parts)):
+    if (
+        parts
+        and all(len(names) > 1 for names in parts)
+        and len({names[0] for names in parts}) == 1
+        and _wraps([names[1] for names in parts if len(names) == 2], any(len(names) > 2 for names in parts))
+    ):
         parts = [names[1:] for names in parts]
     students, found = {}, []
     for member, names in zip(members, parts):
@@ -180,7 +195,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.file_size > LARGEST:
         raise Unfit(f"It is larger than {LARGEST >> 20} MB, which no exercise is.")
     try:
-        with zipfile.ZipFile(archive.filename) as mine, mine.open(member) as file:     # two threads, two files
+        with zipfile.ZipFile(archive.filename) as mine, mine.open(member) as file:  # two threads, two files
             return _whole(file)
     except Unfit:
         raise
@@ -196,7 +211,8 @@ def _stamped(member) -> float:
 
 
 def _wraps(files: list[str], folders: bool) -> bool:
-    """Whether the only folder there is holds the class, and is not one student's: by the files directly in it."""
+    """Whether the only folder there is holds the class, and is not one student's: by the files directly in
+    it."""
     if any(CANVAS.fullmatch(name) or MOODLE.fullmatch(name) for name in files):
         return True
     python = [name for name in files if name.lower().endswith(".py")]
@@ -212,8 +228,8 @@ def _candidate(name: str) -> bool:
 
 
 def _of_student(folder: str, files) -> list[Submission]:
-    """The files of a student's folder as submissions: those that are the exercise by name, or else Python files, or
-    else what there is. An empty folder is a submission too, with a fault."""
+    """The files of a student's folder as submissions: those that are the exercise by name, or else Python
+    files, or else what there is. An empty folder is a submission too, with a fault."""
     if not files:
         def nothing():
             raise Unfit("The folder holds no file.")
@@ -238,13 +254,28 @@ def _one(name: str, folders, get, when: float) -> Submission:
             said = match.groupdict()
             base = base if folders else said["file"]
             attempt = ATTEMPT.search(base)
-            return Submission(file_name(f"{said['name']}_{said['id']}"), one_line(said["name"]), one_line(base or name),
-                              get, (said["id"], one_line(said["name"])), when, bool(said.get("late")),
-                              (int(said.get("number") or 0), int(attempt.group(1)) if attempt else 0, when, name))
+            return Submission(
+                file_name(f"{said['name']}_{said['id']}"),
+                one_line(said["name"]),
+                one_line(base or name),
+                get,
+                (said["id"], one_line(said["name"])),
+                when,
+                bool(said.get("late")),
+                (int(said.get("number") or 0), int(attempt.group(1)) if attempt else 0, when, name),
+            )
     student = label if folders else Path(label).stem
     attempt = ATTEMPT.search(base)
-    return Submission(file_name(student), one_line(student), one_line(base or name), get, (one_line(student),), when,
-                      False, (when, 0, int(attempt.group(1)) if attempt else 0, name))
+    return Submission(
+        file_name(student),
+        one_line(student),
+        one_line(base or name),
+        get,
+        (one_line(student),),
+        when,
+        False,
+        (when, 0, int(attempt.group(1)) if attempt else 0, name),
+    )
 
 
 def _newest(everything: list[Submission]) -> list[Submission]:
@@ -258,7 +289,9 @@ def _newest(everything: list[Submission]) -> list[Submission]:
         one = replace(several[-1], notes=[])
         if len(several) > 1:
             older = ", ".join(other.file for other in several[:-1][-3:])
-            one.notes.append(f"{len(several)} files were handed in; {one.file} is the newest and counts, not {older}.")
+            one.notes.append(
+                f"{len(several)} files were handed in; {one.file} is the newest and counts, not {older}."
+            )
         name, number = one.student, 1
         while one.student.casefold() in taken:
             number += 1

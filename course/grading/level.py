@@ -18,7 +18,16 @@ from pathlib import Path
 from course.errors import CourseError
 
 NOBODY = 65534
-SYSTEM = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
+SYSTEM = (
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/ld.so.cache",
+)
 SAYS = {
     3: "level 3: bubblewrap, namespaces, Landlock, seccomp and resource limits",
     2: "level 2: seccomp, resource limits and {}",
@@ -58,7 +67,8 @@ def readable_roots() -> tuple[str, ...]:
 
 
 def python() -> str:
-    """The interpreter's path with the folders above it resolved: a virtual environment is known by its own name."""
+    """The interpreter's path with the folders above it resolved: a virtual environment is known by its own
+    name."""
     folder, name = os.path.split(sys.executable)
     return os.path.join(os.path.realpath(folder), name)
 
@@ -66,21 +76,48 @@ def python() -> str:
 def environment(stage: Path, level: Level) -> dict[str, str]:
     """All of it: nothing of the instructor's environment is handed on."""
     home = "/tmp" if level.sandbox else str(stage / "home")
-    return {"PATH": "/usr/bin:/bin", "HOME": home, "TMPDIR": home, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
-            "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-            "MPLBACKEND": "Agg", "MPLCONFIGDIR": home}
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": home,
+        "TMPDIR": home,
+        "LANG": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "MPLBACKEND": "Agg",
+        "MPLCONFIGDIR": home,
+    }
 
 
 def command(stage: Path, level: Level, module: str, *arguments: str) -> list[str]:
     """The command line that runs a module of the stage, in bubblewrap where the level has it."""
     # no -I: it would ignore PYTHONHASHSEED, and with it one seed would not give one grade
-    start = f"import runpy, sys; sys.path[0] = {str(stage)!r}; runpy.run_module({module!r}, run_name='__main__')"
+    start = (
+        f"import runpy, sys; sys.path[0] = {str(stage)!r}; runpy.run_module({module!r}, run_name='__main__')"
+    )
     inner = [python(), "-s", "-c", start, *arguments]
     if not level.sandbox:
         return inner
-    outer = [shutil.which("bwrap") or "bwrap", "--unshare-user-try", "--unshare-ipc", "--unshare-pid", "--unshare-net",
-             "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv",
-             "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    outer = [
+        shutil.which("bwrap") or "bwrap",
+        "--unshare-user-try",
+        "--unshare-ipc",
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--tmpfs",
+        "/tmp",
+    ]
     for name, value in environment(stage, level).items():
         outer += ["--setenv", name, value]
     for path in ("/lib", "/lib32", "/lib64"):
@@ -92,12 +129,16 @@ def command(stage: Path, level: Level, module: str, *arguments: str) -> list[str
 
 
 def _interpreters(readable) -> list[str]:
-    """The Python that is started and those that it is a link to, as far as they lie outside of what is readable."""
+    """The Python that is started and those that it is a link to, as far as they lie outside of what is
+    readable."""
     paths = [python()]
     while os.path.islink(paths[-1]) and len(paths) < 20:
         paths.append(os.path.normpath(os.path.join(os.path.dirname(paths[-1]), os.readlink(paths[-1]))))
-    return [path for path in paths
-            if not any(Path(os.path.realpath(os.path.dirname(path))).is_relative_to(root) for root in readable)]
+    return [
+        path
+        for path in paths
+        if not any(Path(os.path.realpath(os.path.dirname(path))).is_relative_to(root) for root in readable)
+    ]
 
 
 def probe(stage: Path, trusted: bool = False, highest: int = 3) -> Level:
@@ -106,13 +147,17 @@ def probe(stage: Path, trusted: bool = False, highest: int = 3) -> Level:
     `highest` leaves out what a higher level would need, for tests.
     """
     if not hasattr(os, "fork"):
-        raise CourseError("Grading needs fork, which this system does not have: use Linux (WSL 2 on Windows), or a "
-                          "container.")
+        raise CourseError(
+            "Grading needs fork, which this system does not have: use Linux (WSL 2 on Windows), or a "
+            "container."
+        )
     level, why = _probed(stage, highest)
     level.why = why
     if level.number < 2 and not trusted:
-        raise CourseError(f"Submissions would run at {level.says}.\n{why}\nIf you trust whoever wrote them, say "
-                          "--trust-submissions; every report will carry that.")
+        raise CourseError(
+            f"Submissions would run at {level.says}.\n{why}\nIf you trust whoever wrote them, say "
+            "--trust-submissions; every report will carry that."
+        )
     if level.number < 2:
         level.trusted, level.says = True, f"{level.says}; --trust-submissions was given"
     return level
@@ -134,9 +179,13 @@ def _probed(stage: Path, highest: int) -> tuple[Level, str]:
         said, error = _tried(stage, attempt)
         if said is None:
             if attempt.user is None or not reasons:
-                reasons.append(f"{'bubblewrap' if attempt.sandbox else 'the process'} does not start here: {error}")
+                reasons.append(
+                    f"{'bubblewrap' if attempt.sandbox else 'the process'} does not start here: {error}"
+                )
             continue
-        attempt.landlock, attempt.seccomp, attempt.namespaces = (said[k] for k in ("landlock", "seccomp", "namespaces"))
+        attempt.landlock, attempt.seccomp, attempt.namespaces = (
+            said[k] for k in ("landlock", "seccomp", "namespaces")
+        )
         if attempt.sandbox and not said["hidden"]:
             reasons.append("bubblewrap hides no files here.")
             continue
@@ -149,7 +198,9 @@ def _probed(stage: Path, highest: int) -> tuple[Level, str]:
                                                          ("bubblewrap", attempt.sandbox)) if there)
             attempt.says = SAYS[2].format(what)
             return attempt, " ".join(reasons)
-        reasons.append("The kernel offers no seccomp." if not attempt.seccomp else "The kernel offers no Landlock.")
+        reasons.append(
+            "The kernel offers no seccomp." if not attempt.seccomp else "The kernel offers no Landlock."
+        )
     lowest = Level(1, SAYS[1], user=NOBODY if root else None, readable=readable)
     if root and _tried(stage, lowest)[0] is None:
         lowest.user = None
@@ -163,8 +214,14 @@ def _tried(stage: Path, level: Level) -> tuple[dict | None, str]:
         secret.write_text("secret")
         arguments = json.dumps([level.readable, str(secret), folder])
         try:
-            done = subprocess.run(command(stage, level, "course.grading.probe", arguments), env=environment(stage, level),
-                                  capture_output=True, text=True, timeout=30, **as_user(level))
+            done = subprocess.run(
+                command(stage, level, "course.grading.probe", arguments),
+                env=environment(stage, level),
+                capture_output=True,
+                text=True,
+                timeout=30,
+                **as_user(level),
+            )
             return json.loads(done.stdout), ""
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             said = done.stderr.strip().splitlines()[-1:] if "done" in locals() else []

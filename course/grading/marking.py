@@ -37,8 +37,13 @@ class Answered:
             return Answer(raised=calling.Raised("Stopped", "", note="There was no answer."))
         replaced = self.answers.replaced.get(check.id)
         if replaced and check.judge is not None and have[number].raised is None:
-            return Answer(refused=Problem("replaced", f"the code replaces {', '.join(replaced)}, on which this check "
-                                          "relies: leave what is not yours as it is"))
+            return Answer(
+                refused=Problem(
+                    "replaced",
+                    f"the code replaces {', '.join(replaced)}, on which this check "
+                    "relies: leave what is not yours as it is",
+                )
+            )
         return have[number]
 
 
@@ -46,11 +51,28 @@ def findings(reference: Reference, answers: Answers) -> list[Finding]:
     """A finding per TODO, as a learner's own check would give."""
     subject, lesson = Answered(reference, answers), reference.lesson
     if answers.imported is not None:
-        return [plain_finding(lesson, subject, todo, "raised", reference.seed, line=answers.imported.line,
-                              output=answers.printed, error=answers.imported.text(FILE),
-                              note=" ".join(filter(None, ("The file cannot be imported, so nothing in it can be tested.",
-                                                          answers.imported.note))))
-                for todo in lesson.checks]
+        return [
+            plain_finding(
+                lesson,
+                subject,
+                todo,
+                "raised",
+                reference.seed,
+                line=answers.imported.line,
+                output=answers.printed,
+                error=answers.imported.text(FILE),
+                note=" ".join(
+                    filter(
+                        None,
+                        (
+                            "The file cannot be imported, so nothing in it can be tested.",
+                            answers.imported.note,
+                        ),
+                    )
+                ),
+            )
+            for todo in lesson.checks
+        ]
     found = judged(subject, reference, list(lesson.checks))
     for finding in found:       # a claim of their code that costs nothing to make, and may be worth points
         if finding.status == "blocked" and finding.blocked_by not in _needs(lesson, finding.todo):
@@ -67,16 +89,28 @@ def _needs(lesson, todo: str) -> set[str]:
 
 def not_run(reference: Reference, why: str) -> list[Finding]:
     """The findings for a submission that was not run at all."""
-    return [plain_finding(reference.lesson, Answered(reference, Answers()), todo, "raised", reference.seed, error=why,
-                          note="Nothing in it can be tested.") for todo in reference.lesson.checks]
+    return [
+        plain_finding(
+            reference.lesson,
+            Answered(reference, Answers()),
+            todo,
+            "raised",
+            reference.seed,
+            error=why,
+            note="Nothing in it can be tested.",
+        )
+        for todo in reference.lesson.checks
+    ]
 
 
 @dataclass
 class Weights:
-    """The instructor's file: {"points": {"projection": 5}, "blocked": 0.5, "late": {"per_day": 0.1, "most": 0.5}}.
+    """The instructor's file: {"points": {"projection": 5}, "blocked": 0.5, "late": {"per_day": 0.1, "most":
+    0.5}}.
 
-    `points` per TODO in place of the check's own; `blocked`: which part of them a TODO gets that only fails because
-    another does; `late`: which part of the sum is taken off per begun day after the due date, and at most.
+    `points` per TODO in place of the check's own; `blocked`: which part of them a TODO gets that only fails
+    because another does; `late`: which part of the sum is taken off per begun day after the due date, and at
+    most.
     """
     points: dict[str, float]
     blocked: float = 0.0
@@ -97,13 +131,22 @@ class Weights:
         except (OSError, ValueError) as error:
             raise CourseError(f"{path} is no JSON file: {error}") from None
         late = said.get("late", {}) if isinstance(said, dict) else None
-        if (not isinstance(said, dict) or not isinstance(said.get("points", {}), dict) or not isinstance(late, dict)
-                or set(said) - {"points", "blocked", "late"} or set(late) - {"per_day", "most"}):
-            raise CourseError(f'{path} should look like {{"points": {{"{next(iter(points))}": 5}}, "blocked": 0.5, '
-                              '"late": {"per_day": 0.1, "most": 0.5}}.')
+        if (
+            not isinstance(said, dict)
+            or not isinstance(said.get("points", {}), dict)
+            or not isinstance(late, dict)
+            or set(said) - {"points", "blocked", "late"}
+            or set(late) - {"per_day", "most"}
+        ):
+            raise CourseError(
+                f'{path} should look like {{"points": {{"{next(iter(points))}": 5}}, "blocked": 0.5, '
+                '"late": {"per_day": 0.1, "most": 0.5}}.'
+            )
         unknown = set(said.get("points", {})) - set(points)
         if unknown:
-            raise CourseError(f"{path} gives points for {', '.join(sorted(unknown))}; there is {', '.join(points)}.")
+            raise CourseError(
+                f"{path} gives points for {', '.join(sorted(unknown))}; there is {', '.join(points)}."
+            )
         numbers = [*said.get("points", {}).values(), said.get("blocked", 0), *late.values()]
         if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and 0 <= n < 1e6 for n in numbers):
             raise CourseError(f"{path}: every number must be 0 or more.")

@@ -1,4 +1,5 @@
-"""The pages for people: one per student, and the class's report, which says what to explain again tomorrow."""
+"""The pages for people: one per student, and the class's report, which says what to explain again
+tomorrow."""
 
 import html
 import statistics
@@ -35,10 +36,13 @@ def _stamp(records: list[dict]) -> str:
     """At which level the submissions were run: the lowest, where they were run on several days."""
     worst = min(records, key=lambda record: record["level"])
     seeds = sorted({record["seed"] for record in records})
-    said = f"Run at {esc(worst['level_says'])}. Seed{'s' if len(seeds) > 1 else ''} {esc(', '.join(map(str, seeds)))}."
+    drawn = f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    said = f"Run at {esc(worst['level_says'])}. {esc(drawn)}."
     if worst["trusted"]:
-        return (f'<p class="stamp">The submissions were run as trusted files: nothing but resource limits kept them from '
-                f"harm, or from reading the solutions. {said}</p>")
+        return (
+            f'<p class="stamp">The submissions were run as trusted files: nothing but resource limits kept them from '
+            f"harm, or from reading the solutions. {said}</p>"
+        )
     return f'<p class="soft">{said}</p>'
 
 
@@ -49,7 +53,9 @@ def student(record: dict, findings, weights, title: str) -> str:
     rows = [(finding.todo, finding.headline, _number(weights.of(finding.todo, finding.status)),
              _number(weights.points[finding.todo])) for finding in findings]
     late = f" Late by {days} day{'s' if days > 1 else ''}." if days else ""
-    notes = "".join(f"<p>{esc(clean(note))}</p>" for note in (*record.get("notes", []), record["fault"]) if note)
+    notes = "".join(
+        f"<p>{esc(clean(note))}</p>" for note in (*record.get("notes", []), record["fault"]) if note
+    )
     cards = "".join(f'<div class="card">{finding.html()}</div>' for finding in findings if not finding.passed)
     done = [finding.id for finding in findings if finding.passed]
     passed = f'<p class="soft">Passed: {esc(", ".join(done))}.</p>' if done else ""
@@ -90,14 +96,21 @@ def _distribution(totals: list[float], best: float) -> str:
     def draw(dark):
         figure = plots.new_figure(figsize=(6.4, 2.2))
         axes = figure.add_subplot()
-        axes.bar([best * i / bins for i in range(bins + 1)], counts, best / bins * 0.85 or 1, color=plots.COLORS[dark][0])
+        axes.bar(
+            [best * i / bins for i in range(bins + 1)],
+            counts,
+            best / bins * 0.85 or 1,
+            color=plots.COLORS[dark][0],
+        )
         axes.set(xlabel="points", ylabel="students")
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_major_locator().set_params(integer=True)
         axes.grid(axis="x", visible=False)
         return figure
 
-    spoken = ", ".join(f"{_number(round(best * i / bins, 2))} points: {count}" for i, count in enumerate(counts) if count)
+    spoken = ", ".join(
+        f"{_number(round(best * i / bins, 2))} points: {count}" for i, count in enumerate(counts) if count
+    )
     return f"<figure>{both(draw, f'Students by points. {spoken}')}</figure>"
 
 
@@ -107,13 +120,26 @@ def _todos(said: list[dict], lesson, weights) -> str:
         states = [states[todo] for states in said]
         passed = states.count("passed")
         width = round(100 * passed / max(len(states), 1))
-        rows.append(f'<tr><td class="text">{esc(todo)}</td><td><span class="bar"><i style="width:{width}%"></i></span></td>'
-                    + "".join(f"<td>{count}</td>" for count in (
-                        f"{passed} of {len(states)}", states.count("wrong"), states.count("raised"),
-                        states.count("blocked"), states.count("not started"), _number(weights.points[todo]))) + "</tr>")
+        rows.append(
+            f'<tr><td class="text">{esc(todo)}</td><td><span class="bar"><i style="width:{width}%"></i></span></td>'
+            + "".join(
+                f"<td>{count}</td>"
+                for count in (
+                    f"{passed} of {len(states)}",
+                    states.count("wrong"),
+                    states.count("raised"),
+                    states.count("blocked"),
+                    states.count("not started"),
+                    _number(weights.points[todo]),
+                )
+            )
+            + "</tr>"
+        )
     head = "".join(f'<th scope="col">{name}</th>' for name in
                    ("TODO", "", "passed", "wrong", "error", "blocked", "not started", "points"))
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
 
 
 def _mistakes(records: list[dict], lesson) -> str:
@@ -129,26 +155,38 @@ def _mistakes(records: list[dict], lesson) -> str:
                 unnamed.setdefault(finding["todo"], []).append(record["name"])
     parts = []
     for (todo, name, says), who in sorted(made.items(), key=lambda item: (-len(item[1]), item[0])):
-        parts.append(f"<details><summary><b>{len(who)}</b> made the mistake <i>{esc(name)}</i> in <code>{esc(todo)}</code>"
-                     f"</summary><p>{esc(says)}</p><p class=\"soft\">{esc(', '.join(who))}</p></details>")
+        parts.append(
+            f"<details><summary><b>{len(who)}</b> made the mistake <i>{esc(name)}</i> in <code>{esc(todo)}</code>"
+            f'</summary><p>{esc(says)}</p><p class="soft">{esc(", ".join(who))}</p></details>'
+        )
     for todo, who in sorted(unnamed.items(), key=lambda item: -len(item[1])):
-        parts.append(f"<details><summary><b>{len(who)}</b> went wrong in <code>{esc(todo)}</code> in a way that is no "
-                     f"known mistake</summary><p class=\"soft\">{esc(', '.join(who))}</p></details>")
+        parts.append(
+            f"<details><summary><b>{len(who)}</b> went wrong in <code>{esc(todo)}</code> in a way that is no "
+            f'known mistake</summary><p class="soft">{esc(", ".join(who))}</p></details>'
+        )
     return "\n".join(parts) or "<p>Nothing: whatever could be run is right, or not started.</p>"
 
 
 def notices(record: dict) -> list[str]:
-    """What a human should know of a submission: that it could not be run, what its text contains, which file counted."""
-    broken = "" if record["imported"] else f"cannot be imported: {record['findings'][0]['error'].splitlines()[-1]}"
-    return [clean(said) for said in (record["fault"], broken, *record["flags"], *record.get("notes", [])) if said]
+    """What a human should know of a submission: that it could not be run, what its text contains, which
+    file counted."""
+    broken = (
+        "" if record["imported"] else f"cannot be imported: {record['findings'][0]['error'].splitlines()[-1]}"
+    )
+    return [
+        clean(said) for said in (record["fault"], broken, *record["flags"], *record.get("notes", [])) if said
+    ]
 
 
 def _look_at(records: list[dict]) -> str:
     rows = [(record["name"], "; ".join(said)) for record in records if (said := notices(record))]
     if not rows:
         return ""
-    return ("<h2>Look at these yourself</h2>\n<p class=\"soft\">What was found by searching a file's text costs no "
-            "points.</p>\n" + html_table("", ("student", "what"), rows, text=(0, 1)).replace("<caption></caption>", ""))
+    return (
+        '<h2>Look at these yourself</h2>\n<p class="soft">What was found by searching a file\'s text costs no '
+        "points.</p>\n"
+        + html_table("", ("student", "what"), rows, text=(0, 1)).replace("<caption></caption>", "")
+    )
 
 
 def _students(records: list[dict], totals: list[float], weights) -> str:
@@ -157,7 +195,11 @@ def _students(records: list[dict], totals: list[float], weights) -> str:
         missing = [f"{one['todo']}{' (blocked)' if one['status'] == 'blocked' else ''}"
                    for one in record["findings"] if one["status"] != "passed"]
         link = html.escape(f"pages/{file_name(record['student'])}.html", quote=True)
-        rows.append(f'<tr><td class="text"><a href="{link}">{esc(record["name"])}</a></td><td>{_number(total)}</td>'
-                    f'<td class="text wrap">{esc(", ".join(missing))}</td></tr>')
-    return ('<div class="wide"><table><thead><tr><th scope="col">student</th><th scope="col">points</th>'
-            f'<th class="text" scope="col">not passed</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
+        rows.append(
+            f'<tr><td class="text"><a href="{link}">{esc(record["name"])}</a></td><td>{_number(total)}</td>'
+            f'<td class="text wrap">{esc(", ".join(missing))}</td></tr>'
+        )
+    return (
+        '<div class="wide"><table><thead><tr><th scope="col">student</th><th scope="col">points</th>'
+        f'<th class="text" scope="col">not passed</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )

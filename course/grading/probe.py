@@ -41,8 +41,13 @@ def main(readable, secret: str, folder: str) -> dict:
 
     def seccomp():
         confine.seccomp()
-        return holds(os.fork, socket.socket, lambda: os.kill(os.getppid(), 0), lambda: os.chmod(folder, 0o755),
-                     lambda: os.execv(sys.executable, [sys.executable, "-c", "0"]))
+        return holds(
+            os.fork,
+            socket.socket,
+            lambda: os.kill(os.getppid(), 0),
+            lambda: os.chmod(folder, 0o755),
+            lambda: os.execv(sys.executable, [sys.executable, "-c", "0"]),
+        )
 
     return {"landlock": in_a_child(landlock), "seccomp": in_a_child(seccomp),
             "namespaces": in_a_child(confine.own_namespaces), "version": confine.landlock_version(),

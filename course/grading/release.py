@@ -1,8 +1,8 @@
 """The verb `release`: the course as students get it.
 
-Left out are solutions, known mistakes, tests, and what grades. In their place each step gets a file of cases, drawn now,
-with the answers expected and those of the known mistakes (course/checking/stored.py), so that `check` still says what is
-wrong, and `reset` still knows the untouched exercise.
+Left out are solutions, known mistakes, tests, and what grades. In their place each step gets a file of cases,
+drawn now, with the answers expected and those of the known mistakes (course/checking/stored.py), so that
+`check` still says what is wrong, and `reset` still knows the untouched exercise.
 """
 
 import json
@@ -30,9 +30,12 @@ def main(args) -> int:
     return 0
 
 
-def release(to: Path, solutions=(), chosen=steps.STEPS, root: Path = steps.ROOT, say=lambda line: None) -> None:
-    """Write the copy for students into `to`, with the solutions of the steps `solutions`. It is there whole, or not at
-    all. Raises CourseError where `to` holds something, or where a solution would be in it after all."""
+def release(
+    to: Path, solutions=(), chosen=steps.STEPS, root: Path = steps.ROOT, say=lambda line: None
+) -> None:
+    """Write the copy for students into `to`, with the solutions of the steps `solutions`. It is there
+    whole, or not at all. Raises CourseError where `to` holds something, or where a solution would be in it
+    after all."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise CourseError(f"{to} is there already. Name a folder that does not exist, or an empty one.")
     given = {step.name for step in solutions}
@@ -71,8 +74,13 @@ def release(to: Path, solutions=(), chosen=steps.STEPS, root: Path = steps.ROOT,
 def for_students(readme: str) -> str:
     """The README without the sections and lines about what is left out."""
     readme = re.split(r"^## For instructors", readme, flags=re.MULTILINE)[0]
-    lines = [line for line in readme.splitlines(keepends=True) if not line.startswith("python3 -m course test")]
-    return "".join(lines).rstrip() + "\n\nThis copy was made for students: it has no solutions, and no tests of the course itself.\n"
+    lines = [
+        line for line in readme.splitlines(keepends=True) if not line.startswith("python3 -m course test")
+    ]
+    return (
+        "".join(lines).rstrip()
+        + "\n\nThis copy was made for students: it has no solutions, and no tests of the course itself.\n"
+    )
 
 
 def leaked(folder: Path, hidden) -> list[str]:
@@ -88,5 +96,7 @@ def leaked(folder: Path, hidden) -> list[str]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in (".py", ".md", ".ipynb", ".json", ".txt", ".toml", ""):
             text = "".join(path.read_text(encoding="utf-8", errors="replace").replace("\\n", "").split())
-            found += [f"{path.relative_to(folder)}: of {name}" for body, name in bodies.items() if body in text]
+            found += [
+                f"{path.relative_to(folder)}: of {name}" for body, name in bodies.items() if body in text
+            ]
     return found

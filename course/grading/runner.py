@@ -1,7 +1,8 @@
-"""The trusted end: starts the zygote, hands submissions over, keeps the time, and takes back what was answered.
+"""The trusted end: starts the zygote, hands submissions over, keeps the time, and takes back what was
+answered.
 
-Nothing that comes back is executed, imported or looked up by name; text is cut to a length, and whatever is no message
-ends the child. A child that dies or hangs is replaced, and the next TODO goes on in a new one.
+Nothing that comes back is executed, imported or looked up by name; text is cut to a length, and whatever is
+no message ends the child. A child that dies or hangs is replaced, and the next TODO goes on in a new one.
 """
 
 import json
@@ -16,15 +17,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course.checking import calling
+from course.checking import calling, wire
 from course.checking.judging import Answer
 from course.checking.parts import Problem
 from course.checking.subject import Reference
 from course.errors import CourseError
 from course.grading import level as levels
-from course.checking import wire
 from course.grading import stage
 from course.grading.text import clean
+
 
 @dataclass
 class Limits:
@@ -44,7 +45,9 @@ class Answers:
     printed: str = ""                           # while it was imported
     calls: dict[str, list[Answer]] = field(default_factory=dict)
     output: dict[str, str] = field(default_factory=dict)
-    replaced: dict[str, list[str]] = field(default_factory=dict)    # TODO: functions of torch or ours that are exchanged
+    replaced: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # TODO: functions of torch or ours that are exchanged
     restarts: int = 0
     seconds: float = 0.0        # of its own: from the request to the answer, summed
 
@@ -61,10 +64,12 @@ class Stopped(Exception):
 
 
 class Batch:
-    """A zygote and what it needs, for as long as the `with` block lasts. Use from the main thread; its submissions may
-    run in several."""
+    """A zygote and what it needs, for as long as the `with` block lasts. Use from the main thread; its
+    submissions may run in several."""
 
-    def __init__(self, reference: Reference, *, trusted: bool = False, limits: Limits | None = None, highest: int = 3):
+    def __init__(
+        self, reference: Reference, *, trusted: bool = False, limits: Limits | None = None, highest: int = 3
+    ):
         self.reference, self.limits = reference, limits or Limits()
         self.trusted, self.highest = trusted, highest
         self.todos = list(reference.lesson.checks)
@@ -79,8 +84,10 @@ class Batch:
             exposed = stage.exposed([*self.level.readable, self.folder], self.reference.lesson.step)
             if exposed:
                 shown = "\n".join(f"  {path}" for path in exposed[:5])
-                raise CourseError(f"A submission could read these files, which give the answers away:\n{shown}\n"
-                                  "Uninstall that copy of the course, or keep the course outside Python's folders.")
+                raise CourseError(
+                    f"A submission could read these files, which give the answers away:\n{shown}\n"
+                    "Uninstall that copy of the course, or keep the course outside Python's folders."
+                )
             self._start()
             self._prepare()         # while the zygote imports torch on the other core
             self._wait()
@@ -91,9 +98,14 @@ class Batch:
 
     def _start(self):
         level = self.level
-        settings = {"memory": self.limits.memory, "cpu": int(self.limits.submission) + 5, "readable": level.readable,
-                    "namespaces": level.sandbox and level.namespaces, "landlock": level.landlock,
-                    "seccomp": level.seccomp}
+        settings = {
+            "memory": self.limits.memory,
+            "cpu": int(self.limits.submission) + 5,
+            "readable": level.readable,
+            "namespaces": level.sandbox and level.namespaces,
+            "landlock": level.landlock,
+            "seccomp": level.seccomp,
+        }
         self.control, theirs = socket.socketpair()
         self.errors = tempfile.TemporaryFile()
         arguments = (str(theirs.fileno()), json.dumps(settings))
@@ -104,7 +116,8 @@ class Batch:
         theirs.close()
 
     def _prepare(self):
-        """The cases as requests, and the solution's answers to them: whatever is wrong with a check shows now."""
+        """The cases as requests, and the solution's answers to them: whatever is wrong with a check shows
+        now."""
         for todo in self.todos:
             check = self.reference.lesson.checks[todo]
             cases = self.reference.cases(check)
@@ -186,8 +199,11 @@ class Run:
                 self.got.restarts += 1
                 self._begin()
                 if self.got.imported is not None:
-                    raise Stopped("ImportError", "After the process was started again the file could not be imported: "
-                                  + self.got.imported.headline)
+                    raise Stopped(
+                        "ImportError",
+                        "After the process was started again the file could not be imported: "
+                        + self.got.imported.headline,
+                    )
             for number in range(len(self.batch.requests[todo])):
                 said = self._ask(self.batch.requests[todo][number], number + 2)
                 answers.append(self._answer(said, todo))
@@ -236,23 +252,30 @@ class Run:
         try:
             self._send(wire.PREFIX.pack(number, len(header), len(raw)) + header + raw, until)
             answered, header, raw = wire.PREFIX.unpack(self._receive(wire.PREFIX.size, until))
+            if answered != number or header > wire.HEADER or raw > wire.RAW:
+                raise wire.Fault("it is not the answer to what was asked")
             self.received += header + raw
-            if answered != number or header > wire.HEADER or raw > wire.RAW or self.received > ANSWERS:
-                raise wire.Fault("it is too large, or not the answer to what was asked")
+            if self.received > ANSWERS:
+                raise wire.Fault("its answers are too large in all")
             said = wire.unpack(self._receive(header, until), self._receive(raw, until))
             if type(said) is not dict:
                 raise wire.Fault("it is no answer")
             return said
         except wire.Fault as fault:
             self._kill()
-            raise Stopped("ProtocolFault", "The process sent something in place of an answer, and was stopped "
-                          f"({fault}).") from None
+            raise Stopped(
+                "ProtocolFault",
+                f"The process sent something in place of an answer, and was stopped ({fault}).",
+            ) from None
         except TimeoutError:
             self._kill()
             whole = time.monotonic() >= self.deadline
             limit = self.batch.limits.submission if whole else self.batch.limits.call
-            raise Stopped("TooSlow", f"Still running after {limit:g} seconds{' for the whole file' if whole else ''}: "
-                          "the process was stopped. Is there an endless loop?") from None
+            raise Stopped(
+                "TooSlow",
+                f"Still running after {limit:g} seconds{' for the whole file' if whole else ''}: "
+                "the process was stopped. Is there an endless loop?",
+            ) from None
         except (OSError, EOFError):
             raise Stopped(*_ending(self._status())) from None
         finally:
@@ -316,8 +339,11 @@ def _ending(status: int | None) -> tuple[str, str]:
     except ValueError:
         name = f"signal {-status}"
     crash = -status in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)
-    return name, ("The process crashed: recursion without end, far too much memory, or code that reaches around Python."
-                  if crash else "The process was ended by a signal.")
+    return name, (
+        "The process crashed: recursion without end, far too much memory, or code that reaches around Python."
+        if crash
+        else "The process was ended by a signal."
+    )
 
 
 def _raised(said) -> calling.Raised | None:
@@ -329,9 +355,14 @@ def _raised(said) -> calling.Raised | None:
               for line, function, text in (frame for frame in _list(said.get("frames"))[:50]
                                            if type(frame) is list and len(frame) == 3) if type(line) is int]
     line, waiting = said.get("line"), said.get("waiting_for")
-    return calling.Raised(_text(said.get("kind"), 80) or "Error", _text(said.get("message"), 1000), frames,
-                          [_text(value, 120) for value in _list(said.get("values"))[:12]],
-                          line if type(line) is int else None, _text(waiting, 60) if type(waiting) is str else None)
+    return calling.Raised(
+        _text(said.get("kind"), 80) or "Error",
+        _text(said.get("message"), 1000),
+        frames,
+        [_text(value, 120) for value in _list(said.get("values"))[:12]],
+        line if type(line) is int else None,
+        _text(waiting, 60) if type(waiting) is str else None,
+    )
 
 
 def _text(said, most: int) -> str:

@@ -1,8 +1,9 @@
-"""The folder that a submission's process is made of: what it takes to call a stranger's functions, and nothing that
-judges them.
+"""The folder that a submission's process is made of: what it takes to call a stranger's functions, and
+nothing that judges them.
 
-Of a step's checks.py it holds the calls with the helpers they use, and no cases, judges or hints; of the course the
-modules that run a call and describe its value. The solution, the mistakes and the rest of the repository stay out.
+Of a step's checks.py it holds the calls with the helpers they use, and no cases, judges or hints; of the
+course the modules that run a call and describe its value. The solution, the mistakes and the rest of the
+repository stay out.
 """
 
 import ast
@@ -14,9 +15,22 @@ from course.authoring.source import todo_functions
 from course.checking.lessons import Lesson
 
 COURSE = Path(__file__).resolve().parent.parent
-COPIED = ("steps.py", "authoring/source.py", "checking/calling.py", "checking/helpers.py", "checking/judging.py",
-          "checking/parts.py", "checking/standin.py", "checking/values.py", "checking/wire.py",
-          "grading/confine.py", "grading/probe.py", "grading/tampering.py", "grading/child.py", "grading/zygote.py")
+COPIED = (
+    "steps.py",
+    "authoring/source.py",
+    "checking/calling.py",
+    "checking/helpers.py",
+    "checking/judging.py",
+    "checking/parts.py",
+    "checking/standin.py",
+    "checking/values.py",
+    "checking/wire.py",
+    "grading/confine.py",
+    "grading/probe.py",
+    "grading/tampering.py",
+    "grading/child.py",
+    "grading/zygote.py",
+)
 CHECKING = """from course.checking.helpers import like, with_grad
 from course.checking.judging import Answer, answered
 from course.checking.parts import Check, Mistake, Problem
@@ -28,7 +42,7 @@ from course.checking.values import NotPlain, compare, describe, plain
 def build(lesson: Lesson, folder: Path) -> None:
     """Fill an empty folder, for anybody to read."""
     folder.chmod(0o755)
-    (folder / "home").mkdir()       # where a zygote without bubblewrap may write, before there are submissions
+    (folder / "home").mkdir()  # where a zygote without bubblewrap may write, before there are submissions
     (folder / "home").chmod(0o777)
     for name in COPIED:
         target = folder / "course" / name
@@ -51,7 +65,9 @@ def calls(source: str, todos) -> str:
     body = ast.parse(source).body
     found = {name: call for name, call in map(_id_and_call, ast.walk(ast.parse(source))) if name}
     if sorted(found) != sorted(todos):
-        raise ValueError(f"checks.py writes out Check(...) for {', '.join(found)}, and there is {', '.join(todos)}")
+        raise ValueError(
+            f"checks.py writes out Check(...) for {', '.join(found)}, and there is {', '.join(todos)}"
+        )
     defined = {name: node for node in body for name in _defines(node)}
     needed, waiting = set(), [name for call in found.values() for name in _uses(call)]
     while waiting:
@@ -62,7 +78,9 @@ def calls(source: str, todos) -> str:
                 waiting += _uses(defined[name])
     kept = [_narrowed(node, needed) for node in body if needed & set(_defines(node))]
     kept.append(ast.parse("from course.checking import Check as _Check").body[0])
-    made = ", ".join(f"{name!r}: _Check({name!r}, '', {ast.unparse(call)}, None)" for name, call in found.items())
+    made = ", ".join(
+        f"{name!r}: _Check({name!r}, '', {ast.unparse(call)}, None)" for name, call in found.items()
+    )
     return "\n\n".join(ast.unparse(node) for node in kept) + f"\n\nCHECKS = {{{made}}}\n"
 
 
@@ -98,8 +116,8 @@ def _narrowed(node, needed):
 
 
 def exposed(roots, step=None) -> list[Path]:
-    """The files under `roots`, which a child can read, that would give a solution away: those of this course (and of
-    `step`, where that lies elsewhere), and those of a copy that somebody has installed."""
+    """The files under `roots`, which a child can read, that would give a solution away: those of this
+    course (and of `step`, where that lies elsewhere), and those of a copy that somebody has installed."""
     roots = [Path(root).resolve() for root in roots]
     own = [one.file(which) for one in (*steps.STEPS, *filter(None, [step]))
            for which in ("solution", "mistakes", "checks")]

@@ -1,8 +1,8 @@
 """Whether a stranger's code has replaced functions that a check's call relies on: torch's, Python's, or ours.
 
-Values that are compared with the solution's need no such care: whoever forges them has computed them. But a check that
-looks at properties (is everything frozen?) believes what the functions in its process say. Whoever goes deeper than
-replacing names is not found here; the text search in flags.py points a human at the means.
+Values that are compared with the solution's need no such care: whoever forges them has computed them. But a
+check that looks at properties (is everything frozen?) believes what the functions in its process say. Whoever
+goes deeper than replacing names is not found here; the text search in flags.py points a human at the means.
 """
 
 import builtins
@@ -20,8 +20,14 @@ OURS = ("calls", "course.checking.calling", "course.checking.helpers", "course.c
 
 def watched() -> dict[str, object]:
     """The modules and classes whose names should stay what they are."""
-    places = {"builtins": builtins, "torch": torch, "torch.nn.functional": nn.functional,
-              "torch.autograd": torch.autograd, "torch.Tensor": torch.Tensor, "torch.nn.Parameter": nn.Parameter}
+    places = {
+        "builtins": builtins,
+        "torch": torch,
+        "torch.nn.functional": nn.functional,
+        "torch.autograd": torch.autograd,
+        "torch.Tensor": torch.Tensor,
+        "torch.nn.Parameter": nn.Parameter,
+    }
     for name, value in vars(nn).items():
         if isinstance(value, type) and issubclass(value, nn.Module):
             places[f"torch.nn.{name}"] = value
@@ -56,8 +62,10 @@ class Place:
                  and (now.get(key) is not value
                       or type(value) is types.FunctionType and value.__code__ is not self.code[value])]
         ours = self.name.partition(".")[0] in ("calls", "course")
-        for key in now.keys() - self.held.keys():       # something new that hides what was meant
-            inherited = isinstance(self.place, type) and any(key in vars(base) for base in self.place.__mro__[1:])
+        for key in now.keys() - self.held.keys():  # something new that hides what was meant
+            inherited = isinstance(self.place, type) and any(
+                key in vars(base) for base in self.place.__mro__[1:]
+            )
             if (ours or inherited) and callable(now[key]):
                 found.append(key)
         return [f"{self.name}.{key}" for key in found]

@@ -4,12 +4,14 @@ import re
 import unicodedata
 
 ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-_])?")
-# Marks that turn the direction of the text around them, or are not seen: they make one name look like another.
+# Marks that turn the direction of the text around them, or are not seen: they make one name look like
+# another.
 HIDDEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Without escape sequences, control characters other than line breaks and tabs, and marks that nobody sees."""
+    """Without escape sequences, control characters other than line breaks and tabs, and marks that nobody
+    sees."""
     text = HIDDEN.sub("", ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
 

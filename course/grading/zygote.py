@@ -1,9 +1,11 @@
-"""The process from which every submission's is forked: it has imported torch and the checks' calls, and knows nothing
-else. Started once a batch with a clean environment, never forked from the process that knows the solutions.
+"""The process from which every submission's is forked: it has imported torch and the checks' calls, and knows
+nothing else. Started once a batch with a clean environment, never forked from the process that knows the
+solutions.
 
-Over its control socket come, one byte and one descriptor at a time, the lifelines of new submissions. For each it forks a
-monitor, which starts, watches and kills children on command, and ends them when its lifeline closes: no process outlives
-the grader, however that dies. Children run the stranger's code; monitors and zygote run none.
+Over its control socket come, one byte and one descriptor at a time, the lifelines of new submissions. For
+each it forks a monitor, which starts, watches and kills children on command, and ends them when its lifeline
+closes: no process outlives the grader, however that dies. Children run the stranger's code; monitors and
+zygote run none.
 """
 
 import functools
@@ -23,6 +25,7 @@ def main(control_fd: int, settings: dict) -> None:
     warm_up()
     import calls
     import todos
+
     from course.authoring.source import functions
     from course.grading import child, confine
     from course.grading.tampering import Watch
