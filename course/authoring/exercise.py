@@ -245,7 +245,8 @@ def _tidy(step, path: Path, check: bool, report: Report) -> None:
         lesson = notebooks.stripped(lesson.read_text(encoding="utf-8"))
         followed = notebooks.with_code_of(lesson, clean)
         if followed != clean and not check:
-            clean = followed
+            write(path, followed)
+            text = clean = followed
             report.add(f"{step.name}: {path.name} has got the code of {notebooks.LESSON}")
         for line in notebooks.translation_problems(lesson, clean):
             report.add(f"{step.name}: {path.name}: {line}", ok=False)
