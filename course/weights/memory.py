@@ -24,7 +24,7 @@ class Memory:
 
     def __str__(self) -> str:
         parts = (("weights", self.weights), ("gradients and Adam", self.gradients_and_moments), ("activations", self.activations))
-        return f"{size(self.total)} ({', '.join(f'{size(value)} {name}' for name, value in parts)})"
+        return f"{size(self.total)} ({', '.join(f'{size(value)} {name}' for name, value in parts)}, and a fifth of that)"
 
 
 def size(count: float) -> str:
