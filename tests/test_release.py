@@ -27,7 +27,7 @@ def released(tmp_path_factory):
         "course/grading/grade.py",
         ".course/memory.json",
         "course/chain.py",
-        "step.ipynb",
+        "grades/ann.json",
     ):
         path = tmp / "course" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,6 @@ def test_solutions_and_mistakes_are_not_in_it(released):
         "README.md",
         "course/chain.py",
         "course/students_copy.json",
-        "step.ipynb",
         "toy/checks.py",
         "toy/model_exercise.py",
         "toy/stored_cases.bin",
@@ -70,12 +69,12 @@ def test_a_solution_that_would_be_in_it_stops_the_release(tmp_path):
         "total = x.sum(-1)\n    count_of_columns = x.shape[-1]\n    return total / count_of_columns",
     )
     step = toy.lesson(tmp_path / "course", solution=long, mistakes="MISTAKES = {}\n")
-    (tmp_path / "course" / "notes.md").write_text(
+    (tmp_path / "course" / "README.md").write_text(
         "The answer: `total = x.sum(-1)  count_of_columns = x.shape[-1]  return total / count_of_columns`")
-    with pytest.raises(CourseError, match="notes.md"):
+    with pytest.raises(CourseError, match="README.md"):
         release.release(tmp_path / "copy", chosen=[step], root=tmp_path / "course")
     assert sorted(os.listdir(tmp_path)) == ["course"], "half a release is left"
-    (tmp_path / "course" / "notes.md").unlink()
+    (tmp_path / "course" / "README.md").unlink()
     release.release(tmp_path / "copy", chosen=[step], root=tmp_path / "course")
     with pytest.raises(CourseError, match="already"):
         release.release(tmp_path / "copy", chosen=[step], root=tmp_path / "course")

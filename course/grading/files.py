@@ -6,44 +6,40 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from course.steps import ROOT
+from course import steps
 
-# Where there is no git to ask: what no copy should carry.
-STRAY = (
-    ".git",
-    ".venv",
-    ".course",
-    "artifacts",
-    "__pycache__",
-    ".ipynb_checkpoints",
-    ".pytest_cache",
-    ".ruff_cache",
-    "*.pyc",
-    "*.egg-info",
-    "*.backup-*.py",
-)
+# Where there is no git to ask: what belongs to the course, and what in it does not. Whatever else lies beside
+# it (submissions, grades) must not travel to students.
+OURS = ("course", "tests", "benchmarks", "docs", ".ci")
+FILES = ("README.md", "requirements.txt", "pyproject.toml", ".gitignore")
+STRAY = ("__pycache__", ".ipynb_checkpoints", "*.pyc", "*.backup-*.py")
 
 
-def course_files(root: Path = ROOT) -> list[str]:
-    """The course's files relative to its root: those that git knows, or those that are none of STRAY."""
+def course_files(root: Path = steps.ROOT, chosen=steps.STEPS) -> list[str]:
+    """The course's files relative to its root."""
     try:
-        said = subprocess.run(
-            ["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True
-        ).stdout
+        command = ["git", "-C", str(root), "ls-files", "-z"]
+        said = subprocess.run(command, capture_output=True, check=True).stdout
         found = [name for name in said.decode().split("\0") if name]
         if found:
             return [name for name in found if (root / name).is_file()]
     except (OSError, subprocess.SubprocessError):
         pass
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not any(fnmatch.fnmatch(name, stray) for stray in STRAY)]
-        found += [(Path(folder) / name).relative_to(root).as_posix() for name in names
-                  if not any(fnmatch.fnmatch(name, stray) for stray in STRAY)]
+    found = [name for name in FILES if (root / name).is_file()]
+    for top in (*OURS, *(step.name for step in chosen)):
+        for folder, folders, names in os.walk(root / top):
+            folders[:] = [name for name in folders if not _stray(name)]
+            found += [
+                (Path(folder) / name).relative_to(root).as_posix() for name in names if not _stray(name)
+            ]
     return sorted(found)
 
 
-def copy(names, to: Path, root: Path = ROOT) -> None:
+def _stray(name: str) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in STRAY)
+
+
+def copy(names, to: Path, root: Path = steps.ROOT) -> None:
     for name in names:
         target = to / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ def release(
     given = {step.name for step in solutions}
     hidden = [step for step in chosen if step.name not in given]
     secret = {f"{step.name}/{steps.FILES[which]}" for step in hidden for which in ("solution", "mistakes")}
-    names = [name for name in course_files(root)
+    names = [name for name in course_files(root, chosen)
              if not name.startswith(FOLDERS) and name not in FILES and name not in secret]
     to.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))

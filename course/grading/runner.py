@@ -45,9 +45,7 @@ class Answers:
     printed: str = ""                           # while it was imported
     calls: dict[str, list[Answer]] = field(default_factory=dict)
     output: dict[str, str] = field(default_factory=dict)
-    replaced: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # TODO: functions of torch or ours that are exchanged
+    replaced: dict[str, list[str]] = field(default_factory=dict)    # functions that it exchanged, by TODO
     restarts: int = 0
     seconds: float = 0.0        # of its own: from the request to the answer, summed
 
@@ -224,6 +222,7 @@ class Run:
             except OSError:
                 raise Stopped(*_ending(self._status())) from None
         hello = self._ask(wire.pack({"source": self.source, "seconds": self.batch.limits.call}), 0)
+        self._drain()
         self.got.lines = {name: line for name, line in _dict(hello.get("lines")).items()
                           if type(name) is str and type(line) is int}
         self.got.untouched = [name for name in _list(hello.get("untouched")) if type(name) is str]
@@ -311,7 +310,7 @@ class Run:
         self.data.close()
         self.data = None
         try:
-            self.lifeline.settimeout(1)
+            self.lifeline.settimeout(2)
             try:
                 return self._ended()
             except TimeoutError:
@@ -321,6 +320,17 @@ class Run:
             return None
         finally:
             self.lifeline.settimeout(None)
+
+    def _drain(self) -> None:
+        """Forget how earlier children ended, where nobody waited for the word: the new one has answered by now."""
+        self.lifeline.setblocking(False)
+        try:
+            while self.lifeline.recv(64):
+                pass
+        except BlockingIOError:
+            pass
+        finally:
+            self.lifeline.setblocking(True)
 
     def _ended(self) -> int | None:
         said = self.lifeline.recv(4)

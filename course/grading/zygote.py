@@ -27,7 +27,7 @@ def main(control_fd: int, settings: dict) -> None:
     import todos
 
     from course.authoring.source import functions
-    from course.grading import child, confine
+    from course.grading import child
     from course.grading.tampering import Watch
     functions(todos.EXERCISE)       # remembered, as every child needs it
     serve = functools.partial(child.serve, checks=calls.CHECKS, names=todos.NAMES, exercise=todos.EXERCISE,
@@ -37,14 +37,17 @@ def main(control_fd: int, settings: dict) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)       # monitors are buried by the kernel
     gc.collect()
     gc.freeze()
-    control.sendall(json.dumps({"landlock": confine.landlock_version()}).encode() + b"\n")
+    control.sendall(b"ready")
     while True:
         command, fds, _, _ = socket.recv_fds(control, 1, 1)
         if not command or not fds:
             os._exit(0)
         if os.fork() == 0:
-            control.close()
-            begin(fds[0], settings, serve)
+            try:
+                control.close()
+                begin(fds[0], settings, serve)
+            finally:
+                os._exit(1)
         os.close(fds[0])
 
 
@@ -87,7 +90,6 @@ def begin(lifeline: int, settings: dict, serve) -> None:
     if settings["namespaces"] and confine.own_namespaces() and os.fork():
         os._exit(0)         # the fork is number 1 of the new process table, and everything in it ends with it
     monitor(socket.socket(fileno=lifeline), settings, serve)
-    os._exit(0)
 
 
 def monitor(lifeline: socket.socket, settings: dict, serve) -> None:
@@ -116,7 +118,10 @@ def monitor(lifeline: socket.socket, settings: dict, serve) -> None:
                 if child is not None:
                     lifeline.sendall(ENDED.pack(-signal.SIGKILL))
                 child = None
-            elif fds and child is None:
+            elif fds:
+                if child is not None:       # one that its owner has given up on
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
                 child = os.fork()
                 if child == 0:
                     run(fds[0], settings, serve)
