@@ -78,9 +78,7 @@ def found(path, exclude=None) -> list[Submission]:
 
 def read(path: Path) -> bytes:
     """The bytes of a plain file. Raises Unfit for everything else."""
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )
+    flags = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     try:
         if path.is_symlink():
             raise Unfit("It is a link, which is not followed.")

@@ -12,22 +12,16 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from course.errors import CourseError
 
 NOBODY = 65534
-SYSTEM = (
-    "/usr/lib",
-    "/usr/lib32",
-    "/usr/lib64",
-    "/usr/local/lib",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/etc/ld.so.cache",
-)
+SYSTEM = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/lib", "/lib32", "/lib64",
+          "/etc/ld.so.cache")
+BUBBLEWRAP = """--unshare-user-try --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try
+    --die-with-parent --new-session --clearenv --proc /proc --dev /dev --tmpfs /tmp"""
 SAYS = {
     3: "level 3: bubblewrap, namespaces, Landlock, seccomp and resource limits",
     2: "level 2: seccomp, resource limits and {}",
@@ -47,7 +41,7 @@ class Level:
     user: int | None = None         # whom the zygote runs as, where that is somebody else
     readable: tuple[str, ...] = ()
     trusted: bool = False           # the instructor said that the submissions are trusted
-    why: str = field(default="")    # why the level is no higher
+    why: str = ""                   # why the level is no higher
 
 
 def readable_roots() -> tuple[str, ...]:
@@ -94,30 +88,11 @@ def environment(stage: Path, level: Level) -> dict[str, str]:
 def command(stage: Path, level: Level, module: str, *arguments: str) -> list[str]:
     """The command line that runs a module of the stage, in bubblewrap where the level has it."""
     # no -I: it would ignore PYTHONHASHSEED, and with it one seed would not give one grade
-    start = (
-        f"import runpy, sys; sys.path[0] = {str(stage)!r}; runpy.run_module({module!r}, run_name='__main__')"
-    )
+    start = f"import runpy, sys; sys.path[0] = {str(stage)!r}; runpy.run_module({module!r}, None, '__main__')"
     inner = [python(), "-s", "-c", start, *arguments]
     if not level.sandbox:
         return inner
-    outer = [
-        shutil.which("bwrap") or "bwrap",
-        "--unshare-user-try",
-        "--unshare-ipc",
-        "--unshare-pid",
-        "--unshare-net",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-        "--die-with-parent",
-        "--new-session",
-        "--clearenv",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--tmpfs",
-        "/tmp",
-    ]
+    outer = [shutil.which("bwrap") or "bwrap", *BUBBLEWRAP.split()]
     for name, value in environment(stage, level).items():
         outer += ["--setenv", name, value]
     for path in ("/lib", "/lib32", "/lib64"):

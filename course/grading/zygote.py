@@ -43,8 +43,11 @@ def main(control_fd: int, settings: dict) -> None:
         if not command or not fds:
             os._exit(0)
         if os.fork() == 0:
-            control.close()
-            begin(fds[0], settings, serve)
+            try:
+                control.close()
+                begin(fds[0], settings, serve)
+            finally:
+                os._exit(1)
         os.close(fds[0])
 
 
@@ -87,7 +90,6 @@ def begin(lifeline: int, settings: dict, serve) -> None:
     if settings["namespaces"] and confine.own_namespaces() and os.fork():
         os._exit(0)         # the fork is number 1 of the new process table, and everything in it ends with it
     monitor(socket.socket(fileno=lifeline), settings, serve)
-    os._exit(0)
 
 
 def monitor(lifeline: socket.socket, settings: dict, serve) -> None:
