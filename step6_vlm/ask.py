@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from course import training
+from course import kernels, training
 from course.artifacts import ArtifactError, load_artifact
 from course.chat import Chat
 from course.job import Job
@@ -36,8 +36,7 @@ class Seer:
         job = Job("step6_vlm", preset, device=device, out=out, code=code)
         remake = job.command().replace("--steps step6 ", "")  # all steps: each needs what the one before has left
         made = load_artifact(job.folder(), remake)
-        vlm, gpt = job.use("step6_vlm"), job.use("step2_gpt")
-        gpt.attention = training.fused_attention
+        vlm, gpt = job.use("step6_vlm"), kernels.use(job.use("step2_gpt"), job.device)
         self.chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
         llm, self.eye = gpt.GPT(gpt.GPTConfig(**made.config["llm"])), load_eye(vlm)
         width, patches = self.eye.config.hidden_size, self.eye.config.num_patches
