@@ -1,12 +1,12 @@
-"""Real weights: a CLIP eye and a Llama from checkpoints learn to work together, on conversations in LLaVA's format.
+"""Real weights: a CLIP eye and a Llama learn to work together, on conversations in LLaVA's format.
 
     python3 -m step6_vlm.train --vision openai/clip-vit-base-patch16 --llm HuggingFaceTB/SmolLM2-135M-Instruct \\
         --data llava.json --images pictures/ --preset small
 
-The learner's code and the two stages are those of train.py. Other is what real data bring along: a folder of pictures of
-any size, rows without a picture, entries that are broken, the checkpoint's own tokenizer and chat template, and the question
-how much memory it takes. The picture stands in front of the conversation, wherever `<image>` stands in the text.
-Left out: several pictures in one conversation, encoding each picture only once.
+The learner's code and the two stages are those of train.py. Other is what real data bring along: a folder of
+pictures of any size, rows without a picture, entries that are broken, the checkpoint's own tokenizer and chat
+template, and the question how much memory it takes. The picture stands in front of the conversation, wherever
+`<image>` stands in the text. Left out: several pictures in one conversation, encoding each picture only once.
 """
 
 import json
@@ -27,15 +27,15 @@ from course.weights.processor import Processor, preprocessor_config
 from course.weights.tokenizer import FolderChat, FolderTokenizer, tokenizer_as_files
 
 PRESETS = {
-    "smoke": dict(batch_size=4, accumulation=1, projection_steps=6, max_steps=6, projection_learning_rate=5e-3,
-                  learning_rate=1e-3, max_length=256, held_out=4),
-    "tiny": dict(batch_size=4, accumulation=4, projection_steps=100, max_steps=200, projection_learning_rate=1e-3,
-                 learning_rate=2e-5, max_length=1024, held_out=64),
-    # LLaVA-1.5's: 256 and 128 rows a step, and as many steps as make one epoch of its 558,000 and 665,000 entries.
-    "small": dict(batch_size=16, accumulation=8, projection_steps=2200, max_steps=5200, projection_learning_rate=1e-3,
-                  learning_rate=2e-5, max_length=2048, held_out=256),
-    "base": dict(batch_size=16, accumulation=1, projection_steps=2200, max_steps=5200, projection_learning_rate=1e-3,
-                 learning_rate=2e-5, max_length=2048, held_out=256),
+    "smoke": dict(batch_size=4, accumulation=1, projection_steps=6, max_steps=6, max_length=256, held_out=4,
+                  projection_learning_rate=5e-3, learning_rate=1e-3),
+    "tiny": dict(batch_size=4, accumulation=4, projection_steps=100, max_steps=200, max_length=1024, held_out=64,
+                 projection_learning_rate=1e-3, learning_rate=2e-5),
+    # LLaVA-1.5's rates, and as many steps of 128 rows as make one epoch of its second stage (665,000 entries).
+    "small": dict(batch_size=16, accumulation=8, projection_steps=2200, max_steps=5200, max_length=2048,
+                  held_out=256, projection_learning_rate=1e-3, learning_rate=2e-5),
+    "base": dict(batch_size=16, accumulation=1, projection_steps=2200, max_steps=5200, max_length=2048,
+                 held_out=256, projection_learning_rate=1e-3, learning_rate=2e-5),
 }
 MARK = "<image>"
 ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
@@ -51,13 +51,25 @@ class DataError(CourseError):
 
 def add_arguments(parser) -> None:
     """The flags by which train.py comes here."""
-    parser.add_argument("--vision", metavar="CLIP", help="real weights: a CLIP's folder, or its name on the Hugging Face hub")
+    parser.add_argument(
+        "--vision", metavar="CLIP", help="real weights: a CLIP's folder, or its name on the Hugging Face hub"
+    )
     parser.add_argument("--llm", metavar="LLAMA", help="a Llama's folder with its tokenizer, or its name")
-    parser.add_argument("--data", metavar="JSON", nargs="+",
-                        help="conversations in LLaVA's format; of two files the first is for the projection alone")
-    parser.add_argument("--images", metavar="DIR", help="the folder in which the pictures of the conversations lie")
-    parser.add_argument("--skip-broken", action="store_true", help="leave out entries that cannot be used, and say how many")
-    parser.add_argument("--batch-size", type=int, help="rows a micro-batch, where the preset's take too much memory")
+    parser.add_argument(
+        "--data",
+        metavar="JSON",
+        nargs="+",
+        help="conversations in LLaVA's format; of two files the first is for the projection alone",
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", help="the folder in which the pictures of the conversations lie"
+    )
+    parser.add_argument(
+        "--skip-broken", action="store_true", help="leave out entries that cannot be used, and say how many"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, help="rows a micro-batch, where the preset's take too much memory"
+    )
     parser.add_argument("--projection-steps", type=int, help="steps of the first stage")
     parser.add_argument("--steps", type=int, help="steps of the second stage")
 
@@ -65,14 +77,22 @@ def add_arguments(parser) -> None:
 def settings(preset: str, options) -> dict | None:
     """The preset's settings, changed by flags; None if no flag asks for real weights."""
     needed = {name: getattr(options, name) for name in ("vision", "llm", "data", "images")}
-    changed = {"batch_size": options.batch_size, "projection_steps": options.projection_steps, "max_steps": options.steps}
+    changed = {
+        "batch_size": options.batch_size,
+        "projection_steps": options.projection_steps,
+        "max_steps": options.steps,
+    }
     changed = {name: value for name, value in changed.items() if value is not None}
     if not any(needed.values()):
         if changed:
-            raise UsageError("--batch-size, --projection-steps and --steps go with real weights: --vision, --llm, --data, --images.")
+            raise UsageError(
+                "--batch-size, --projection-steps and --steps go with real weights: --vision, --llm, --data, --images."
+            )
         return None
     if missing := [f"--{name}" for name, value in needed.items() if not value]:
-        raise UsageError(f"Training with real weights takes --vision, --llm, --data and --images; {', '.join(missing)} is missing.")
+        raise UsageError(
+            f"Training with real weights takes --vision, --llm, --data and --images; {', '.join(missing)} is missing."
+        )
     if len(options.data) > 2:
         raise UsageError("--data takes one file, or two: for the projection alone, then for both.")
     if wrong := [name for name, value in changed.items() if value < 1]:
@@ -85,7 +105,8 @@ def settings(preset: str, options) -> dict | None:
 
 @dataclass
 class Entry:
-    """One conversation: its number in the file, the name of its picture or None, and messages with our roles."""
+    """One conversation: its number in the file, the name of its picture or None, and messages with our roles.
+    """
 
     number: int
     image: str | None
@@ -101,8 +122,8 @@ def read_conversations(
 ) -> list[Entry]:
     """The entries of a JSON file in LLaVA's format; none may say one of the special tokens.
 
-    Raises DataError, which names what is wrong by the entry's number; with skip_broken these entries are left out, and
-    `note` is told.
+    Raises DataError, which names what is wrong by the entry's number; with skip_broken these entries are left
+    out, and `note` is told.
     """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -120,8 +141,15 @@ def read_conversations(
             problems.append(f"entry {number}: {error}")
     if problems:
         more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
-        text = "\n  ".join([f"{path}: {len(problems):,} of {len(found):,} entries cannot be used (the first entry is 0).",
-                            *problems[:SHOWN]]) + more
+        text = (
+            "\n  ".join(
+                [
+                    f"{path}: {len(problems):,} of {len(found):,} entries cannot be used (the first entry is 0).",
+                    *problems[:SHOWN],
+                ]
+            )
+            + more
+        )
         if not skip_broken or not entries:
             raise DataError(f"{text}\nMend them, or leave them out with --skip-broken.")
         note(f"{text}\nThey are left out.")
@@ -130,7 +158,11 @@ def read_conversations(
 
 def read_entry(number: int, raw, images: Path, special_tokens: Sequence[str] = ()) -> Entry:
     """One entry of the list. Raises ValueError that says what is wrong with it."""
-    if not isinstance(raw, dict) or not isinstance(raw.get("conversations"), list) or not raw["conversations"]:
+    if (
+        not isinstance(raw, dict)
+        or not isinstance(raw.get("conversations"), list)
+        or not raw["conversations"]
+    ):
         raise ValueError("it has no conversations")
     messages = []
     for turn, said in enumerate(raw["conversations"]):
@@ -140,10 +172,16 @@ def read_entry(number: int, raw, images: Path, special_tokens: Sequence[str] = (
             raise ValueError(f"turn {turn} is from {said.get('from')!r}; there are human and gpt")
         messages.append({"role": ROLES[said["from"]], "content": said["value"]})
         if messages[-1]["role"] != ("user", "assistant")[turn % 2]:
-            raise ValueError(f"turn {turn} is from {said['from']}, and it is not their turn: human and gpt alternate, human begins")
+            raise ValueError(
+                f"turn {turn} is from {said['from']}, and it is not their turn: human and gpt alternate, human begins"
+            )
     if len(messages) % 2:
         raise ValueError("its last word is the human's: there is no answer to learn")
-    if empty := [turn for turn, message in enumerate(messages) if message["role"] == "assistant" and not message["content"].strip()]:
+    if empty := [
+        turn
+        for turn, message in enumerate(messages)
+        if message["role"] == "assistant" and not message["content"].strip()
+    ]:
         raise ValueError(f"the answer in turn {empty[0]} is empty")
     image, marks = raw.get("image"), sum(message["content"].count(MARK) for message in messages)
     if isinstance(image, list) or marks > 1:
@@ -151,7 +189,11 @@ def read_entry(number: int, raw, images: Path, special_tokens: Sequence[str] = (
     if image is None and marks:
         raise ValueError(f"it says {MARK} and names no picture (image)")
     if image is not None:
-        if not isinstance(image, str) or PurePosixPath(image).is_absolute() or ".." in PurePosixPath(image).parts:
+        if (
+            not isinstance(image, str)
+            or PurePosixPath(image).is_absolute()
+            or ".." in PurePosixPath(image).parts
+        ):
             raise ValueError(f"its picture {image!r} is no path inside the folder of pictures")
         if not (images / image).is_file():
             raise ValueError(f"its picture {image} is not in {images}")
@@ -164,9 +206,11 @@ def read_entry(number: int, raw, images: Path, special_tokens: Sequence[str] = (
 
 @dataclass
 class Conversations:
-    """Micro-batch i of conversations: rows of about the same length, with pictures or all without; each epoch in a new order.
+    """Micro-batch i of conversations: rows of about the same length, with pictures or all without; each epoch
+    in a new order.
 
-    Pictures are read and prepared in threads, some batches ahead of the model; the eye looks at them when it is their turn.
+    Pictures are read and prepared in threads, some batches ahead of the model; the eye looks at them when it
+    is their turn.
     """
 
     chat: FolderChat
@@ -205,7 +249,9 @@ class Conversations:
         try:
             return self.processor(read_picture(self.images / entry.image))
         except ValueError as error:
-            raise DataError(f"entry {entry.number}: {error}. Mend it or take the entry out, and go on with --resume.") from error
+            raise DataError(
+                f"entry {entry.number}: {error}. Mend it or take the entry out, and go on with --resume."
+            ) from error
 
     def readable(self, entry: Entry) -> bool:
         try:
@@ -231,9 +277,13 @@ class Conversations:
         try:
             batch = self.chat.batch([entry.messages for entry in rows])
         except ValueError as error:
-            raise DataError(f"one of the entries {', '.join(str(entry.number) for entry in rows)}: {error}") from error
+            raise DataError(
+                f"one of the entries {', '.join(str(entry.number) for entry in rows)}: {error}"
+            ) from error
         if (batch["labels"][:, 1:] < 0).all():
-            raise DataError(f"entry {rows[0].number}: its first question alone is longer than {self.chat.limit} tokens.")
+            raise DataError(
+                f"entry {rows[0].number}: its first question alone is longer than {self.chat.limit} tokens."
+            )
         if seeing:
             batch["pixel_values"] = torch.stack([pixels for _, pixels in pictures])
         return batch
@@ -263,7 +313,8 @@ def held_out(entries: Sequence[Entry], count: int, seed: int) -> tuple[list[Entr
 
 @torch.no_grad()
 def measure(job, model, data: Conversations, entries: Sequence[Entry], label: str) -> dict[str, float]:
-    """Loss per answer token on held-out entries, with their own pictures and, blind, with their neighbours'."""
+    """Loss per answer token on held-out entries, with their own pictures and, blind, with their neighbours'.
+    """
     training_, totals, tokens = model.training, {"sighted": 0.0, "blind": 0.0}, 0
     model.eval()
     with job.bar(len(entries), label, unit="entry") as bar, job.autocast():
@@ -284,10 +335,22 @@ def estimate(job, model, chat: FolderChat, entries: Sequence[Entry], batch_size:
     """What each stage will take at its peak, from the longest entry."""
     longest = max(entries, key=lambda entry: entry.length)
     tokens = len(chat.row(longest.messages)[0]) + (model.num_patches if longest.image is not None else 0)
-    count = {name: sum(p.numel() for p in part.parameters()) for name, part in (("all", model), ("llm", model.llm), ("projection", model.projection))}
+    count = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in (("all", model), ("llm", model.llm), ("projection", model.projection))
+    }
     bf16 = job.device.type == "cuda"
     return {
-        stage: training_memory(count["all"], learning, model.llm.config, model.vision.config, batch_size, tokens, llm_learns, bf16)
+        stage: training_memory(
+            count["all"],
+            learning,
+            model.llm.config,
+            model.vision.config,
+            batch_size,
+            tokens,
+            llm_learns,
+            bf16,
+        )
         for stage, learning, llm_learns in (
             ("projection alone", count["projection"], False),
             ("projection and language model", count["projection"] + count["llm"], True),
@@ -307,43 +370,62 @@ def available(device: torch.device) -> int | None:
 
 
 def train(job) -> dict:
-    """Train in two stages; figures: loss on held-out answers before and after, seeing and blind, and the memory."""
+    """Train in two stages; figures: loss on held-out answers before and after, seeing and blind, and the
+    memory.
+    """
     options, chosen = job.options, dict(job.settings)
     vision_folder, llm_folder = hub.locate(options.vision), hub.locate(options.llm)
     images = Path(options.images).expanduser()
-    trainer, vlm, gpt = job.use("step3_pretrain"), job.use("step6_vlm"), kernels.use(job.use("step2_gpt"), job.device)
+    trainer, vlm, gpt = (
+        job.use("step3_pretrain"),
+        job.use("step6_vlm"),
+        kernels.use(job.use("step2_gpt"), job.device),
+    )
     chat = FolderChat(FolderTokenizer(llm_folder), job.use("step4_sft"), job.device)
     words = chat.tokenizer.hf.all_special_tokens
     files = [read_conversations(path, images, words, options.skip_broken, job.note) for path in options.data]
     before = job.peaks()[0]  # what Python and the libraries take by themselves
+    free = available(job.device)
     job.note(f"loading {options.vision} and {options.llm}")
     llm, eye = models.read_llm(gpt, llm_folder), models.read_vision(vlm, vision_folder)
     processor = Processor.read(vision_folder, eye.config.image_size)
-    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye).to(job.device)
+    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye).to(
+        job.device
+    )
     room = llm.config.max_position_embeddings - model.num_patches
     chat.limit = min(chosen.pop("max_length"), room)
     if room < 16:
-        raise CourseError(f"{options.llm} reads {llm.config.max_position_embeddings} tokens, and a picture takes {model.num_patches}.")
+        raise CourseError(
+            f"{options.llm} reads {llm.config.max_position_embeddings} tokens, and a picture takes {model.num_patches}."
+        )
     if chat.tokenizer.plain:
         job.note(f"{options.llm} has no chat template: USER: ... ASSISTANT: ..., as in LLaVA-1.5, it is.")
     if chat.tokenizer.vocab_size > llm.config.vocab_size:
-        raise CourseError(f"The tokenizer of {options.llm} has {chat.tokenizer.vocab_size} ids, its model {llm.config.vocab_size}.")
+        raise CourseError(
+            f"The tokenizer of {options.llm} has {chat.tokenizer.vocab_size} ids, its model {llm.config.vocab_size}."
+        )
 
     batch_size, count = chosen.pop("batch_size"), chosen.pop("held_out")
     files[-1], unseen = held_out(files[-1], count, job.seed)
     if len(options.data) == 1:
         files = [files[0], files[0]]
-    files[0] = [entry for entry in files[0] if entry.image is not None]  # words alone teach a projection nothing
+    # Words alone teach a projection nothing.
+    files[0] = [entry for entry in files[0] if entry.image is not None]
     if job.world_size > 1 and any(entry.image is None for entry in files[1]):
-        job.note("Several processes leave out the entries without a picture: in each step all must use the projection.")
+        job.note(
+            "Several processes leave out the entries without a picture: in each step all must use the projection."
+        )
         files[1] = [entry for entry in files[1] if entry.image is not None]
     if not all(files):
         raise DataError(f"{' and '.join(options.data)} have no entry with a picture to train on.")
     job.note(f"{len(files[0]):,} and {len(files[1]):,} entries to train on, {len(unseen):,} to measure on")
     needed = estimate(job, model, chat, [*files[0], *files[1]], batch_size)
-    free, most = available(job.device), max(memory.total for memory in needed.values())
-    job.note("memory, estimated: " + "; ".join(f"{stage} {memory}" for stage, memory in needed.items())
-             + (f"; free: {size(free)}" if free else ""))
+    most = max(memory.total for memory in needed.values())
+    job.note(
+        "memory, estimated: "
+        + "; ".join(f"{stage} {memory}" for stage, memory in needed.items())
+        + (f"; free: {size(free)}" if free else "")
+    )
     if free and most > free:
         job.note(f"That is more than there is: a smaller --batch-size than {batch_size} takes less.")
 
@@ -352,11 +434,19 @@ def train(job) -> dict:
             return model.see(pictures)
 
     def data(entries: Sequence[Entry], seed: int) -> Conversations:
-        return Conversations(chat, entries, images, processor, see, batch_size, seed, options.skip_broken, job.world_size)
+        return Conversations(
+            chat, entries, images, processor, see, batch_size, seed, options.skip_broken, job.world_size
+        )
 
     def config(steps: int, rate: float) -> object:
-        return trainer.TrainConfig(max_steps=steps, learning_rate=rate, min_lr=0.0, warmup_steps=max(1, steps * 3 // 100),
-                                   weight_decay=0.0, accumulation=chosen["accumulation"])
+        return trainer.TrainConfig(
+            max_steps=steps,
+            learning_rate=rate,
+            min_lr=0.0,
+            warmup_steps=max(1, steps * 3 // 100),
+            weight_decay=0.0,
+            accumulation=chosen["accumulation"],
+        )
 
     first, second = data(files[0], job.seed), data(files[1], job.seed + 1)
     if options.skip_broken:
@@ -366,28 +456,63 @@ def train(job) -> dict:
 
     def measured(name: str) -> None:
         if unseen:
-            losses[name] = job.kept.get("stages", {}).get(name) or measure(job, model, second, unseen, "held out")
+            losses[name] = job.kept.get("stages", {}).get(name) or measure(
+                job, model, second, unseen, "held out"
+            )
 
     measured("loss_before")
     llm.requires_grad_(False)
-    curve = training.fit(job, model, first, config(chosen["projection_steps"], chosen["projection_learning_rate"]), stage="projection alone")
+    curve = training.fit(
+        job,
+        model,
+        first,
+        config(chosen["projection_steps"], chosen["projection_learning_rate"]),
+        stage="projection alone",
+    )
     measured("loss_projection_alone")
     llm.requires_grad_(True)
-    curve_2 = training.fit(job, model, second, config(chosen["max_steps"], chosen["learning_rate"]), stage="projection and language model")
+    curve_2 = training.fit(
+        job,
+        model,
+        second,
+        config(chosen["max_steps"], chosen["learning_rate"]),
+        stage="projection and language model",
+    )
     measured("loss")
 
     used = job.peaks()[1] * 2**20 if job.device.type == "cuda" else (job.peaks()[0] - before) * 2**20
     job.note(f"memory, used at the peak: {size(used)}; estimated were {size(most)}")
     answers = show(job, model, second, unseen[:ANSWERS])
-    figures = {**{name: value for name, value in losses.items() if name.startswith("loss")}, "memory_estimated_mb": round(most / 2**20), "memory_used_mb": round(used / 2**20),
-               "entries": [len(entries) for entries in files], "held_out": len(unseen)}
-    tensors = {f"{name}.{key}": value for name, part in (("projection", model.projection), ("llm", llm), ("vision", eye))
-               for key, value in part.state_dict().items()}
-    save = {"llm": llm.config.__dict__, "vision": eye.config.__dict__, "weights": {"vision": options.vision, "llm": options.llm},
-            "processor": preprocessor_config(processor.size, processor.mean, processor.std), "end": chat.end, "pad": chat.pad}
-    job.save(tensors=tensors, config=save, figures=figures,
-             history={"loss, projection only": curve, "loss, projection and language model": curve_2},
-             files={"answers.json": json.dumps(answers, ensure_ascii=False, indent=1), **tokenizer_as_files(chat.tokenizer.hf)})
+    figures = {
+        **{name: value for name, value in losses.items() if name.startswith("loss")},
+        "memory_estimated_mb": round(most / 2**20),
+        "memory_used_mb": round(used / 2**20),
+        "entries": [len(entries) for entries in files],
+        "held_out": len(unseen),
+    }
+    tensors = {
+        f"{name}.{key}": value
+        for name, part in (("projection", model.projection), ("llm", llm), ("vision", eye))
+        for key, value in part.state_dict().items()
+    }
+    save = {
+        "llm": llm.config.__dict__,
+        "vision": eye.config.__dict__,
+        "weights": {"vision": options.vision, "llm": options.llm},
+        "processor": preprocessor_config(processor.size, processor.mean, processor.std),
+        "end": chat.end,
+        "pad": chat.pad,
+    }
+    job.save(
+        tensors=tensors,
+        config=save,
+        figures=figures,
+        history={"loss, projection only": curve, "loss, projection and language model": curve_2},
+        files={
+            "answers.json": json.dumps(answers, ensure_ascii=False, indent=1),
+            **tokenizer_as_files(chat.tokenizer.hf),
+        },
+    )
     return figures
 
 
@@ -399,8 +524,10 @@ def show(job, model, data: Conversations, entries: Sequence[Entry]) -> list[dict
     features = data.looked_at(data.prepare(entries))["features"]
     with job.autocast():
         replies = data.chat.replies(model, asked, features, max_new_tokens=60)
-    answers = [{"image": entry.image, "question": question, "truth": entry.messages[1]["content"], "answer": reply}
-               for entry, question, reply in zip(entries, asked, replies)]
+    answers = [
+        {"image": entry.image, "question": question, "truth": entry.messages[1]["content"], "answer": reply}
+        for entry, question, reply in zip(entries, asked, replies)
+    ]
     for one in answers:
         job.note(f"{one['image']}: {one['question']}\n  it says: {one['answer']}\n  truth:   {one['truth']}")
     return answers

@@ -1,4 +1,4 @@
-"""Reading and writing Hugging Face checkpoints: real weights go into the learner's own classes, and come out again.
+"""Reading and writing Hugging Face checkpoints: real weights go into the learner's own classes, and out again.
 
     files       a checkpoint folder: config.json, safetensors whole or in shards, strict loading
     hub         a folder for a name such as "openai/clip-vit-base-patch16", downloaded once

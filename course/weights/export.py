@@ -1,7 +1,8 @@
 """What a step has trained as a checkpoint that stock transformers loads, without any code of ours.
 
-Steps 3 to 5 become a LlamaForCausalLM, step 6 a LlavaForConditionalGeneration; tokenizer, chat template, processor and
-generation settings lie beside the weights. Same logits, same ids for the same conversation, same greedy answers.
+Steps 3 to 5 become a LlamaForCausalLM, step 6 a LlavaForConditionalGeneration; tokenizer, chat template,
+processor and generation settings lie beside the weights. Same logits, same ids for the same conversation,
+same greedy answers.
 """
 
 import copy
@@ -68,8 +69,8 @@ REAL_TEMPLATE = """\
 def export(job, to: Path) -> str:
     """Write the artifact of `job.step` into the folder `to`; what to do with it, in words.
 
-    An earlier export there is replaced; any other folder that is not empty is refused (WeightsError), and so is a
-    projection that stock LLaVA does not have.
+    An earlier export there is replaced; any other folder that is not empty is refused (WeightsError), and so
+    is a projection that stock LLaVA does not have.
     """
     to = Path(to).expanduser().absolute()
     if job.step.name not in STEPS:
@@ -78,9 +79,17 @@ def export(job, to: Path) -> str:
     artifact = job.load(job.step)
     vlm = job.step.name == "step6_vlm"
     config, tensors, files = (_llava if vlm else _llama)(job, artifact)
-    note = {"step": job.step.name, "preset": artifact.manifest["preset"], "seed": artifact.manifest["seed"],
-            "artifact": artifact.hash, "figures": artifact.figures}
-    files = {name: content if isinstance(content, str) else artifacts.to_json(content) for name, content in files.items()}
+    note = {
+        "step": job.step.name,
+        "preset": artifact.manifest["preset"],
+        "seed": artifact.manifest["seed"],
+        "artifact": artifact.hash,
+        "figures": artifact.figures,
+    }
+    files = {
+        name: content if isinstance(content, str) else artifacts.to_json(content)
+        for name, content in files.items()
+    }
     files[CONFIG] = artifacts.to_json(config)
     note["files"] = sorted([*files, WHOLE, NOTE])
     with artifacts.replacing(to) as new:
@@ -88,7 +97,9 @@ def export(job, to: Path) -> str:
         for name, content in {**files, NOTE: artifacts.to_json(note)}.items():
             (new / name).write_text(content, encoding="utf-8")
         (new / WHOLE).chmod((new / NOTE).stat().st_mode)  # safetensors lets only its owner read it
-    names = ("AutoProcessor", "LlavaForConditionalGeneration") if vlm else ("AutoTokenizer", "LlamaForCausalLM")
+    names = (
+        ("AutoProcessor", "LlavaForConditionalGeneration") if vlm else ("AutoTokenizer", "LlamaForCausalLM")
+    )
     return (
         f"{job.step.name} lies in {to} ({sum(path.stat().st_size for path in to.iterdir()) / 1e6:.1f} MB). Load it with:\n"
         f"  from transformers import {', '.join(names)}\n"
@@ -98,7 +109,9 @@ def export(job, to: Path) -> str:
 
 
 def _may_replace(to: Path) -> None:
-    """Raise WeightsError unless `to` can be written without a loss: new, empty, or an export and nothing else."""
+    """Raise WeightsError unless `to` can be written without a loss: new, empty, or an export and nothing
+    else.
+    """
     if not to.exists() and not to.is_symlink():
         return
     if not to.is_dir() or to.is_symlink():
@@ -109,21 +122,28 @@ def _may_replace(to: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         ours = set()
     if others := sorted(there - ours):
-        raise WeightsError(f"{to} holds what no export has written ({', '.join(others[:4])}). Name a new folder with --to.")
+        raise WeightsError(
+            f"{to} holds what no export has written ({', '.join(others[:4])}). Name a new folder with --to."
+        )
 
 
 def _llama(job, artifact) -> tuple[dict, dict, dict]:
     """config.json, tensors and further files of a LlamaForCausalLM."""
     tokenizer = json.loads(job.load("step1_tokenizer").text("tokenizer.json"))
     special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    config = {"architectures": ["LlamaForCausalLM"], **llama_config(artifact.config, special["<|end|>"], special["<|pad|>"])}
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        **llama_config(artifact.config, special["<|end|>"], special["<|pad|>"]),
+    }
     return config, llama_tensors(artifact.tensors, artifact.config), tokenizer_files(tokenizer, config)
 
 
 def _llava(job, artifact) -> tuple[dict, dict, dict]:
     """config.json, tensors and further files of a LlavaForConditionalGeneration."""
     llm, vision = artifact.config["llm"], artifact.config["vision"]
-    activation, projector = llava_projector(_projection(job, artifact), vision["hidden_size"], llm["hidden_size"])
+    activation, projector = llava_projector(
+        _projection(job, artifact), vision["hidden_size"], llm["hidden_size"]
+    )
     if "weights" in artifact.config:
         return _real_llava(artifact, activation, projector)
     from step6_vlm.train_clip import CARD, WEIGHTS, load_eye
@@ -135,7 +155,9 @@ def _llava(job, artifact) -> tuple[dict, dict, dict]:
     eye = load_eye(job.use("step6_vlm")).state_dict()
     tensors = llava_tensors(eye, projector, llama_tensors(part(artifact.tensors, "llm."), llm))
     files = tokenizer_files(tokenizer, text)
-    files |= processor_files(vision, preprocessor_config(vision["image_size"], card["image_mean"], card["image_std"]), IMAGE)
+    files |= processor_files(
+        vision, preprocessor_config(vision["image_size"], card["image_mean"], card["image_std"]), IMAGE
+    )
     return llava_config(text, vision, special[IMAGE], activation), tensors, files
 
 
@@ -150,17 +172,25 @@ def _real_llava(artifact, activation: str, projector: dict) -> tuple[dict, dict,
     image = tokenizer.convert_tokens_to_ids(REAL_IMAGE)
     llama = llama_tensors(part(artifact.tensors, "llm."), llm)
     if image >= llm["vocab_size"]:
-        # transformers looks up the placeholder's row, then overwrites it. As the padding's likeness it is never likelier.
+        # transformers looks up the placeholder's row, then overwrites it. As the padding's likeness it is never
+        # likelier than padding.
         more = image + 1 - llm["vocab_size"]
         for name in {"model.embed_tokens.weight", "lm_head.weight"} & llama.keys():
             llama[name] = torch.cat([llama[name], llama[name][pad].expand(more, -1)])
         llm = {**llm, "vocab_size": image + 1}
     text = llama_config(llm, end, pad)
     files = tokenizer_as_files(tokenizer)
-    files["tokenizer_config.json"] = {**json.loads(files["tokenizer_config.json"]), "padding_side": "left"}  # for generation
+    files["tokenizer_config.json"] = {
+        **json.loads(files["tokenizer_config.json"]),
+        "padding_side": "left",
+    }  # for generation
     files["generation_config.json"] = generation_config(end, pad)
     files |= processor_files(vision, artifact.config["processor"], REAL_IMAGE)
-    return llava_config(text, vision, image, activation), llava_tensors(part(artifact.tensors, "vision."), projector, llama), files
+    return (
+        llava_config(text, vision, image, activation),
+        llava_tensors(part(artifact.tensors, "vision."), projector, llama),
+        files,
+    )
 
 
 def _projection(job, artifact) -> nn.Module:
@@ -168,13 +198,19 @@ def _projection(job, artifact) -> nn.Module:
     job.code = "chain" if "mine" in artifact.manifest["code"].values() else "solution"
     module = job.use("step6_vlm")
     if artifact.manifest["stamp"]["sources"].get("step6_vlm") != fingerprint_of(source_of(module)):
-        job.note("Your code of step 6 has changed since the training; what is exported is the projection as it is now.")
-    projection = module.Projection(artifact.config["vision"]["hidden_size"], artifact.config["llm"]["hidden_size"])
+        job.note(
+            "Your code of step 6 has changed since the training; what is exported is the projection as it is now."
+        )
+    projection = module.Projection(
+        artifact.config["vision"]["hidden_size"], artifact.config["llm"]["hidden_size"]
+    )
     try:
         projection.load_state_dict(part(artifact.tensors, "projection."))
     except RuntimeError as error:
-        raise WeightsError(f"The projection in model_exercise.py is not the one that was trained. Train it again with:  "
-                           f"{job.command()}\n{error}") from error
+        raise WeightsError(
+            f"The projection in model_exercise.py is not the one that was trained. Train it again with:  "
+            f"{job.command()}\n{error}"
+        ) from error
     return projection
 
 
@@ -187,7 +223,9 @@ def part(tensors: dict, prefix: str) -> dict:
 
 
 def llama_config(config: dict, end: int, pad: int) -> dict:
-    """A GPTConfig as Llama's config.json, with both spellings of RoPE's settings (before transformers 5 and since)."""
+    """A GPTConfig as Llama's config.json, with both spellings of RoPE's settings (before transformers 5 and
+    since).
+    """
     return {
         "model_type": "llama",
         **config,
@@ -207,7 +245,11 @@ def llama_config(config: dict, end: int, pad: int) -> dict:
 
 def llama_tensors(tensors: dict, config: dict) -> dict:
     """A GPT's state dict as a Llama file has it: the head is left out where it is the embedding."""
-    return {name: value for name, value in tensors.items() if not (name == "lm_head.weight" and config["tie_word_embeddings"])}
+    return {
+        name: value
+        for name, value in tensors.items()
+        if not (name == "lm_head.weight" and config["tie_word_embeddings"])
+    }
 
 
 def llava_config(text: dict, vision: dict, image_token_id: int, activation: str, bias: bool = True) -> dict:
@@ -216,8 +258,12 @@ def llava_config(text: dict, vision: dict, image_token_id: int, activation: str,
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
         "text_config": {"architectures": ["LlamaForCausalLM"], **text},
-        "vision_config": {"model_type": "clip_vision_model", "hidden_act": "quick_gelu", "projection_dim": vision["hidden_size"],
-                          **vision},
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "hidden_act": "quick_gelu",
+            "projection_dim": vision["hidden_size"],
+            **vision,
+        },
         "image_token_index": image_token_id,
         "image_seq_length": (vision["image_size"] // vision["patch_size"]) ** 2,
         "vision_feature_layer": -2,
@@ -233,7 +279,9 @@ def llava_config(text: dict, vision: dict, image_token_id: int, activation: str,
 
 
 def llava_tensors(eye: dict, projector: dict, llama: dict) -> dict:
-    """The three parts under the names that files on the hub have (older ones too, so any transformers reads them)."""
+    """The three parts under the names that files on the hub have (older ones too, so any transformers reads
+    them).
+    """
     return {
         **{f"vision_tower.vision_model.{name}": value for name, value in eye.items()},
         **{f"multi_modal_projector.{name}": value for name, value in projector.items()},
@@ -255,11 +303,15 @@ ACTIVATIONS = {
 
 
 @torch.no_grad()
-def llava_projector(projection: nn.Module, vision_dim: int, text_dim: int) -> tuple[str, dict[str, torch.Tensor]]:
-    """(activation, weights) of LLaVA's projector that computes what `projection` does, found by trying it on numbers.
+def llava_projector(
+    projection: nn.Module, vision_dim: int, text_dim: int
+) -> tuple[str, dict[str, torch.Tensor]]:
+    """(activation, weights) of LLaVA's projector that computes what `projection` does, found by trying it on
+    numbers.
 
-    LLaVA has Linear(vision_dim, text_dim), an activation, Linear(text_dim, text_dim). Whatever else a projection is,
-    or does, is a WeightsError that says so: weights that are bent until they load make another model.
+    LLaVA has Linear(vision_dim, text_dim), an activation, Linear(text_dim, text_dim). Whatever else a
+    projection is, or does, is a WeightsError that says so: weights that are bent until they load make another
+    model.
     """
     projection(torch.zeros(1, 1, vision_dim))  # lazy layers know their sizes from now on
     layers = [module for module in projection.modules() if isinstance(module, nn.Linear)]
@@ -273,20 +325,29 @@ def llava_projector(projection: nn.Module, vision_dim: int, text_dim: int) -> tu
         theirs = copy.deepcopy(projection).double().eval()(x[None])[0]
         for first, second in (layers, layers[::-1]):
             for name, activation in ACTIVATIONS.items():
-                if first.in_features == vision_dim and torch.allclose(second(activation(first(x))), theirs, rtol=1e-6, atol=1e-8):
+                if first.in_features == vision_dim and torch.allclose(
+                    second(activation(first(x))), theirs, rtol=1e-6, atol=1e-8
+                ):
                     return name, {
                         f"linear_{i}.{key}": value.float()
                         for i, layer in ((1, first), (2, second))
-                        for key, value in {"weight": layer.weight,
-                                           "bias": torch.zeros(text_dim) if layer.bias is None else layer.bias}.items()
+                        for key, value in {
+                            "weight": layer.weight,
+                            "bias": torch.zeros(text_dim) if layer.bias is None else layer.bias,
+                        }.items()
                     }
     shown = str(projection).replace("\n", "\n  ")
     raise WeightsError(
         f"Stock LLaVA cannot carry this projection. It has Linear({vision_dim}, {text_dim}), an activation "
         f"({', '.join(ACTIVATIONS)}) and Linear({text_dim}, {text_dim}). Yours"
-        + (f" has more parameters ({', '.join(rest[:4])})" if rest else
-           " computes something else with such layers" if sorted(sizes) == sorted([(vision_dim, text_dim), (text_dim, text_dim)])
-           else " has other layers") + f":\n  {shown}\nThe language model in it can be exported from step 5."
+        + (
+            f" has more parameters ({', '.join(rest[:4])})"
+            if rest
+            else " computes something else with such layers"
+            if sorted(sizes) == sorted([(vision_dim, text_dim), (text_dim, text_dim)])
+            else " has other layers"
+        )
+        + f":\n  {shown}\nThe language model in it can be exported from step 5."
     )
 
 
@@ -312,7 +373,12 @@ def tokenizer_files(tokenizer: dict, config: dict) -> dict:
 
 
 def generation_config(eos_token_id: int, pad_token_id: int) -> dict:
-    return {"eos_token_id": eos_token_id, "pad_token_id": pad_token_id, "do_sample": False, "max_new_tokens": MAX_NEW_TOKENS}
+    return {
+        "eos_token_id": eos_token_id,
+        "pad_token_id": pad_token_id,
+        "do_sample": False,
+        "max_new_tokens": MAX_NEW_TOKENS,
+    }
 
 
 def processor_files(vision: dict, pictures: dict, image_token: str) -> dict:
@@ -324,4 +390,7 @@ def processor_files(vision: dict, pictures: dict, image_token: str) -> dict:
         "vision_feature_select_strategy": "default",  # drops the class token ...
         "num_additional_image_tokens": 1,  # ... which has to be counted first
     }
-    return {"processor_config.json": processor, "preprocessor_config.json": {**pictures, "processor_class": "LlavaProcessor"}}
+    return {
+        "processor_config.json": processor,
+        "preprocessor_config.json": {**pictures, "processor_class": "LlavaProcessor"},
+    }

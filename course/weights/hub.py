@@ -1,7 +1,7 @@
-"""A checkpoint by its name on the Hugging Face hub: how large it is, said first; then fetched, once, and verified.
+"""A checkpoint by its name on the Hugging Face hub: its size is told, then it is fetched, once, and verified.
 
-What huggingface_hub has in its cache already is used as it lies there. A download that is interrupted, even by a kill,
-goes on where it was. Only settings, tokenizer and safetensors are fetched: no pickles, no code.
+What huggingface_hub has in its cache already is used as it lies there. A download that is interrupted, even
+by a kill, goes on where it was. Only settings, tokenizer and safetensors are fetched: no pickles, no code.
 """
 
 import fnmatch
@@ -16,7 +16,12 @@ from course.weights.files import CONFIG, INDEX, WHOLE, WeightsError
 
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 SMALL = (
-    CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+    CONFIG,
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
     "preprocessor_config.json",
 )
 DONE = ".whole"  # beside files that are all there
@@ -25,25 +30,33 @@ CACHE = steps.ROOT / ".course" / "hub"
 
 
 def locate(name_or_folder: str, cache: Path = CACHE) -> Path:
-    """The folder of a checkpoint: one on this machine, or OWNER/NAME on the hub, fetched if it is not there yet."""
+    """The folder of a checkpoint: one on this machine, or OWNER/NAME on the hub, fetched if it is not there."""
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return folder.absolute()
     if folder.exists():
         raise WeightsError(f"{folder} is a file; name the folder that it lies in, with its {CONFIG}.")
     if not NAME.fullmatch(name_or_folder):
-        raise WeightsError(f"There is no folder {folder}. Name a checkpoint's folder, or OWNER/NAME as on the Hugging Face hub.")
+        raise WeightsError(
+            f"There is no folder {folder}. Name a checkpoint's folder, or OWNER/NAME as on the Hugging Face hub."
+        )
     return fetch(name_or_folder, cache)
 
 
 def fetch(name: str, cache: Path = CACHE) -> Path:
     """Download the newest version of OWNER/NAME that the hub has and return its folder.
 
-    Without a network, a version that was fetched earlier serves. Raises WeightsError: no such name, access not granted,
-    no network, no safetensors, no space, or a file that arrived with other bytes than the hub has.
+    Without a network, a version that was fetched earlier serves. Raises WeightsError: no such name, access
+    not granted, no network, no safetensors, no space, or a file that arrived with other bytes than the hub
+    has.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     known = Path(cache) / name.replace("/", "--")
     try:
@@ -51,9 +64,13 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
         if not any(one.rfilename.endswith(".safetensors") for one in info.siblings):
             info = converted(HfApi(), name) or info
     except GatedRepoError as error:
-        raise WeightsError(f"{name} is given only to those who ask: do so on its page, then log in with `hf auth login`.") from error
+        raise WeightsError(
+            f"{name} is given only to those who ask: do so on its page, then log in with `hf auth login`."
+        ) from error
     except RepositoryNotFoundError as error:
-        raise WeightsError(f"The hub has no {name} (or keeps it private). See the spelling on its page.") from error
+        raise WeightsError(
+            f"The hub has no {name} (or keeps it private). See the spelling on its page."
+        ) from error
     except (HTTPError, OfflineModeIsEnabled, OSError) as error:
         if whole := sorted(known.glob(f"*/{DONE}"), key=lambda path: path.stat().st_mtime):
             newest = whole[-1].parent
@@ -65,7 +82,11 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
         ) from error
     folder = known / info.sha
     files = wanted({one.rfilename: one for one in info.siblings}, name)
-    missing = {file: one for file, one in files.items() if not (folder / file).exists() and not _cached(name, file, info.sha, folder)}
+    missing = {
+        file: one
+        for file, one in files.items()
+        if not (folder / file).exists() and not _cached(name, file, info.sha, folder)
+    }
     if missing:
         _download(name, info.sha, missing, folder)
     (folder / DONE).touch()
@@ -73,10 +94,17 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
 
 
 def converted(api, name: str):
-    """What the hub's own robot offers for an old repository of pickles: the same with safetensors, not merged; or None."""
-    for offer in api.get_repo_discussions(name, author=ROBOT, discussion_type="pull_request", discussion_status="open"):
+    """What the hub's own robot offers for an old repository of pickles: the same with safetensors, not
+    merged; or None.
+    """
+    for offer in api.get_repo_discussions(
+        name, author=ROBOT, discussion_type="pull_request", discussion_status="open"
+    ):
         if offer.author == ROBOT and offer.title == "Adding `safetensors` variant of this model":
-            print(f"{name} has pickles only; using the safetensors that the hub's {ROBOT} has made of them", file=sys.stderr)
+            print(
+                f"{name} has pickles only; using the safetensors that the hub's {ROBOT} has made of them",
+                file=sys.stderr,
+            )
             return api.model_info(name, revision=offer.git_reference, files_metadata=True)
     return None
 
@@ -88,7 +116,11 @@ def wanted(files: dict, name: str) -> dict:
         pickle = [file for file in files if file.endswith(".bin")]
         raise WeightsError(
             f"{name} has no {CONFIG if CONFIG not in files else WHOLE}"
-            + (f", only {', '.join(pickle)}: a pickle, which can run any code, and is not read here." if pickle else ".")
+            + (
+                f", only {', '.join(pickle)}: a pickle, which can run any code, and is not read here."
+                if pickle
+                else "."
+            )
             + " Choose another, or save it anew with transformers and name that folder."
         )
     return {file: files[file] for file in (*SMALL, *weights) if file in files}
@@ -117,11 +149,20 @@ def _download(name: str, commit: str, files: dict, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     have = {file: (part(folder, file).stat().st_size if part(folder, file).exists() else 0) for file in files}
-    total, rest = sum(one.size for one in files.values()), sum(one.size - have[file] for file, one in files.items())
-    print(f"{name}: {total / 1e6:,.1f} MB to fetch into {folder}" + (f", {rest / 1e6:,.1f} MB are still missing" if rest < total else ""),
-          file=sys.stderr, flush=True)
+    total, rest = (
+        sum(one.size for one in files.values()),
+        sum(one.size - have[file] for file, one in files.items()),
+    )
+    print(
+        f"{name}: {total / 1e6:,.1f} MB to fetch into {folder}"
+        + (f", {rest / 1e6:,.1f} MB are still missing" if rest < total else ""),
+        file=sys.stderr,
+        flush=True,
+    )
     if rest > (free := shutil.disk_usage(folder).free):
-        raise WeightsError(f"{folder} has only {free / 1e6:,.0f} MB of space left. Free some, and run the same command again.")
+        raise WeightsError(
+            f"{folder} has only {free / 1e6:,.0f} MB of space left. Free some, and run the same command again."
+        )
     for file, one in files.items():
         path = part(folder, file)
         if have[file] > one.size:
@@ -129,13 +170,23 @@ def _download(name: str, commit: str, files: dict, folder: Path) -> None:
             have[file] = 0
         try:
             with open(path, "ab") as out:
-                http_get(hf_hub_url(name, file, revision=commit), out, resume_size=have[file], headers=build_hf_headers(),
-                         expected_size=one.size, displayed_filename=file)
+                http_get(
+                    hf_hub_url(name, file, revision=commit),
+                    out,
+                    resume_size=have[file],
+                    headers=build_hf_headers(),
+                    expected_size=one.size,
+                    displayed_filename=file,
+                )
         except (HTTPError, OSError) as error:
-            raise WeightsError(f"{name}: {file} did not arrive whole ({error}). The same command goes on where it was.") from error
+            raise WeightsError(
+                f"{name}: {file} did not arrive whole ({error}). The same command goes on where it was."
+            ) from error
         if not _intact(path, one):
             path.unlink()
-            raise WeightsError(f"{name}: {file} arrived with other bytes than the hub has. It is removed; run the same command again.")
+            raise WeightsError(
+                f"{name}: {file} arrived with other bytes than the hub has. It is removed; run the same command again."
+            )
         path.replace(folder / file)
 
 

@@ -23,13 +23,17 @@ def tokenizer_as_files(tokenizer) -> dict[str, str]:
 
 
 class FolderTokenizer:
-    """The tokenizer in a checkpoint folder, used as step 1's is. special_tokens holds the two that Chat asks for."""
+    """The tokenizer in a checkpoint folder, used as step 1's is. special_tokens holds the two that Chat asks
+    for.
+    """
 
     def __init__(self, folder: Path):
         from transformers import AutoTokenizer
 
         if not (Path(folder) / "tokenizer.json").exists():
-            raise WeightsError(f"{folder} has no tokenizer.json. Save it with transformers' AutoTokenizer, and name that folder.")
+            raise WeightsError(
+                f"{folder} has no tokenizer.json. Save it with transformers' AutoTokenizer, and name that folder."
+            )
         try:
             self.hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:  # each format fails in its own way
@@ -52,23 +56,31 @@ class FolderTokenizer:
         return self.hf.decode(ids, skip_special_tokens=True)
 
     def render(self, messages: Sequence[dict], add_generation_prompt: bool = False) -> str:
-        """A conversation as the checkpoint's chat template writes it. Raises ValueError for what it does not allow."""
+        """A conversation as the checkpoint's chat template writes it. Raises ValueError for what it does not
+        allow.
+        """
         for message in messages:
             if found := [token for token in self.hf.all_special_tokens if token in message["content"]]:
                 raise ValueError(f"a message says {found[0]!r}, which is a special token of this checkpoint")
         try:
-            return self.hf.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+            return self.hf.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+            )
         except Exception as error:  # jinja's, and what the template itself raises
             raise ValueError(f"the chat template refuses this conversation: {error}") from error
 
-    def pieces(self, messages: Sequence[dict], add_generation_prompt: bool = False) -> list[tuple[list[int], bool]]:
+    def pieces(
+        self, messages: Sequence[dict], add_generation_prompt: bool = False
+    ) -> list[tuple[list[int], bool]]:
         """A conversation cut where turns begin and end: (ids, whether the assistant says them), in order."""
         text, pieces, done = self.render(messages, add_generation_prompt), [], 0
         for i, message in enumerate(messages):
             if message["role"] == "assistant":
                 before, after = self.render(messages[:i], True), self.render(messages[: i + 1])
                 if not after.startswith(before) or not text.startswith(after):
-                    raise ValueError("this chat template rewrites what was said before, so that no reply can be told apart")
+                    raise ValueError(
+                        "this chat template rewrites what was said before, so that no reply can be told apart"
+                    )
                 pieces += [(text[done : len(before)], False), (text[len(before) : len(after)], True)]
                 done = len(after)
         pieces.append((text[done:], False))
@@ -83,7 +95,9 @@ class FolderTokenizer:
         for token in next(ids for ids, said in pieces if said):
             if token in self.hf.all_special_ids:
                 return token
-        raise WeightsError(f"{self.hf.name_or_path}: its chat template ends no reply with a special token, so no reply would end.")
+        raise WeightsError(
+            f"{self.hf.name_or_path}: its chat template ends no reply with a special token, so no reply would end."
+        )
 
 
 class FolderChat(Chat):
