@@ -64,15 +64,19 @@ def warm_up() -> None:
         import matplotlib.pyplot  # noqa: F401, which writes a cache that it cannot write later
     except Exception:
         pass
+    from course.checking import StandInLM, with_grad
     from torch import nn
-    model = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Flatten(), nn.LayerNorm(16), nn.Linear(16, 5))
-    loss = nn.functional.cross_entropy(model(torch.randn(2, 3, 4, 4)), torch.tensor([1, 2]))
-    loss.backward()
-    torch.optim.AdamW(model.parameters()).step()
+    layers = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Flatten(), nn.LayerNorm(16), nn.BatchNorm1d(16), nn.Linear(16, 5),
+                           nn.GELU(), nn.Dropout(0.1))
+    x = torch.randn(2, 3, 4, 4)
+    with_grad(layers, {"input": x}, torch.randn(2, 5), layers)
+    layers.eval().load_state_dict(layers.state_dict())
+    StandInLM(7, 4)(torch.tensor([[1, 2]]), labels=torch.tensor([[1, 2]]))[1].backward()
+    torch.optim.AdamW(layers.parameters()).step()
     nn.functional.scaled_dot_product_attention(*torch.randn(3, 1, 2, 4, 8), is_causal=True)
-    torch.randn(8, 8).double().svd()
-    torch.view_as_complex(torch.randn(2, 2)).abs().sort()
-    torch.multinomial(torch.ones(3), 1, generator=torch.Generator().manual_seed(0))
+    torch.einsum("bchw,bchw->b", x, x).softmax(0).multinomial(1, generator=torch.Generator().manual_seed(0))
+    torch.cat([x, x]).double().flatten(1).svd()
+    torch.view_as_complex(x[..., :2].contiguous()).abs().sort()
 
 
 def memory_now() -> int:
