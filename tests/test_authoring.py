@@ -292,6 +292,7 @@ def test_notebooks_call_each_test_once():
     assert "2 times" in notebooks.problems(notebook(*tests, tests[0]), TOY)[0]
     assert "no TODO" in notebooks.problems(notebook(*tests, "model_exercise.test_other()"), TOY)[0]
     assert "does not compile" in notebooks.problems(notebook(*tests, "x = = 1"), TOY)[0]
+    assert "without words" in notebooks.problems(notebook(*tests, "plt.show()"), TOY)[0]
 
 
 def lesson_of(*cells):

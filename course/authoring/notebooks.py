@@ -1,5 +1,6 @@
-"""The rules for notebooks: committed without outputs, one test cell per TODO, code that compiles. A translation
-(tutorial.zh.ipynb) has the cells of the lesson, one by one, and the same code in them."""
+"""The rules for notebooks: committed without outputs, one test cell per TODO, plots told in words, code that compiles.
+A translation (tutorial.zh.ipynb) has the cells of the lesson, one by one, and the same code in them.
+"""
 
 import ast
 import json
@@ -52,6 +53,8 @@ def problems(text: str, step) -> list[str]:
         for todo in sorted(set(called) - set(step.todos))
     ]
     for number, cell in enumerate(code_cells(text), 1):
+        if "plt.show(" in cell:
+            found.append(f"code cell {number} shows a plot without words: plots.show(figure, text)")
         if re.search(r"^\s*[%!]", cell, re.MULTILINE):
             continue            # magics are IPython's, not Python's
         try:
