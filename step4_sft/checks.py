@@ -40,6 +40,8 @@ def template_cases(g):
         contents = [WORDS[i] for i in numbers(g, len(roles), 0, len(WORDS) - 1)]
         if number == 1:     # somebody who types special tokens
             contents[0], contents[1] = WORDS[between(g, 7, 9)], WORDS[between(g, 7, 9)]
+        if number == 2:     # spaces and line ends belong to what is said
+            contents[0], contents[-1] = WORDS[3], WORDS[5]
         yield {"messages": [{"role": role, "content": text} for role, text in zip(roles, contents)],
                "table": ids[:256], "special_tokens": dict(zip(SPECIAL, ids[256:])),
                "add_generation_prompt": number in (1, 3)}
