@@ -58,8 +58,8 @@ def seed_everything(seed: int) -> None:
 
 
 def flush_denormals() -> None:
-    """Let numbers below 1e-38 count as 0. Sharp attention makes many of them, and x86 processors compute with them
-    tens of times slower (`python3 -m benchmarks.gpt` says what that costs).
+    """Let numbers below 1e-38 count as 0. Sharp attention makes many of them, and x86 processors are slow at them
+    (`python3 -m benchmarks.gpt` says what that costs).
     """
     torch.set_flush_denormal(True)
 
