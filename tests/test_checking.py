@@ -603,6 +603,13 @@ def test_the_stand_in_is_a_language_model():
     assert torch.allclose(loss, -chosen.mean())
 
 
+def test_an_empty_tensor_has_its_empty_gradient_whether_it_is_used_or_not():
+    inputs = {"x": torch.ones(3, 2), "none": torch.ones(0, 2)}
+    for fn in (lambda x, none: x.sum(), lambda x, none: torch.cat([x, none]).sum()):
+        grad = checking.with_grad(fn, inputs)["grad"]
+        assert grad["none"].shape == (0, 2) and torch.equal(grad["x"], torch.ones(3, 2))
+
+
 def test_checks_have_defaults_that_show_the_call(tmp_path):
     check = Check("c", "asks", lambda module, case: 1, lambda g: [{"x": torch.ones(2, 3), "n": 4}])
     from course.checking.verdict import _shown

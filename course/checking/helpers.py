@@ -45,7 +45,9 @@ def _gradients(output, cotangent, wanted):
         total = part if total is None else total + part
     if total is None or not wanted:
         return [None] * len(wanted)
-    return list(torch.autograd.grad(total, wanted, allow_unused=True))
+    found = torch.autograd.grad(total, wanted, allow_unused=True)
+    # To an empty tensor (the pictures of a row without pictures) nothing can be said to reach, or not to.
+    return [torch.zeros_like(one) if one.numel() == 0 else gradient for one, gradient in zip(wanted, found, strict=True)]
 
 
 def first_float(case):
