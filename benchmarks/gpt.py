@@ -4,9 +4,9 @@
 
 On the CPU, float32: training steps (forward, backward, AdamW) of 5.8M parameters, and generation for one reader. Ours
 runs as the course runs it: with the functions of course.kernels (fused attention as in all peers), and with numbers
-below 1e-38 flushed to 0 (for all). On a CUDA GPU: 124M parameters, 1,024 tokens a row, bfloat16, compiled, with the share of the processor's
-peak that the model's own arithmetic reaches (MFU). Checked along the way: the same logits as Hugging Face's Llama and,
-in generation, the same ids.
+below 1e-38 flushed to 0 (for all). On a CUDA GPU: 124M parameters, 1,024 tokens a row, bfloat16, compiled, with the
+share of the processor's peak that the model's own arithmetic reaches (MFU). Checked along the way: the same logits as
+Hugging Face's Llama and, in generation, the same ids.
 """
 
 import argparse

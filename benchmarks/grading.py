@@ -11,7 +11,6 @@ Three measurements, on this machine, in one run:
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.rounds import machine
 from course import authoring, steps
 from course.checking import answered, lesson
 from course.checking.subject import Reference
@@ -198,14 +198,13 @@ def main() -> None:
     arguments.add_argument("--otter", default=sys.executable, help="a Python that has otter-grader")
     arguments.add_argument("--count", type=int, default=200, help="submissions of step 6")
     args = arguments.parse_args()
-    step, load = steps.find_step("step6"), os.getloadavg()
+    step, where = steps.find_step("step6"), machine()
     theirs, ours = otter(args.otter, 5), trivial(40)
     top = on_top(step, 20)
     whole = whole_class(step, args.count)
     before, after = whole["memory"]
     print(
-        f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}; {top['level']}. Load of the machine "
-        f"before and after: {load[0]:.1f}, {os.getloadavg()[0]:.1f}.\n"
+        f"{where}, {os.getloadavg()[0]:.1f} after the end; torch {torch.__version__}; {top['level']}.\n"
     )
     print("| | |\n|---|---|")
     print(f"| once a batch | {top['once']:.1f} s |")

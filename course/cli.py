@@ -110,7 +110,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = verb(
         "learn",
-        "Open a lesson in JupyterLab: the one you name, or the first that is not done. What follows -- goes to JupyterLab.",
+        "Open a lesson in JupyterLab: the one you name, or the first that is not done. What follows -- goes to\n"
+        "JupyterLab.",
         ["learn", "learn step6", "learn step6 --language zh", "learn step6 -- --no-browser --port 9000"],
     )
     one.add_argument("step", nargs="?", metavar="STEP", help="step1 ... step6, or a step's name")
@@ -261,7 +262,7 @@ def parser() -> argparse.ArgumentParser:
         "Run the test suite; what follows -- goes to pytest.",
         ["test", "test --all", "test -- -k tokenizer -x"],
     )
-    one.add_argument("--all", action="store_true", help="the slow tests too (about 20 minutes)")
+    one.add_argument("--all", action="store_true", help="the slow tests too (about 10 minutes on two cores)")
 
     one = verb(
         "build",
