@@ -34,13 +34,23 @@ def rms_norm(x, weight, eps):
     """Step 2's rms_norm: x [..., D], weight [D] -> [..., D], in the type of x."""
     if torch.is_grad_enabled():
         return RMSNorm.apply(x, weight, eps)
-    return x * root_mean_square(x, eps).reciprocal() * weight
+    return F.rms_norm(x, weight.shape, weight, eps)
 
 
 def apply_rope(x, angles):
     """Step 2's apply_rope: x [B, H, T, d], angles [B, 1, T, d/2] -> [B, H, T, d], laid out in memory as x is."""
-    cos, sin = angles.cos().type_as(x), angles.sin().type_as(x)
-    return Rotation.apply(x, cos, sin) if torch.is_grad_enabled() else turned(x, cos, sin)
+    cos, sin, full_cos, signed_sin = of_angles(angles, x.dtype)
+    if torch.is_grad_enabled():
+        return Rotation.apply(x, cos, sin)
+    return torch.addcmul(x * full_cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
+
+
+def of_angles(angles, dtype, newest=[None, None, ()]):
+    """cos and sin of the angles, and both as wide as a head; worked out once, not again in each layer."""
+    if newest[0] is not angles or newest[1] != dtype:
+        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        newest[:] = angles, dtype, (cos, sin, torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
+    return newest[2]
 
 
 def root_mean_square(x, eps):

@@ -207,17 +207,19 @@ def config_of_a_run(**more):
                                   "accumulation": 2, **more})
 
 
+@pytest.mark.parametrize("muon", [False, True])
 @pytest.mark.parametrize("stop", [0, 3])
-def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(tmp_path, stop):
+def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(tmp_path, stop, muon):
+    config = config_of_a_run(muon=muon)
     whole = small_gpt()
-    losses = [loss for _, loss, _ in trainer.fit(whole, stream, config_of_a_run())]
+    losses = [loss for _, loss, _ in trainer.fit(whole, stream, config)]
     first = small_gpt()
-    for step, _, state in trainer.fit(first, stream, config_of_a_run()):
+    for step, _, state in trainer.fit(first, stream, config):
         if step == stop:
             artifacts.save_state(tmp_path / "state", state, {})
             break
     second = small_gpt(seed=99)
-    rest = list(trainer.fit(second, stream, config_of_a_run(), state=artifacts.load_state(tmp_path / "state")))
+    rest = list(trainer.fit(second, stream, config, state=artifacts.load_state(tmp_path / "state")))
     assert [step for step, _, _ in rest] == list(range(stop + 1, 6))
     assert [loss for _, loss, _ in rest] == losses[stop + 1:]
     for name, weight in whole.state_dict().items():
@@ -263,6 +265,59 @@ def test_fit_is_adamw_with_this_schedule():
         scheduler.step()
     for name, weight in ours.state_dict().items():
         torch.testing.assert_close(weight, theirs.state_dict()[name], rtol=1e-4, atol=1e-6)
+
+
+def test_muon_is_torchs_for_matrices_and_adamw_for_the_rest():
+    """The same run with torch.optim.Muon (which turns its matrices in bfloat16) and AdamW side by side."""
+    ours, theirs = small_gpt(), small_gpt()
+    settings = config_of_a_run(accumulation=1, weight_decay=0.3, muon=True)
+    for _ in trainer.fit(ours, stream, settings):
+        pass
+    before = {name: weight.clone() for name, weight in theirs.state_dict().items()}
+    names = dict(theirs.named_parameters())
+    matrices = [name for name in names if name.endswith("proj.weight")]
+    assert len(matrices) == 7 * len(theirs.model.layers)
+    optimizers = [
+        torch.optim.Muon([names[n] for n in matrices], lr=1.0, weight_decay=0.3, momentum=0.95, ns_steps=3,
+                         adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([{"params": [p for n, p in names.items() if "embed" in n], "weight_decay": 0.3},
+                           {"params": [p for n, p in names.items() if "norm" in n], "weight_decay": 0.0}],
+                          lr=1.0, betas=settings.betas)]
+    for step in range(6):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = trainer.learning_rate(step, settings)
+        theirs(**stream(step))[1].backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), settings.max_grad_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+    for name, weight in ours.named_parameters():
+        moved = (names[name] - before[name]).norm()
+        assert moved > 0 and (weight - names[name]).norm() < 0.03 * moved, name
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5)])
+def test_orthogonal_keeps_the_directions_and_evens_out_their_lengths(shape):
+    torch.manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(3, *shape), full_matrices=False)
+    s = torch.tensor([1.0, 0.5, 0.3, 0.15, 0.1])[:min(shape)]
+    turned = u.mT @ trainer.orthogonal(7 * (u * s) @ v) @ v.mT
+    lengths = turned.diagonal(dim1=-2, dim2=-1)
+    assert lengths.min() > 0.6 and lengths.max() < 1.25
+    torch.testing.assert_close(turned, torch.diag_embed(lengths), rtol=0, atol=1e-4)
+
+
+def test_muon_leaves_tables_and_frozen_matrices_to_others():
+    model = small_gpt()
+    model.model.layers[0].requires_grad_(False)
+    groups = trainer.make_optimizer(model, config_of_a_run(muon=True)).param_groups
+    names = {id(p): n for n, p in model.named_parameters()}
+    by_muon = {names[id(p)] for group in groups for p in group["params"] if group["muon"]}
+    others = {names[id(p)] for group in groups for p in group["params"] if not group["muon"]}
+    assert all(".layers." in name and name.endswith("proj.weight") for name in by_muon) and by_muon
+    assert not any(".layers.0." in name for name in by_muon | others)
+    assert by_muon | others == {n for n, p in model.named_parameters() if p.requires_grad}
 
 
 def test_a_run_that_explodes_says_what_to_try():
