@@ -39,18 +39,29 @@ def rms_norm(x, weight, eps):
 
 def apply_rope(x, angles):
     """Step 2's apply_rope: x [B, H, T, d], angles [B, 1, T, d/2] -> [B, H, T, d], laid out in memory as x is."""
-    cos, sin, full_cos, signed_sin = of_angles(angles, x.dtype)
+    turn = Turn.by(angles, x.dtype)
     if torch.is_grad_enabled():
-        return Rotation.apply(x, cos, sin)
-    return torch.addcmul(x * full_cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
+        return Rotation.apply(x, turn.cos, turn.sin)
+    return torch.addcmul(x * turn.wide_cos, x.roll(x.shape[-1] // 2, -1), turn.wide_sin)
 
 
-def of_angles(angles, dtype, newest=[None, None, ()]):
-    """cos and sin of the angles, and both as wide as a head; worked out once, not again in each layer."""
-    if newest[0] is not angles or newest[1] != dtype:
-        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
-        newest[:] = angles, dtype, (cos, sin, torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
-    return newest[2]
+class Turn:
+    """cos and sin of angles, and both as wide as a head: worked out once a forward pass, not again in each layer."""
+
+    newest = None
+
+    def __init__(self, angles, dtype):
+        self.angles, self.dtype = angles, dtype
+        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        self.wide_cos = torch.cat([self.cos, self.cos], dim=-1)
+        self.wide_sin = torch.cat([-self.sin, self.sin], dim=-1)
+
+    @classmethod
+    def by(cls, angles, dtype):
+        """The newest turn, if it is by these very angles."""
+        if cls.newest is None or cls.newest.angles is not angles or cls.newest.dtype != dtype:
+            cls.newest = cls(angles, dtype)
+        return cls.newest
 
 
 def root_mean_square(x, eps):
