@@ -65,7 +65,7 @@ def _check(a: Lesson, subject, todo, reference, seconds, diagnose, known) -> Fin
                     "blocked",
                     reference.seed,
                     blocked_by=other.blocked_by or need,
-                    note=f"It calls {need}, which is {other.headline}: start there.",
+                    note=f"It builds on {need}, which is {other.headline}: start there.",
                 )
                 break
         else:
@@ -240,11 +240,13 @@ def _alike(one: Answer, other: Answer, asked: Check) -> bool:
 
 
 def _properties(one: Check, answers, reference) -> set[tuple]:
-    """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type."""
+    """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type and its
+    message without the numbers, for two errors of one type may have nothing in common.
+    """
     failed = set()
     for number, answer in enumerate(answers):   # no answers after an exception
         if answer.raised:
-            failed.add(("raised", answer.raised.kind))
+            failed.add(("raised", answer.raised.kind, re.sub(r"\d+", "#", answer.raised.message)))
         else:
             case, expected = reference.cases(one)[number], reference.solved(one, number).value
             failed.update((problem.property,) for problem in problems(one, case, answer, expected))
