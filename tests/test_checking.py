@@ -309,6 +309,15 @@ def test_mistakes_that_fail_alike_are_not_guessed_between(tmp_path):
     assert finding.status == "wrong" and finding.mistake == ""
 
 
+def test_a_todo_with_notes_in_its_docstring_is_still_not_started():
+    step = steps.find_step("step4")
+    text = checking.lesson(step).exercise()
+    noted = text.replace("Turn a conversation into ids", "(ask about this!) Turn a conversation into ids")
+    assert noted != text
+    module = steps.execute(noted, step.file("exercise"), "noted", shown_as="<noted>")
+    assert checking.check(step, module, "chat_template").status == "not started"
+
+
 TWO_THINGS = {      # step, TODO, what stands there instead of what, and whose words it gets ("": nobody's)
     "the first of two faults": (
         "step5_rlhf", "sequence_logprobs", ".float().log_softmax(-1)", ".log_softmax(1)", "normalised over the positions"),
