@@ -229,8 +229,11 @@ def _recognise(a: Lesson, todo, finding, answers, reference) -> None:
 
 def _first_wrong(one: Check, answers, reference) -> int:
     """The number of the first case that went wrong: the one that the finding shows."""
-    return next(number for number, answer in enumerate(answers) if answer.raised or problems(
-        one, reference.cases(one)[number], answer, reference.solved(one, number).value))
+    for number, answer in enumerate(answers):
+        case, expected = reference.cases(one)[number], reference.solved(one, number).value
+        if answer.raised or problems(one, case, answer, expected):
+            return number
+    return len(answers)
 
 
 def _slow(answer: Answer) -> bool:
