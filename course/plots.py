@@ -12,6 +12,8 @@ COLORS = {  # told apart by colour-blind readers too (after Okabe and Ito)
     False: ("#0072b2", "#d55e00", "#009e73", "#8a5a83", "#8c6d00", "#666666"),
     True: ("#56b4e9", "#e69f00", "#2fbf95", "#cc79a7", "#d9c84a", "#aaaaaa"),
 }
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.5, 1.5)), (0, (8, 3)), (0, (3, 3)))     # ... and in grey
+HATCHES = ("", "//", "..", "xx")        # the same for bars that stand in groups: bar(..., hatch=plots.HATCHES[number])
 
 
 @contextlib.contextmanager
@@ -20,7 +22,7 @@ def style(dark: bool = False):
     ink = INK[dark]
     with matplotlib.rc_context(
         {
-            "axes.prop_cycle": matplotlib.cycler(color=COLORS[dark]),
+            "axes.prop_cycle": matplotlib.cycler(color=COLORS[dark]) + matplotlib.cycler(linestyle=DASHES),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.edgecolor": ink,
@@ -36,6 +38,7 @@ def style(dark: bool = False):
             "grid.alpha": 0.15,
             "grid.linewidth": 0.7,
             "lines.linewidth": 1.6,
+            "hatch.color": "#1c1c1c" if dark else "white",
             "axes.titlesize": 10,
             "axes.labelsize": 9,
             "xtick.labelsize": 8.5,

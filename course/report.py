@@ -121,12 +121,13 @@ def draw_curves(title: str, curves: dict, x: str = "step"):
             xs, ys = [x for x, _ in points], [y for _, y in points]
             color = plots.COLORS[dark][i % len(plots.COLORS[dark])]
             if len(ys) > 60:  # a jittery curve: the raw one faint, its mean on top
-                axes.plot(xs, ys, color=color, alpha=0.25, linewidth=0.8)
+                axes.plot(xs, ys, color=color, alpha=0.25, linewidth=0.8, linestyle="-")
                 ys = plots.smoothed(ys)
             axes.plot(
                 xs,
                 ys,
                 color=color,
+                linestyle=plots.DASHES[i % len(plots.DASHES)],
                 label=name.replace("_", " "),
                 marker="" if len(ys) > 30 else "o",
                 markersize=3,

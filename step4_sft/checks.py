@@ -59,14 +59,16 @@ def chat_template(module, case):
     except NotImplementedError:
         raise
     except Exception as error:
-        return {"raised": type(error).__name__}
-    return {"raised": "nothing"}
+        return {"raised": "ValueError" if isinstance(error, ValueError) else type(error).__name__, "says": str(error)[:200]}
+    return {"raised": "nothing", "says": ""}
 
 
 def template_judge(case, answer, expected):
     if isinstance(expected, dict):
         if answer["raised"] == "ValueError":
-            return []
+            return [] if "system" in answer["says"] else [Problem(
+                "role not named", "the ValueError does not name the role that is wrong, system",
+                "a message with the word system", repr(answer["says"]))]
         return [Problem("unknown role", "the role system is neither user nor assistant: a ValueError should "
                         "say so", "ValueError", f"{answer['raised']} is raised")]
     if answer == expected:

@@ -3,6 +3,17 @@
 from course.checking import Mistake
 
 ADD = 'ids += [special_tokens[f"<|{role}|>"], *encode(message["content"])]'
+TEMPLATE = """    for message in messages:
+        role = message["role"]
+        if role not in ("user", "assistant"):
+            raise ValueError(f"unknown role {role!r}; there are user and assistant")
+        ids += [special_tokens[f"<|{role}|>"], *encode(message["content"])]
+        if role == "assistant":
+            ids.append(special_tokens["<|end|>"])
+    if add_generation_prompt:
+        ids.append(special_tokens["<|assistant|>"])
+    return ids
+"""
 CLOSE = '        if role == "assistant":\n            ids.append(special_tokens["<|end|>"])\n'
 LEARN = """        labels.append(token if replying else IGNORE)
         if token == special_tokens["<|assistant|>"]:
@@ -43,6 +54,20 @@ MISTAKES = {
         Mistake("end typed as characters", 'ids.append(special_tokens["<|end|>"])',
                 'ids += encode("<|end|>")',
                 "You encode <|end|> as text: that is a handful of ids. Take its one id from special_tokens."),
+        Mistake("one long string", TEMPLATE, """    text = ""
+    for message in messages:
+        role = message["role"]
+        if role not in ("user", "assistant"):
+            raise ValueError(f"unknown role {role!r}; there are user and assistant")
+        text += f"<|{role}|>" + message["content"] + ("<|end|>" if role == "assistant" else "")
+    return encode(text + ("<|assistant|>" if add_generation_prompt else ""))
+""",
+                "You build one long string and encode it. encode never makes a special token, so the "
+                "markers become ordinary characters, which any user could type too. Encode the contents "
+                "alone, and put the markers' ids between them."),
+        Mistake("lists inside the list", ADD, 'ids += [special_tokens[f"<|{role}|>"], encode(message["content"])]',
+                "Each text stands in the row as a list of its own. One flat list of ids is asked for: `+=` "
+                "joins two lists, append puts one into the other."),
         Mistake("special tokens found in the text", ADD, """ids.append(special_tokens[f"<|{role}|>"])
         import re
         for part in re.split("(" + "|".join(map(re.escape, special_tokens)) + ")", message["content"]):
@@ -62,6 +87,9 @@ MISTAKES = {
         Mistake("unknown roles pass", 'if role not in ("user", "assistant"):', "if not role:",
                 "A role that the template does not know goes through, or fails with an error that explains "
                 "nothing. Raise a ValueError that names it."),
+        Mistake("role not named", 'f"unknown role {role!r}; there are user and assistant"', '"unknown role"',
+                "The ValueError does not say which role it met. Whoever reads it wants to know: put the "
+                "role into the message."),
     ],
     "loss_mask": [
         Mistake("everything learned", "token if replying else IGNORE", "token",
@@ -108,6 +136,14 @@ MISTAKES = {
         Mistake("-1 for IGNORE", "token if replying else IGNORE", "token if replying else -1",
                 "What is left out is marked with something other than IGNORE (-100), the value that the "
                 "model's loss leaves out."),
+        Mistake("an end looked for that is not there", "    return labels", """    labels, at = [IGNORE] * len(ids), 0
+    while special_tokens["<|assistant|>"] in ids[at:]:
+        start = ids.index(special_tokens["<|assistant|>"], at) + 1
+        at = ids.index(special_tokens["<|end|>"], start) + 1
+        labels[start:at] = ids[start:at]
+    return labels""",
+                "index() raises an error where it finds nothing, and the last reply of a row need not have "
+                "an <|end|>: it may have been cut off."),
         Mistake("replies without an end left out", "    return labels", """    if replying:
         last = max(t for t, token in enumerate(ids) if token == special_tokens["<|assistant|>"])
         labels[last:] = [IGNORE] * (len(ids) - last)
@@ -125,6 +161,10 @@ MISTAKES = {
                 "padding_side does nothing. Training pads on the right, where no token looks."),
         Mistake("mask inverted", MASK, "pad([[0] * len(row) for row in rows], 1)",
                 "The mask is the wrong way round: 1 means a token, 0 means padding."),
+        Mistake("mask padded on the right", MASK,
+                "torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])",
+                "The mask is padded on the right when the ids are padded on the left. All three tensors "
+                "move together."),
         Mistake("mask without padding", MASK, "torch.ones(len(rows), length, dtype=torch.long)",
                 "The mask is 1 everywhere, so padding would be looked at."),
         Mistake("mask by id", MASK, "(pad(rows, pad_token_id) != pad_token_id).long()",

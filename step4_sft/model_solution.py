@@ -26,7 +26,8 @@ def chat_template(
     A user's message is <|user|> and its text; an assistant's is <|assistant|>, its text and <|end|>, so that
     the model learns to stop. add_generation_prompt appends <|assistant|>: now it is the model's turn.
     `encode` turns text into ids and never makes a special token, so nobody can type one. special_tokens gives
-    the id of each special token. Raises ValueError for a role that is neither user nor assistant.
+    the id of each special token: {"<|user|>": 1020, ...}. Raises ValueError, with the role in its message, for a
+    role that is neither user nor assistant.
 
     [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
         -> <|user|> Hi <|assistant|> Ho <|end|>
@@ -51,7 +52,8 @@ def loss_mask(ids: Sequence[int], special_tokens: Mapping[str, int]) -> list[int
     """Labels for a conversation: the id where it is to be learned, IGNORE everywhere else.
 
     Learned are the assistant's words and the <|end|> after them, in every turn. <|assistant|> itself is not:
-    the template writes it, never the model. labels[t] belongs to ids[t]; the model shifts them, once, inside.
+    the template writes it, never the model. A row may end in the middle of a reply. labels[t] belongs to ids[t];
+    the model shifts them, once, inside.
 
     <|user|> Hi <|assistant|> Ho <|end|>  ->  IGNORE IGNORE IGNORE Ho <|end|>
     """

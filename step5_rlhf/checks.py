@@ -32,7 +32,7 @@ def shapes(case: dict, *names: str) -> str:
 # sequence_logprobs
 
 def logprobs_cases(g):
-    for kind in ("one turn", "two turns", "edges", "unlikely"):
+    for kind in ("one turn", "two turns", "edges", "unlikely", "half"):
         B, T, V = between(g, 4, 5), between(g, 8, 10), between(g, 12, 17)
         labels = torch.randint(0, V, (B, T), generator=g)
         for row in labels:
@@ -46,13 +46,13 @@ def logprobs_cases(g):
         if kind == "edges":
             labels[1] = IGNORE  # no reply at all: the sum over nothing
         yield {"logits": normal(g, B, T, V) * (2000 if kind == "unlikely" else 2), "labels": labels,
-               "cotangent": normal(g, B)}
+               "cotangent": normal(g, B), "half": kind == "half"}
 
 
 def sequence_logprobs(module, case):
     labels = case["labels"]
-    result = with_grad(lambda logits: module.sequence_logprobs(logits, labels), {"logits": case["logits"]},
-                       case["cotangent"])
+    logits = case["logits"].bfloat16() if case["half"] else case["logits"]  # as a model gives them under autocast
+    result = with_grad(lambda logits: module.sequence_logprobs(logits, labels), {"logits": logits}, case["cotangent"])
     output = result["output"]
     if isinstance(output, torch.Tensor) and output.is_floating_point():
         result["output"] = output.to(case["logits"].dtype)  # float32 at least is good, and so is float64

@@ -68,6 +68,31 @@ MISTAKES = {
                 "On paper this is right. But a probability below what the number format can hold rounds to "
                 "0, and its logarithm is minus infinity. log_softmax does both steps at once and never "
                 "makes the small number."),
+        Mistake("log of softmax, NaN where nothing counts", f"    {LOGPROBS}\n    {PICK}\n    {SUM}",
+                f"    {LOGPROBS}\n    {PICK}\n    return (chosen * (targets != IGNORE)).sum(-1)".replace(
+                    "log_softmax(-1)", "softmax(-1).log()"),
+                "softmax rounds a tiny probability to 0, its logarithm is minus infinity, and minus "
+                "infinity times 0 is not 0 but NaN. log_softmax does both steps at once and never makes the "
+                "small number."),
+        Mistake("log of a softmax kept from 0", LOGPROBS,
+                LOGPROBS.replace("log_softmax(-1)", "softmax(-1).clamp(min=1e-12).log()"),
+                "Nothing becomes infinite any more, but every token that is less likely than your smallest "
+                "number counts as if it were just that likely, and has no gradient. log_softmax needs no "
+                "such floor."),
+        Mistake("product of probabilities", f"    {LOGPROBS}\n    {PICK}\n    {SUM}",
+                f"    {LOGPROBS}\n    {PICK}\n    return chosen.where(targets != IGNORE, 1.0).prod(-1)".replace(
+                    "log_softmax", "softmax"),
+                "This is the probability itself, a product. After a few dozen tokens it is 0 in float32. "
+                "Its logarithm is asked for: the sum of the tokens' log-probabilities."),
+        Mistake("last axis left by gather", f"{PICK}\n    {SUM}",
+                "chosen = logprobs.gather(-1, targets.clamp(min=0).unsqueeze(-1))\n"
+                "    return (chosen * (targets != IGNORE)).sum(-1)",
+                "gather gives [B, T - 1, 1], and the mask is [B, T - 1]. Take the last axis away again: "
+                "squeeze(-1)."),
+        Mistake("computed in half precision", LOGPROBS, LOGPROBS.replace(".float()", ""),
+                "The logits come in bfloat16 here, as a model gives them under autocast, and you go on "
+                "computing in it. It has 8 bits for the digits: a sum of -40 is then off by a tenth, as "
+                "much as DPO is about. Make the logits float32 first: logits.float()."),
         Mistake("logits taken as they are", LOGPROBS, LOGPROBS.replace(".log_softmax(-1)", ""),
                 "Logits are not log-probabilities yet: add a constant to all of a position's logits, and "
                 "nothing about the model changes, but your sum does. They have to be normalised over the "
@@ -116,6 +141,20 @@ MISTAKES = {
                                                                  "torch.log(torch.sigmoid(chosen - "
                                                                  "rejected))"),
                 FAR),
+        Mistake("a small number under the logarithm", REWARD,
+                "return -torch.log(torch.sigmoid(chosen - rejected) + 1e-8).mean()",
+                "The small number keeps the logarithm finite and the loss wrong: a pair that is wrong by "
+                "1000 costs no more than one that is wrong by 20, and has no gradient. The loss is the "
+                "distance itself there; one function of torch does sigmoid and logarithm in one step."),
+        Mistake("difference cut off", REWARD, "return -F.logsigmoid((chosen - rejected).clamp(-50, 50)).mean()",
+                "You cut the difference off. Far out the loss is then too small, and has no gradient, just "
+                "where the most is to be learned. logsigmoid needs no help."),
+        Mistake("difference of logarithms", REWARD, "return -(F.logsigmoid(chosen) - F.logsigmoid(rejected)).mean()",
+                "This is the difference of two logarithms of sigmoids. It is the rewards that are "
+                "subtracted, and the sigmoid of their difference is the probability of a win."),
+        Mistake("mean probability first", REWARD, "return -torch.log(torch.sigmoid(chosen - rejected).mean())",
+                "The probabilities are averaged, and then comes the logarithm. Each pair has a loss of its "
+                "own, minus the logarithm of its own probability; the mean is of these."),
         Mistake("softplus by hand", REWARD, "return torch.log1p(torch.exp(rejected - chosen)).mean()",
                 FAR),
         Mistake("sign forgotten", REWARD, REWARD.replace("-F", "F"),
@@ -172,6 +211,21 @@ MISTAKES = {
                 "return loss, rejected.detach(), chosen.detach()",
                 "The rewards come back in the wrong order: first those of the chosen replies, then those "
                 "of the rejected ones. Nothing breaks, but every curve shows a margin that falls."),
+        Mistake("quotient of the logarithms", REWARDS, REWARDS.replace(" - ", " / "),
+                "You divide one log-probability by the other. The logarithm of a quotient is the difference "
+                "of the logarithms: policy minus reference."),
+        Mistake("logarithm taken again", REWARDS, REWARDS.replace("(policy", "(torch.log(policy").replace(
+                    " - ref", ") - torch.log(ref").replace("detach())", "detach()))"),
+                "What comes in are log-probabilities already, negative numbers. They have no logarithm."),
+        Mistake("ratio of the probabilities", REWARDS, REWARDS.replace("(policy", "torch.exp(policy"),
+                "The reward is beta times the logarithm of the ratio of the two probabilities. The "
+                "difference is that logarithm; exp takes it away again."),
+        Mistake("replies compared first", REWARDS,
+                "    chosen = beta * (policy_chosen - policy_rejected)\n"
+                "    rejected = beta * (reference_chosen - reference_rejected).detach()\n",
+                "The loss is right, for the same four numbers are in it; the rewards are not. A reply's "
+                "reward is how much likelier the policy finds it than the reference does: policy minus "
+                "reference, of the same reply."),
         Mistake("beta left out", REWARDS, REWARDS.replace("beta * ", ""),
                 "beta is not used. It sets how far the policy may go from the reference for a given "
                 "preference; without it, it is 1."),
@@ -235,8 +289,6 @@ MISTAKES = {
 # Changes that `python3 -m course audit` makes to the solution and that are no mistakes, with the reason.
 HARMLESS = {
     "sequence_logprobs": {
-        "sequence_logprobs: logits[:, :-1].float() -> logits[:, :-1]":
-            "only in half precision another number, and only a slightly other one",
         "sequence_logprobs: :-1 -> :": "gather reads as many positions as there are targets",
         "sequence_logprobs: the result's type changed": "float32 at least is asked for: float64 is good too",
     },

@@ -18,7 +18,7 @@ def sequence_logprobs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
 
     The labels are aligned with the inputs, so the logits at t are judged by the label at t + 1; where that
     label is IGNORE (the prompt, padding), nothing is added. A token that is all but impossible must not make
-    the sum infinite.
+    the sum infinite, and logits in half precision must not make it coarse: it is computed in float32 at least.
     """
     ### BEGIN SOLUTION
     targets = labels[:, 1:]  # [B, T - 1]

@@ -410,11 +410,11 @@ def judge_token_concat(case, answer, expected):
     if answer["raised"] == "ValueError":
         return []
     what = "batch" if case["image"].shape[0] != case["text"].shape[0] else "width"
-    got = f"a {answer['raised']}" if answer["raised"] else describe(answer["output"])
+    got = f"{answer['raised']} is raised" if answer["raised"] else describe(answer["output"])
     return [Problem(f"{what} {'raises' if answer['raised'] else 'accepted'}",
                     f"picture {list(case['image'].shape)} and text {list(case['text'].shape)} differ in "
                     f"{what}, which should raise a ValueError",
-                    "a ValueError", got)]
+                    "ValueError", got)]
 
 
 # place_tokens
@@ -463,11 +463,11 @@ def judge_place_tokens(case, answer, expected):
         return compare(answer, expected)
     if answer["raised"] == "ValueError":
         return []
-    got = f"a {answer['raised']}" if answer["raised"] else describe(answer["output"])
+    got = f"{answer['raised']} is raised" if answer["raised"] else describe(answer["output"])
     return [Problem(f"{case['wrong']} {'raises' if answer['raised'] else 'accepted'}",
                     f"text {list(case['text'].shape)} keeps {case['places'].sum(1).tolist()} places, row by row, and the "
                     f"rows' pictures are {[list(one.shape) for one in case['images']]} ({case['wrong']}): that should "
-                    "raise a ValueError", "a ValueError", got)]
+                    "raise a ValueError", "ValueError", got)]
 
 
 def shows_place_tokens(case):
@@ -606,13 +606,17 @@ def call_vlm_forward(module, case):
 
 def judge_vlm_forward(case, answer, expected):
     if case["fits"]:
+        mask = answer.get("attention_mask")
+        if expected["attention_mask"] is None and isinstance(mask, torch.Tensor) and mask.eq(1).all():
+            if list(mask.shape) == list(answer["embeds"].shape[:2]):    # hides nothing: as good as none
+                answer = {**answer, "attention_mask": None}
         return compare(answer, expected)
     for name, said in (("embed", answer), ("forward", answer["by forward"])):
         if said["raised"] != "ValueError":
             return [Problem(f"{name} {'raises' if said['raised'] else 'accepted'}",
                             f"VLM.{name}: input_ids keep places for a picture, and features is None; that should raise "
-                            "a ValueError", "a ValueError",
-                            f"a {said['raised']}" if said["raised"] else "no complaint")]
+                            "a ValueError", "ValueError",
+                            f"{said['raised']} is raised" if said["raised"] else "no complaint")]
     return []
 
 

@@ -79,6 +79,14 @@ MISTAKES = {
                 "cls = self.class_embedding.expand(1, 1, -1)",
                 "There is one class token for the whole batch. Every picture needs its own copy: expand "
                 "it to [B, 1, D]."),
+        Mistake("class token without axes", "        cls = self.class_embedding.expand(len(patches), 1, -1)  # [B, 1, D]\n" + CLASS,
+                "        return torch.cat([self.class_embedding, patches], dim=1) + self.position_embedding.weight",
+                "class_embedding is one vector, [D], and the patches are [B, P, D]: expand it to [B, 1, D] "
+                "first."),
+        Mistake("table for its numbers", CLASS,
+                "        return torch.cat([cls, patches], dim=1) + self.position_embedding",
+                "position_embedding is a module, nn.Embedding. Its table, a tensor [1 + P, D], is "
+                "position_embedding.weight."),
     ],
     "vit_block": [
         Mistake("post-norm", ATTEND + THINK,
@@ -106,6 +114,25 @@ MISTAKES = {
                 "        x = self.layer_norm1(x)\n        x = x + self.self_attn(x)\n",
                 "The normalised copy has replaced x, so the residual path carries the copy too. Add to "
                 "the x that came in."),
+        Mistake("norms in both residuals", ATTEND + THINK,
+                "        x = self.layer_norm1(x)\n        x = x + self.self_attn(x)\n"
+                "        x = self.layer_norm2(x)\n        return x + self.mlp(x)\n",
+                "Both results are added to the normalised copy. The stream goes through the block "
+                "untouched: each part reads a normalised copy of it, and adds its result to the stream "
+                "itself."),
+        Mistake("attention's result forgotten", ATTEND + THINK,
+                "        y = x + self.self_attn(self.layer_norm1(x))\n        return x + self.mlp(self.layer_norm2(y))\n",
+                "The MLP's result is added to the block's input, so what attention has added is lost. It is "
+                "added to what it read."),
+        Mistake("MLP first", ATTEND + THINK,
+                "        x = x + self.mlp(self.layer_norm1(x))\n        return x + self.self_attn(self.layer_norm2(x))\n",
+                "The MLP comes first here. In a transformer's block the tokens first exchange what they "
+                "know (attention), and then each works on it by itself."),
+        Mistake("added in place", ATTEND + THINK,
+                "        x += self.self_attn(self.layer_norm1(x))\n        x += self.mlp(self.layer_norm2(x))\n"
+                "        return x\n",
+                "`x += ...` writes into the tensor that came in, and autograd needs the old numbers to "
+                "compute gradients. `x = x + ...` makes a new one."),
         Mistake("side by side", ATTEND + THINK,
                 "        return x + self.self_attn(self.layer_norm1(x)) + self.mlp(self.layer_norm2(x))\n",
                 "Attention and MLP both read the block's input. The MLP comes second, and reads what "
@@ -130,6 +157,26 @@ MISTAKES = {
                 "blocks = len(self.encoder.layers) + layer if layer < 0 else layer",
                 "You are one block short: n blocks have n + 1 states (the one before the first block "
                 "counts), so -1 is the state after all n."),
+        Mistake("sliced by layer + 1", "for block in self.encoder.layers[:blocks]:",
+                "for block in self.encoder.layers[: layer + 1]:",
+                "layers[: layer + 1] is right for -2 alone: for -1 it runs no block at all, and a positive "
+                "layer gets one block too many. Count how many blocks to run first, from the n + 1 states."),
+        Mistake("state 0 forgotten", COUNT + """
+        for block in self.encoder.layers[:blocks]:
+            x = block(x)
+""" + LEAVE, """states = []
+        for block in self.encoder.layers:
+            x = block(x)
+            states.append(x)
+        return states[layer][:, 1:]
+""",
+                "You collect what comes after each block: n states. There are n + 1, for the one before the "
+                "first block is state 0."),
+        Mistake("always -2", "for block in self.encoder.layers[:blocks]:", "for block in self.encoder.layers[:-1]:",
+                "This is the state of layer -2, whatever `layer` says. -2 is only its default."),
+        Mistake("encoder for its layers", "for block in self.encoder.layers[:blocks]:", "for block in self.encoder:",
+                "The blocks are in self.encoder.layers; encoder itself is only a module that holds this "
+                "list."),
         Mistake("state 0 is the first block", COUNT,
                 "blocks = len(self.encoder.layers) + 1 + layer if layer < 0 else layer + 1",
                 "Positive layers are counted from the first block's output. State 0 is the one before "
@@ -201,6 +248,11 @@ MISTAKES = {
         Mistake("whole VLM frozen", TRAIN, "        super().train(mode)\n        return freeze(self)\n",
                 "This freezes projection and language model along with the eye: nothing is left that can "
                 "learn."),
+        Mistake("train calls itself", TRAIN,
+                "        self.train(mode)\n        if self.vision is not None:\n            self.vision.eval()\n"
+                "        return self\n",
+                "self.train(mode) is this very method, which calls itself for ever. nn.Module's own, which "
+                "switches all the parts, is super().train(mode)."),
         Mistake("train returns nothing", TRAIN,
                 "        super().train(mode)\n        if self.vision is not None:\n"
                 "            self.vision.eval()\n",
@@ -314,6 +366,11 @@ MISTAKES = {
         Mistake("widths not compared", PLACES, "    if [len(row) for row in tokens] != kept:\n",
                 "The widths are not compared. masked_scatter counts numbers, not vectors: tokens of another width run "
                 "over into their neighbours' places."),
+        Mistake("rows without an entry", PLACES,
+                "    if any(len(row) != n or row.shape[1] != text.shape[2] for row, n in zip(tokens, kept)):\n",
+                "images has fewer entries than text has rows, and nothing complains: zip ends with the "
+                "shorter of the two. Each row has its own entry; one without pictures has an empty one, [0, "
+                "P, D]."),
         Mistake("in front of the words", SCATTER,
                 "filled = [torch.cat([row.to(text), words[~at]]) for row, words, at in zip(tokens, text, places)]\n"
                 "    return torch.stack(filled)",
@@ -390,6 +447,27 @@ MISTAKES = {
                 "<|end|>."),
         Mistake("all up to the end", BEGUN, "begun = place",
                 "Whatever is not directly after an <|end|> is learned. An answer begins after <|assistant|>."),
+        Mistake("markers counted", BEGUN + "  # where the last answer up to here began,\n    " + ENDED,
+                "begun = token[\"assistant\"].cumsum(dim=1)\n    ended = token[\"end\"].cumsum(dim=1)",
+                "You count how many answers have begun and how many have ended. A row may be cut off in "
+                "front: then an <|end|> stands there whose <|assistant|> is gone, and the count is wrong "
+                "for the rest of the row. Ask which marker came last."),
+        Mistake("only the first answer", LEARNED,
+                "once = (place * token[\"end\"]).masked_fill(~token[\"end\"] | (begun == 0), len(place) + 1).amin(1, True)\n"
+                "    return input_ids.where(answer & (place <= once) & ~token[\"image\"] & ~token[\"pad\"], IGNORE)",
+                "Only the first answer of each row is learned. Every answer of a conversation counts."),
+        Mistake("picture and padding in an answer", LEARNED, "return input_ids.where(answer, IGNORE)",
+                "After <|assistant|> everything up to <|end|> is learned, as in step 4. Here a picture may "
+                "stand in an answer, and padding behind one that was cut off: `<|image|>` and `<|pad|>` are "
+                "never learned."),
+        Mistake("one row goes on into the next", BEGUN + "  # where the last answer up to here began,\n    " + ENDED
+                + "  # and where the last one ended\n    " + ANSWER,
+                "flat = torch.arange(1, input_ids.numel() + 1, device=input_ids.device)\n"
+                "    begun = (flat * token[\"assistant\"].flatten()).cummax(0).values\n"
+                "    ended = (flat * token[\"end\"].flatten()).cummax(0).values\n"
+                "    answer = F.pad(begun > ended, (1, -1)).view_as(input_ids)",
+                "A row begins as the row before it has ended: where that one's answer was cut off, the next "
+                "row's question is learned. Each row begins with nobody answering."),
         Mistake("ignored as 0", LEARNED,
                 "return input_ids * (answer & ~token[\"image\"] & ~token[\"pad\"])",
                 "0 is a token like any other: the model would be taught to say it. IGNORE, -100, is the label that the "
@@ -431,6 +509,22 @@ MISTAKES = {
                 "        return token_concat(features, text), attention_mask\n",
                 "The features go in as they are. They have the eye's width and speak its language: the "
                 "projection translates."),
+        Mistake("features not projected, joined all the same", EMBEDS,
+                "        return torch.cat([features, text], dim=1), attention_mask\n",
+                "The features go in as they are. They have the eye's width and speak its language: the "
+                "projection translates."),
+        Mistake("eye asked again", EMBEDS,
+                "        return token_concat(self.projection(self.vision(features)), text), attention_mask\n",
+                "features are what the eye has said already (VLM.see asks it); vision may even be None. "
+                "They only have to be projected."),
+        Mistake("first word not learned", READ,
+                "logits, _ = self.llm(inputs_embeds=embeds, attention_mask=attention_mask)\n"
+                "        if labels is None:\n            return logits, None\n"
+                "        T = input_ids.shape[1]\n"
+                "        return logits, F.cross_entropy(logits[:, -T:-1].flatten(0, 1), labels[:, -T:][:, 1:].flatten())",
+                "The first word has no part in the loss. It is guessed by the logits of the last picture "
+                "token, which your loss leaves out. Give the language model labels for the whole row and "
+                "let it do the rest."),
         Mistake("words replaced", EMBEDS,
                 "        embeds = token_concat(self.projection(features), text)\n"
                 "        embeds[:, -1] = embeds[:, 0]\n        return embeds, attention_mask\n",
@@ -518,6 +612,15 @@ MISTAKES = {
                 "        embeds, attention_mask = self.embed(input_ids, features, attention_mask)\n"
                 "        return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask)\n",
                 "The options do not reach the language model: how many tokens, where to stop, how to choose."),
+        Mistake("row handed over as ids", GENERATE,
+                "        embeds, mask = self.embed(input_ids, features, attention_mask)\n"
+                "        return self.llm.generate(embeds, attention_mask=mask, **options)\n",
+                "The first parameter of generate is input_ids. The row consists of vectors already: hand it "
+                "over by name, inputs_embeds=..."),
+        Mistake("options in one parcel", GENERATE,
+                "        embeds, mask = self.embed(input_ids, features, attention_mask)\n"
+                "        return self.llm.generate(inputs_embeds=embeds, attention_mask=mask, options=options)\n",
+                "options is a dict of named arguments: `**options` unpacks them again."),
         Mistake("prompt returned too", GENERATE,
                 "        embeds, attention_mask = self.embed(input_ids, features, attention_mask)\n"
                 "        new = self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **options)\n"
@@ -542,6 +645,13 @@ MISTAKES = {
         Mistake("only the pictures normalised", LOGITS,
                 "logits = logit_scale.exp() * F.normalize(image, dim=-1) @ text.T",
                 "Only the pictures are normalised; the captions have to be, too."),
+        Mistake("only the captions normalised", LOGITS,
+                "logits = logit_scale.exp() * image @ F.normalize(text, dim=-1).T",
+                "Only the captions are normalised; the pictures have to be, too."),
+        Mistake("scale as a plain number", LOGITS,
+                "logits = logit_scale.exp().item() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T",
+                "logit_scale has become a plain number on the way, so no gradient reaches it. The scale is "
+                "learned: keep it a tensor, logit_scale.exp()."),
         Mistake("normalised over the batch", LOGITS,
                 "logits = logit_scale.exp() * F.normalize(image, dim=0) @ F.normalize(text, dim=0).T",
                 "dim=0 normalises over the batch. Each vector by itself has length 1: the last axis."),
@@ -562,6 +672,15 @@ MISTAKES = {
                 "return (F.cross_entropy(logits.softmax(-1), own) + "
                 "F.cross_entropy(logits.T.softmax(-1), own)) / 2",
                 "cross_entropy takes logits and does the softmax itself; here it is done twice."),
+        Mistake("softmax before the loss", LOGITS + "\n    " + OWN,
+                "logits = (logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T).softmax(-1)\n    " + OWN,
+                "cross_entropy takes logits and does the softmax itself; here it is done twice, and the "
+                "columns get a table that was normalised along the rows."),
+        Mistake("yes or no for each cell", BOTH,
+                "same = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1\n"
+                "    return -F.logsigmoid(logits * same).mean()",
+                "Each cell of the table is judged by itself: do these two belong together? That is SigLIP's "
+                "loss. CLIP's asks each row, and each column, to choose one among B."),
         Mistake("cosine of the pairs only", BOTH, "return (1 - logits.diagonal()).mean()",
                 "Only the matching pairs are pulled together; nothing pushes the others apart, so all "
                 "pictures and captions may end in one point. Each has to be chosen among B."),

@@ -191,11 +191,11 @@ def token_concat(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
 def place_tokens(images: Sequence[torch.Tensor], text: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Put pictures where the text keeps places for them: text [B, T, D] with the vectors at the places replaced.
 
-    images[b] is [N, P, D], the N pictures of row b in the order in which its text mentions them; a row without
-    pictures has N = 0. places [B, T] is True wherever `<|image|>` stands: N * P times in row b, once for each picture
-    token. The result has the type of text, which itself stays as it is. Raises ValueError if widths differ, or if any
-    row has more or fewer places than picture tokens: with the right total, one row's picture would slip into another's
-    sentence.
+    images has one entry for each row: images[b] is [N, P, D], the N pictures of row b in the order in which its text
+    mentions them; a row without pictures has N = 0. places [B, T] is True wherever `<|image|>` stands: N * P times in
+    row b, once for each picture token. The result has the dtype of text (under autocast that of images may be another),
+    and text itself stays as it is. Raises ValueError if a row has no entry, if widths differ, or if any row has more or
+    fewer places than picture tokens: with the right total, one row's picture would slip into another's sentence.
     """
     raise NotImplementedError("TODO place_tokens: write place_tokens")
 
@@ -205,8 +205,9 @@ def vlm_labels(input_ids: torch.Tensor, special_tokens: Mapping[str, int]) -> to
     """Labels [B, T] for conversations input_ids [B, T]: the id where it is to be learned, IGNORE everywhere else.
 
     Learned are the answers: what stands after `<|assistant|>`, up to the next `<|end|>` and with it. `<|image|>` and
-    `<|pad|>` are not, wherever they stand: the one is a picture token's place, the other nothing at all. labels[t]
-    belongs to input_ids[t]; the language model shifts them, once, inside. special_tokens gives the four ids.
+    `<|pad|>` are not, wherever they stand: the one is a picture token's place, the other nothing at all. A row may have
+    been cut off at either end, so that an answer lacks its `<|assistant|>` (and is not learned) or its `<|end|>`.
+    labels[t] belongs to input_ids[t]; the language model shifts them, once, inside. special_tokens gives the four ids.
     """
     raise NotImplementedError("TODO vlm_labels: write vlm_labels")
 
@@ -240,7 +241,7 @@ class VLM(nn.Module):
 
     # TODO freeze
     def train(self, mode: bool = True) -> "VLM":
-        """Switch to training mode (or out of it), but leave the frozen eye in eval mode whatever happens."""
+        """Switch to training mode (or out of it) and return the VLM, but leave the eye, if there is one, in eval mode."""
         raise NotImplementedError("TODO freeze: write VLM.train")
 
     def see(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -255,7 +256,7 @@ class VLM(nn.Module):
         features: torch.Tensor | Sequence[torch.Tensor] | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embeddings of pictures and words, and the attention mask that fits them (or None).
+        """Embeddings of pictures and words, and the attention mask that fits them (None if none was given).
 
         input_ids [B, T] are the words. A picture in front makes the row longer, [B, P + T, D], and attention_mask
         [B, T] with it: of the picture nothing is hidden (1). Pictures in their places leave both at T, and so do words
@@ -288,7 +289,8 @@ class VLM(nn.Module):
         attention_mask: torch.Tensor | None = None,
         **options,
     ) -> torch.Tensor:
-        """Answer: the new ids [B, N]. `options` are those of the language model's generate.
+        """Answer: the new ids [B, N]. `options` are those of the language model's generate, which takes the row as
+        inputs_embeds and the mask as attention_mask.
 
         The picture enters once: the language model reads pictures and words, and from then on its cache remembers them,
         so each new token costs one position. Rows padded on the left (0 in attention_mask) say what they say alone.
@@ -365,4 +367,4 @@ def test_contrastive_loss():
     _check("contrastive_loss")
 
 
-# as generated: b3c180b6672b4e76
+# as generated: 701cc58858d9c357

@@ -309,6 +309,41 @@ def test_mistakes_that_fail_alike_are_not_guessed_between(tmp_path):
     assert finding.status == "wrong" and finding.mistake == ""
 
 
+def test_a_todo_with_notes_in_its_docstring_is_still_not_started():
+    step = steps.find_step("step4")
+    text = checking.lesson(step).exercise()
+    noted = text.replace("Turn a conversation into ids", "(ask about this!) Turn a conversation into ids")
+    assert noted != text
+    module = steps.execute(noted, step.file("exercise"), "noted", shown_as="<noted>")
+    assert checking.check(step, module, "chat_template").status == "not started"
+
+
+TWO_THINGS = {      # step, TODO, what stands there instead of what, and whose words it gets ("": nobody's)
+    "the first of two faults": (
+        "step5_rlhf", "sequence_logprobs", ".float().log_softmax(-1)", ".log_softmax(1)", "normalised over the positions"),
+    "another error of the same type": (
+        "step6_vlm", "place_tokens", "return text.masked_scatter(places[..., None], torch.cat(tokens).to(text))",
+        "return torch.stack([text, torch.cat(tokens)])", ""),
+}
+
+
+@pytest.mark.parametrize("name, todo, old, new, words", TWO_THINGS.values(), ids=TWO_THINGS)
+def test_a_mistake_is_named_for_what_is_shown(name, todo, old, new, words):
+    source = steps.find_step(name).file("solution").read_text(encoding="utf-8")
+    assert source.count(old) == 1
+    module = steps.execute(source.replace(old, new), steps.find_step(name).file("solution"), "two_things", shown_as="<two>")
+    finding = checking.check(name, module, todo)
+    assert not finding.passed and finding.mistake_name == words, finding.text()
+
+
+def test_an_input_changed_in_place_is_called_that():
+    source = steps.find_step("step5_rlhf").file("solution").read_text(encoding="utf-8")
+    source = source.replace("chosen = beta * (policy_chosen - ", "chosen = beta * policy_chosen.sub_(")
+    module = steps.execute(source, steps.find_step("step5_rlhf").file("solution"), "in_place", shown_as="<in place>")
+    finding = checking.check("step5_rlhf", module, "dpo_loss")
+    assert "changes its input in place: inputs['policy_chosen']" in finding.text(), finding.text()
+
+
 def test_a_mistake_must_fit_its_solution_once():
     one = checking.Mistake("m", "a", "b", "says")
     assert one.applied("xax") == "xbx"

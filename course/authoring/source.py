@@ -6,6 +6,7 @@ byte for byte. A SyntaxError in a text comes through.
 """
 
 import ast
+import copy
 import functools
 import io
 import re
@@ -115,9 +116,17 @@ def untouched(source: str, todo: str) -> bool:
 
 
 def same_function(source: str, other: str, name: str) -> bool:
-    """Whether both sources define `name` with the same code; comments and layout do not count."""
+    """Whether both sources define `name` with the same code; comments, layout and docstring do not count."""
     one, two = functions(source).get(name), functions(other).get(name)
-    return one is not None and two is not None and ast.dump(one.node) == ast.dump(two.node)
+    return one is not None and two is not None and _code(one.node) == _code(two.node)
+
+
+def _code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """A function's code without its docstring."""
+    told = ast.get_docstring(function, clean=False) is not None
+    bare = copy.copy(function)
+    bare.body = function.body[1:] if told else function.body
+    return ast.dump(bare)
 
 
 def transplant(target: str, donor: str, names) -> str:

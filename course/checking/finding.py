@@ -70,9 +70,9 @@ class Finding:
             return [(label, said) for label, said in (("printed", self.output), ("why so", why)) if said]
         rows = [("asked", self.asks), ("where", self.place), ("", self.note)]
         if self.status in ("wrong", "raised"):
-            alike = self.expected == self.got and self.got.startswith("tensor")
+            alike = self.expected == self.got
             rows += [("called", self.called), ("error", self.error),
-                     ("form", f"{self.got}, as it should be" if alike else ""),
+                     ("form", f"{self.got}, as it should be" if alike and self.got.startswith("tensor") else ""),
                      ("expected", "" if alike else self.expected), ("got", "" if alike else self.got),
                      ("problem", self.difference), *(("also", text) for text in self.more),
                      ("likely", self.mistake), ("printed", self.output)]

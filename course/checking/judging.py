@@ -2,7 +2,7 @@
 `answered` in a confined process that has never seen the solution.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import torch
@@ -27,6 +27,7 @@ def make_cases(check: Check, seed: int, device="cpu", dtype=torch.float32) -> li
     return cases
 
 
+IN_PLACE = "the code changes its input in place: "
 JUDGING = 20.0      # seconds for judging one answer, whatever it holds
 
 
@@ -93,9 +94,9 @@ def _problems(check, case, answer, expected):
                      if not one.property.endswith(("values", "nan"))]
             found = found or [Problem("form", f"the answer has not the form that was asked for ({error!r})")]
     if not found:
-        found = [Problem("inputs", f"the code changes its input in place: {one.text}")
+        found = [Problem("inputs", IN_PLACE + one.text)
                  for one in compare(answer.after, case, 0.0, 0.0, "the input")[:1]]
-    return found
+    return [replace(one, text=IN_PLACE + one.text) if one.text.startswith("inputs[") else one for one in found]
 
 
 def shown_as(module) -> str:

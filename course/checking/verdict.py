@@ -65,7 +65,7 @@ def _check(a: Lesson, subject, todo, reference, seconds, diagnose, known) -> Fin
                     "blocked",
                     reference.seed,
                     blocked_by=other.blocked_by or need,
-                    note=f"It calls {need}, which is {other.headline}: start there.",
+                    note=f"It builds on {need}, which is {other.headline}: start there.",
                 )
                 break
         else:
@@ -198,12 +198,13 @@ def _explained(a, subject, todo, raised) -> str:
 
 
 def _recognise(a: Lesson, todo, finding, answers, reference) -> None:
-    """Give the finding the words of the known mistake that answers alike, or fails exactly the same
-    properties.
+    """Give the finding the words of the known mistake that answers alike; or fails exactly the same
+    properties; or answers alike as far as the case that is shown, when more is wrong later on.
     """
-    one, alike = a.checks[todo], []
+    one, alike, so_far = a.checks[todo], [], []
     mine = _properties(one, answers, reference) if one.judge else None
     cases = reference.cases(one)
+    shown = _first_wrong(one, answers, reference)
     for mistake in reference.mistakes(todo):
         theirs = []
         for number in range(len(answers)):
@@ -213,13 +214,26 @@ def _recognise(a: Lesson, todo, finding, answers, reference) -> None:
         else:
             finding.mistake, finding.mistake_name = mistake.says, mistake.name
             return
+        if number > shown:
+            so_far.append(mistake)
         if mine and not _slow(theirs[-1]):
             theirs += [reference.mistaken(one, mistake, number)
                        for number in range(len(theirs), min(len(answers), len(cases)))]
             if _properties(one, theirs, reference) == mine:
                 alike.append(mistake)
-    if len(alike) == 1:         # two that fail alike: neither's words are safe
-        finding.mistake, finding.mistake_name = alike[0].says, alike[0].name
+    for found in (alike, so_far):
+        if len({mistake.says for mistake in found}) == 1:   # two that fail alike: neither's words are safe
+            finding.mistake, finding.mistake_name = found[0].says, found[0].name
+            return
+
+
+def _first_wrong(one: Check, answers, reference) -> int:
+    """The number of the first case that went wrong: the one that the finding shows."""
+    for number, answer in enumerate(answers):
+        case, expected = reference.cases(one)[number], reference.solved(one, number).value
+        if answer.raised or problems(one, case, answer, expected):
+            return number
+    return len(answers)
 
 
 def _slow(answer: Answer) -> bool:
@@ -240,11 +254,13 @@ def _alike(one: Answer, other: Answer, asked: Check) -> bool:
 
 
 def _properties(one: Check, answers, reference) -> set[tuple]:
-    """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type."""
+    """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type and its
+    message without the numbers, for two errors of one type may have nothing in common.
+    """
     failed = set()
     for number, answer in enumerate(answers):   # no answers after an exception
         if answer.raised:
-            failed.add(("raised", answer.raised.kind))
+            failed.add(("raised", answer.raised.kind, re.sub(r"\d+", "#", answer.raised.message)))
         else:
             case, expected = reference.cases(one)[number], reference.solved(one, number).value
             failed.update((problem.property,) for problem in problems(one, case, answer, expected))

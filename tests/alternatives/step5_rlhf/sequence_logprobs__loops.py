@@ -1,6 +1,6 @@
 def sequence_logprobs(logits, labels):
     total = []
-    for row, marks in zip(logits, labels):
+    for row, marks in zip(logits.float(), labels):
         logprob = row.sum() * 0
         for t in range(1, len(marks)):
             if marks[t] != -100:
