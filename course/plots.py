@@ -8,6 +8,7 @@ import io
 import matplotlib
 
 INK = {False: "#333333", True: "#d6d6d6"}
+LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), "-.", (0, (8, 2, 1, 2, 1, 2)), (0, (3, 3)))  # told apart in grey too
 COLORS = {  # told apart by colour-blind readers too (after Okabe and Ito)
     False: ("#0072b2", "#d55e00", "#009e73", "#8a5a83", "#8c6d00", "#666666"),
     True: ("#56b4e9", "#e69f00", "#2fbf95", "#cc79a7", "#d9c84a", "#aaaaaa"),
@@ -20,7 +21,7 @@ def style(dark: bool = False):
     ink = INK[dark]
     with matplotlib.rc_context(
         {
-            "axes.prop_cycle": matplotlib.cycler(color=COLORS[dark]),
+            "axes.prop_cycle": matplotlib.cycler(color=COLORS[dark], linestyle=LINES),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.edgecolor": ink,

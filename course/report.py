@@ -119,14 +119,15 @@ def draw_curves(title: str, curves: dict, x: str = "step"):
         axes = figure.add_subplot()
         for i, (name, points) in enumerate(curves.items()):
             xs, ys = [x for x, _ in points], [y for _, y in points]
-            color = plots.COLORS[dark][i % len(plots.COLORS[dark])]
+            color, line = plots.COLORS[dark][i % len(plots.COLORS[dark])], plots.LINES[i % len(plots.LINES)]
             if len(ys) > 60:  # a jittery curve: the raw one faint, its mean on top
-                axes.plot(xs, ys, color=color, alpha=0.25, linewidth=0.8)
+                axes.plot(xs, ys, color=color, alpha=0.25, linewidth=0.8, linestyle="-")
                 ys = plots.smoothed(ys)
             axes.plot(
                 xs,
                 ys,
                 color=color,
+                linestyle=line,
                 label=name.replace("_", " "),
                 marker="" if len(ys) > 30 else "o",
                 markersize=3,
