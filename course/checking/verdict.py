@@ -65,7 +65,7 @@ def _check(a: Lesson, subject, todo, reference, seconds, diagnose, known) -> Fin
                     "blocked",
                     reference.seed,
                     blocked_by=other.blocked_by or need,
-                    note=f"It calls {need}, which is {other.headline}: start there.",
+                    note=f"It needs {need}, which is {other.headline}: start there.",
                 )
                 break
         else:
@@ -188,6 +188,9 @@ def _explained(a, subject, todo, raised) -> str:
     missing = [name for name in _names(a, todo) if name not in have] if have else []
     if missing:
         return f"{missing[0]} is no longer in the file: give it back its name and signature."
+    if "modified by an inplace operation" in raised.message:
+        return ("A tensor that the gradient still needs is changed in place, by +=, *=, x[...] = or a method whose name "
+                "ends in _. Make a new one: x = x + y in the place of x += y.")
     if raised.frames:
         return ""
     if re.search(r"positional argument|keyword argument|takes no arguments", raised.message):
@@ -240,11 +243,11 @@ def _alike(one: Answer, other: Answer, asked: Check) -> bool:
 
 
 def _properties(one: Check, answers, reference) -> set[tuple]:
-    """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type."""
+    """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type and case."""
     failed = set()
     for number, answer in enumerate(answers):   # no answers after an exception
         if answer.raised:
-            failed.add(("raised", answer.raised.kind))
+            failed.add(("raised", answer.raised.kind, number))
         else:
             case, expected = reference.cases(one)[number], reference.solved(one, number).value
             failed.update((problem.property,) for problem in problems(one, case, answer, expected))
