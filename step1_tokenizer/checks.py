@@ -150,11 +150,25 @@ def decode_cases(generator):
     yield {"merges": merges, "special": {"<|end|>": 262, "<|user|>": 300},
            "ids": [rng.choice((97, *range(256, 263), 300)) for _ in range(9)]}
     yield {"merges": [], "special": special, "ids": []}
+    yield {"merges": [], "special": special, "ids": [*raw[:3], rng.randint(257, 999)]}    # an id that there is not
 
 
 def decode_call(module, case):
     tokenizer = module.Tokenizer(_tuples(case["merges"]), case["special"])
+    if not set(case["ids"]) <= set(tokenizer.token_bytes):
+        return {"an id that there is not": _raised(lambda: tokenizer.decode_bytes(case["ids"]))}
     return {"decode": tokenizer.decode(case["ids"]), "decode_bytes": tokenizer.decode_bytes(case["ids"])}
+
+
+def _raised(function) -> str:
+    """What a call raises, in words."""
+    try:
+        function()
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        return f"raises {type(error).__name__}"
+    return "raises nothing"
 
 
 # special_tokens
@@ -165,7 +179,7 @@ def special_tokens_cases(generator):
     special = {"<|pad|>": 300, "<|user|>": 301, "<|end|>": 302}
     yield {"text": f"{words[0]} <|end|>{words[1]}", "special": special, "allowed": "all"}
     yield {"text": f"{words[0]}<|user|>{words[1]}<|end|>", "special": special, "allowed": ["<|end|>"]}
-    yield {"text": f"<|pad|>{words[2]}", "special": special, "allowed": []}
+    yield {"text": f"(<|pad|>){words[2]}", "special": special, "allowed": []}
     yield {"text": "<|end|><|end|>pad|<|>", "special": special, "allowed": "all"}
     odd = {"[a]": 400, "[a][b]": 401, "$x": 402, "[": 403}
     yield {"text": f"{words[3]}[a][b]a$x[[a]", "special": odd, "allowed": "all"}
@@ -178,9 +192,10 @@ def special_tokens_cases(generator):
 
 
 def special_tokens_call(module, case):
-    """With one id per byte for ordinary text, so that nothing but the special tokens is asked about."""
+    """With one id per byte for ordinary text, so that nothing but the special tokens is asked about. A piece ends
+    with the id 256, which shows where the text was cut."""
     tokenizer = module.Tokenizer([], case["special"])
-    tokenizer.encode_piece = list
+    tokenizer.encode_piece = lambda piece: [*piece, 256]
     allowed = case["allowed"] if case["allowed"] == "all" else set(case["allowed"])
     names = [*case["special"]]
     return {"split_special": module.split_special(case["text"], names), "its tokens afterwards": names,
@@ -191,7 +206,7 @@ def special_tokens_shows(case):
     allowed = repr(case["allowed"] if case["allowed"] == "all" else set(case["allowed"]) or "set()").replace(
         "'set()'", "set()")
     return (f"split_special({case['text']!r}, {[*case['special']]}) and Tokenizer([], {case['special']})"
-            f".encode({case['text']!r}, allowed_special={allowed}), where ordinary text is one id per byte")
+            f".encode({case['text']!r}, allowed_special={allowed}), where ordinary text is one id per byte, and 256 after each piece")
 
 
 CHECKS = [

@@ -138,6 +138,10 @@ MISTAKES = {
 ''' + MERGE_BODY,
                 "The result is right, but you changed the list that was given to you. Whoever calls merge "
                 "still needs it: build a new list and return that."),
+        Mistake("a list beside a tuple", "if i + 1 < len(ids) and ids[i] == pair[0] and ids[i + 1] == pair[1]:",
+                "if ids[i:i + 2] == pair:",
+                "Nothing is ever merged. A slice of a list is a list, the pair is a tuple, and [1, 2] == (1, 2) is "
+                "False in Python: compare with list(pair), or one id at a time."),
         Mistake("second id kept", "            i += 2\n",
                 "            merged.append(ids[i + 1])\n            i += 2\n",
                 "The new id stands for both ids of the pair; you kept the second one beside it."),
@@ -224,6 +228,17 @@ MISTAKES = {
 ''' + ENCODE_BODY,
                 "You go once over the pairs of the bytes, so that pairs with a new id in them never get "
                 "their turn. After each merge look at all pairs again."),
+        Mistake("one pass in the order of learning", ENCODE_BODY, '''        ids = list(piece)
+        known = [pair for pair in zip(ids, ids[1:]) if pair in self.merged_id]
+        for pair in sorted(known, key=self.merged_id.get):
+            ids = merge(ids, pair, self.merged_id[pair])
+        return ids
+''' + ENCODE_BODY,
+                "You look once for pairs that are in the book, before anything is merged: pairs with a new id in "
+                "them are not among these. After each merge look again."),
+        Mistake("the piece as text", ENCODE_BODY, ENCODE_BODY.replace("list(piece)", "[ord(c) for c in piece.decode()]"),
+                "You read the piece as text. It is bytes already, and the ids of bytes are their values: list(piece). "
+                "(Any bytes may come, not only UTF-8.)"),
     ],
     "decode": [
         Mistake("token by token", DECODE, '''\
@@ -255,6 +270,13 @@ MISTAKES = {
 ''',
                 "Special tokens are missing in the text. token_bytes knows them too: whoever does not want "
                 "to see them can take their ids out before."),
+        Mistake("unknown ids left out", JOIN,
+                '        return b"".join([self.token_bytes.get(i, b"") for i in ids])\n',
+                "An id that there is not vanishes without a trace. It means that text and tokenizer do not belong "
+                "together, so it should stop the program: token_bytes[i] raises KeyError."),
+        Mistake("ids as bytes", JOIN, "        return bytes(ids)\n",
+                "bytes(ids) takes the ids for bytes. That is true of 0 to 255 only; any other id stands for several "
+                "bytes: token_bytes[i]."),
         Mistake("merged ids left out", JOIN, "        return bytes(i for i in ids if i < 256)\n",
                 "Only ids below 256 are bytes themselves. A merged id stands for several bytes: "
                 "token_bytes[i]."),
@@ -267,6 +289,14 @@ MISTAKES = {
         Mistake("special tokens merged", ALLOWED, "        allowed = []\n",
                 "Special tokens are cut up and merged like ordinary text, also when they are allowed. Each "
                 "allowed one is a single id: cut the text at them first."),
+        Mistake("all as a set", ALLOWED,
+                "        allowed = [token for token in self.special_tokens if token in allowed_special]\n",
+                "allowed_special may also be the word \"all\", and no token is in that: then all are allowed. "
+                "self.allowed(allowed_special) gives the list for both."),
+        Mistake("cut at those not allowed", "for part in split_special(text, allowed):",
+                "for part in split_special(text, self.special_tokens):",
+                "The text is also cut at special tokens that are not allowed. There they are text like any other, and "
+                "encode_ordinary must see it whole: \")<|\" may be one piece. Cut at the allowed ones only."),
         Mistake("signs not escaped", '"|".join(map(regex.escape, longest_first))', '"|".join(longest_first)',
                 "| and [ mean something in a regular expression: <|end|> reads as \"<\" or \"end\" or \">\". "
                 "regex.escape makes a text stand for itself."),

@@ -153,8 +153,8 @@ class Tokenizer:
 
     # TODO special_tokens
     def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
-        """The ids of `text`. A special token in it becomes its one id only if it is allowed ("all" or a set);
-        else it is text like any other, so that nobody gets one in by typing it."""
+        """The ids of `text`. A special token in it becomes its one id only if it is allowed ("all" or a set; see
+        `allowed`); else it is text like any other, uncut, so that nobody gets one in by typing it."""
         raise NotImplementedError("TODO special_tokens: write Tokenizer.encode")
 
     def encode_stream(self, chunks: Iterable[str], allowed_special: Collection[str] | str = frozenset()
@@ -291,4 +291,4 @@ def test_special_tokens():
     _check("special_tokens")
 
 
-# as generated: 941d61732485cf62
+# as generated: 19dfe9e23d785d77

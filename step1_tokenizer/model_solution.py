@@ -231,8 +231,8 @@ class Tokenizer:
 
     # TODO special_tokens
     def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
-        """The ids of `text`. A special token in it becomes its one id only if it is allowed ("all" or a set);
-        else it is text like any other, so that nobody gets one in by typing it."""
+        """The ids of `text`. A special token in it becomes its one id only if it is allowed ("all" or a set; see
+        `allowed`); else it is text like any other, uncut, so that nobody gets one in by typing it."""
         ### BEGIN SOLUTION
         allowed = self.allowed(allowed_special)
         ids = []

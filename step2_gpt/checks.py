@@ -333,6 +333,13 @@ def sample_cases(g):
         uniforms[0], uniforms[1] = 0, 1 - 2 ** -20  # the first and last token must not come out if not kept
         yield {"logits": logits, "uniforms": uniforms, "temperature": p(0.5, 2), "top_k": top_k,
                "top_p": top_p}
+    # Thousands of probabilities, whose running sum ends a little above or below 1, and the largest float32 under 1:
+    # it is the last token, which has half of the ruler, and not the one after it.
+    B, V = between(g, 70, 80), between(g, 3000, 4000)
+    logits = normal(g, B, V)
+    logits[:, -1] = logits[:, :-1].logsumexp(-1)
+    yield {"logits": logits, "uniforms": torch.full((B,), 1 - 2.0 ** -24), "temperature": 1.0, "top_k": None,
+           "top_p": None}
 
 
 def sample(module, case):
@@ -572,7 +579,7 @@ CHECKS = [
             "top_k: p = 0 wherever p is below the k-th largest of its row\n"
             "top_p: scale p to sum 1, sort it falling; before = cumsum minus the number itself\n"
             "       keep where before < top_p; scatter what is kept back to where it came from\n"
-            "sums = cumsum of p over its sum\n"
+            "sums = cumsum of p, divided by its last number\n"
             "return the count of sums <= uniform, per row",
         ),
         why=("Everything stays in the order of the vocabulary, and what is not kept gets "

@@ -23,6 +23,7 @@ LAYER = "x = layer(x, angles, mask, cache)"
 SHIFT = ("labels = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  "
          "# label t is now token t + 1; the last logits have none")
 LOSS = f"{SHIFT}\n        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)"
+REACHED = "reached = probs.cumsum(-1)\n    return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)"
 LOGITS = "logits = self(**x, attention_mask=attention_mask, cache=cache)[0][:, -1]"
 NEXT = 'x = {"input_ids": token[:, None]}'
 ENDED = "token = torch.where(ids[-1] == eos_token_id, eos_token_id, token)"
@@ -56,6 +57,9 @@ MISTAKES = {
         Mistake("mean, not of squares", NORM, "y = y * torch.rsqrt(y.mean(-1, keepdim=True).square() + eps)",
                 "This is the square of the mean. Square first, then take the mean: numbers of both signs "
                 "cancel out otherwise."),
+        Mistake("standard deviation", NORM, "y = y / (y.std(-1, keepdim=True) + eps)",
+                "You divide by the standard deviation, which measures how far the numbers are from their mean. The "
+                "root mean square measures how far they are from 0: the root of the mean of the squares."),
         Mistake("over all numbers", NORM, "y = y * torch.rsqrt(y.square().mean() + eps)",
                 "One mean was taken over the whole tensor, so tokens depend on each other, and on the "
                 "other rows of the batch. Each vector has its own mean square, over the last dimension."),
@@ -72,6 +76,14 @@ MISTAKES = {
         Mistake("interleaved in, halves out", "a, b = x.chunk(2, dim=-1)", "a, b = x[..., 0::2], x[..., 1::2]",
                 "Neighbouring numbers are taken as pairs, and what comes of them is put into two halves: numbers "
                 "change their places. Number i of the first half and number i of the second half are a pair."),
+        Mistake("halves in, interleaved out", TURN,
+                "return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)",
+                "The halves are turned rightly, and then put together number by number, so that they change their "
+                "places. The new a is the first half of the result, the new b the second: torch.cat."),
+        Mistake("a overwritten", TURN,
+                "a = a * cos - b * sin\n    b = b * cos + a * sin\n    return torch.cat([a, b], dim=-1)",
+                "When b is turned, a has been turned already: the new b needs the old a. Compute both before you give "
+                "either a new value."),
         Mistake("sign flipped", TURN, "return torch.cat([a * cos + b * sin, b * cos - a * sin], dim=-1)",
                 "Everything is turned the other way round. The model would still see relative distances, "
                 "but a checkpoint trained with the usual direction would read every distance as its "
@@ -130,6 +142,10 @@ MISTAKES = {
                 "The weights are set to 0 after the softmax, so those that are left no longer sum to 1, "
                 "and hidden tokens still count in the denominator. Strike out the scores, before the "
                 "softmax."),
+        Mistake("minus infinity times 0", SOFTMAX,
+                'weights = (scores + (~mask) * float("-inf")).softmax(-1)',
+                "0 times infinity is NaN, so the scores that are allowed become NaN too. masked_fill, or torch.where, "
+                "puts minus infinity in some places and leaves the others alone."),
         Mistake("masked with 0", SOFTMAX, "weights = scores.masked_fill(~mask, 0.0).softmax(-1)",
                 "A score of 0 is no prohibition: e^0 = 1, so hidden tokens keep a weight. Which score "
                 "has the exponential 0?"),
@@ -139,6 +155,9 @@ MISTAKES = {
         Mistake("scale on the wrong side", SCORES, "scores = q @ k.transpose(-2, -1) * "
                                                    "math.sqrt(q.shape[-1])",
                 "The scores are multiplied by sqrt(d). They are too large for the softmax already: divide."),
+        Mistake("root of the heads", SCORES, "scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[1])",
+                "The scores are divided by the root of the number of heads. d is the size of a head, the last "
+                "dimension of q."),
         Mistake("divided by d", SCORES, "scores = q @ k.transpose(-2, -1) / q.shape[-1]",
                 "The scores are divided by d. Their spread grows with the root of d only, so this makes "
                 "attention too flat."),
@@ -257,6 +276,24 @@ MISTAKES = {
                 "This is post-norm, as in the first Transformer: the norm comes after the sum, on the "
                 "stream itself. In a Llama the norm stands at the entrance of each part, and nothing "
                 "stands in the way of the stream, which makes deep models easier to train."),
+        Mistake("norm behind the part", f"{ATTEND}\n        {THINK}",
+                "x = x + self.input_layernorm(self.self_attn(x, angles, mask, cache))\n"
+                "        return x + self.post_attention_layernorm(self.mlp(x))",
+                "The norms stand behind the parts, on what they answer. They belong in front, on what the parts read: "
+                "self_attn(input_layernorm(x)), and mlp(post_attention_layernorm(x))."),
+        Mistake("second norm on attention's answer", f"{ATTEND}\n        {THINK}",
+                "y = self.self_attn(self.input_layernorm(x), angles, mask, cache)\n"
+                "        x = x + self.post_attention_layernorm(y)\n"
+                "        return x + self.mlp(x)",
+                "post_attention_layernorm comes after attention, as its name says, but not on attention's answer: it "
+                "is the norm through which the MLP reads the stream."),
+        Mistake("stream normalised twice", f"{ATTEND}\n        {THINK}",
+                "x = self.input_layernorm(x)\n"
+                "        x = x + self.self_attn(x, angles, mask, cache)\n"
+                "        x = self.post_attention_layernorm(x)\n"
+                "        return x + self.mlp(x)",
+                "x = norm(x) overwrites the stream, so the parts' answers are added to the normalised stream. Only what "
+                "a part reads is normalised: write x + part(norm(x))."),
         Mistake("normalised residual", ATTEND,
                 "x = self.input_layernorm(x)\n        x = x + self.self_attn(x, angles, mask, cache)",
                 "The part's result is added to the normalised stream. Only what the part reads is "
@@ -294,6 +331,11 @@ MISTAKES = {
                 "ignore_index=IGNORE)",
                 "The logits at t are judged by the label at t - 1, a token that was already read. Drop "
                 "the last logits and the first label, not the other way round."),
+        Mistake("rows joined before the shift", LOSS,
+                "loss = F.cross_entropy(logits.flatten(0, 1)[:-1].float(), labels.flatten()[1:], "
+                "ignore_index=IGNORE)",
+                "The rows are made one long row first and shifted then, so the last logits of each row are judged by "
+                "the first label of the next one. Shift within the rows, then flatten."),
         Mistake("ignore_index not honoured", LOSS,
                 "loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, "
                 "1:].flatten().clamp(min=0), ignore_index=IGNORE)",
@@ -381,6 +423,17 @@ MISTAKES = {
                 "return (reached <= uniforms[:, None]).sum(-1)",
                 "What is kept is not scaled to sum to 1 again: a uniform number above the sum points at "
                 "nothing: out comes the size of the vocabulary, which is no id."),
+        Mistake("past the last token", REACHED,
+                "reached = (probs / probs.sum(-1, keepdim=True)).cumsum(-1)\n"
+                "    return (reached <= uniforms[:, None]).sum(-1)",
+                "Rounding leaves the last running sum a little below 1 at times, and a uniform number close to 1 then "
+                "points past the last token: out comes the size of the vocabulary, which is no id. Divide the running "
+                "sums by the last of them."),
+        Mistake("first above, or the first of all", "return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
+                "probs = probs / probs.sum(-1, keepdim=True)\n"
+                "    return (probs.cumsum(-1) > uniforms[:, None]).int().argmax(-1)",
+                "Rounding leaves the last running sum a little below 1 at times. Then no sum exceeds a uniform number "
+                "close to 1, and argmax answers 0, the first token. Divide the running sums by the last of them."),
         Mistake("one token off", "return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
                 "return (reached < uniforms[:, None] * reached[:, -1:]).sum(-1) - 1",
                 "The answer is one token too early: the token at which the running sum EXCEEDS the "
@@ -422,6 +475,12 @@ MISTAKES = {
         Mistake("goes on after eos", ENDED, "pass",
                 "A row that has said eos goes on with other tokens while the others finish. It should "
                 "say eos until the end."),
+        Mistake("goes on after eos, stops at the end", ENDED + "\n            ids.append(token)\n"
+                "            if eos_token_id is not None and (token == eos_token_id).all():\n",
+                "pass\n            ids.append(token)\n"
+                "            if eos_token_id is not None and (torch.stack(ids) == eos_token_id).any(0).all():\n",
+                "A row that has said eos goes on with other tokens while the others finish. It should say eos until "
+                "the end."),
         Mistake("no stop at eos", "if eos_token_id is not None and (token == eos_token_id).all():",
                 "if False:",
                 "Generation goes on to max_new_tokens although every row has ended."),

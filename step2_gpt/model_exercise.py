@@ -51,7 +51,7 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Scale each vector of x [..., D] to root mean square 1, then by weight [D] (Zhang and Sennrich 2019).
 
     The mean is not subtracted. eps is added to the mean square, inside the root. Computed in float32 at least,
-    whatever the type of x, because squares of bfloat16 numbers are too coarse; the result has the type of x.
+    whatever the type of x, because squares of bfloat16 numbers are too coarse; the result has the type of x and weight.
     """
     raise NotImplementedError("TODO rms_norm: write rms_norm")
 
@@ -197,10 +197,10 @@ def sample(
 ) -> torch.Tensor:
     """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B].
 
-    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer); top_p
-    then keeps the fewest most likely tokens that together reach p (always at least one). What is kept is scaled to sum
-    to 1 again, and the chosen token is the first one, in the order of the vocabulary, at which the running sum exceeds
-    `uniforms`.
+    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer). top_p
+    then keeps, of what is left and scaled to sum to 1 again, the fewest most likely tokens that together reach p
+    (always at least one). What is kept is scaled to sum to 1, and the chosen token is the first one, in the order of
+    the vocabulary, at which the running sum exceeds `uniforms`; there is one also where rounding leaves all sums below 1.
     """
     raise NotImplementedError("TODO sample: write sample")
 
@@ -379,4 +379,4 @@ def test_generate():
     _check("generate")
 
 
-# as generated: 462e96b36aadb5d9
+# as generated: f5a65258fcd34ce1

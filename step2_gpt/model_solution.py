@@ -51,7 +51,7 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Scale each vector of x [..., D] to root mean square 1, then by weight [D] (Zhang and Sennrich 2019).
 
     The mean is not subtracted. eps is added to the mean square, inside the root. Computed in float32 at least,
-    whatever the type of x, because squares of bfloat16 numbers are too coarse; the result has the type of x.
+    whatever the type of x, because squares of bfloat16 numbers are too coarse; the result has the type of x and weight.
     """
     ### BEGIN SOLUTION
     y = x if x.dtype == torch.float64 else x.float()
@@ -230,10 +230,10 @@ def sample(
 ) -> torch.Tensor:
     """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B].
 
-    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer); top_p
-    then keeps the fewest most likely tokens that together reach p (always at least one). What is kept is scaled to sum
-    to 1 again, and the chosen token is the first one, in the order of the vocabulary, at which the running sum exceeds
-    `uniforms`.
+    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer). top_p
+    then keeps, of what is left and scaled to sum to 1 again, the fewest most likely tokens that together reach p
+    (always at least one). What is kept is scaled to sum to 1, and the chosen token is the first one, in the order of
+    the vocabulary, at which the running sum exceeds `uniforms`; there is one also where rounding leaves all sums below 1.
     """
     ### BEGIN SOLUTION
     probs = (logits.float() / temperature).softmax(-1)  # [B, V]

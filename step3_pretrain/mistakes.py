@@ -70,6 +70,15 @@ MISTAKES = {
                 "(uniforms * windows).round().long().clamp(max=windows - 1)",
                 "You round to the nearest start. Then the first start is only half as likely as the others: "
                 "round down."),
+        Mistake("rounded to the nearest of the last", CHOOSE, "(uniforms * (windows - 1)).round().long()",
+                "You round to the nearest start. Then the first and the last are only half as likely as the others: "
+                "multiply by the number of starts, and round down."),
+        Mistake("text cut into blocks", CHOOSE, "(uniforms * (len(tokens) // context)).long() * context",
+                "Your windows begin at multiples of context only: the text is cut into blocks. A window may begin at "
+                "any place after which a whole window follows."),
+        Mistake("starts in the text's small type", CHOOSE, "(uniforms * windows).to(tokens.dtype)",
+                "The starts have the type in which the text is stored, and an int16 counts to 32,767 only: in a longer "
+                "text places come out negative. Places are int64: .long()."),
         Mistake("one start for all", "starts[:, None] + offsets",
                 "starts[:1, None].expand(len(starts), 1) + offsets",
                 "All rows begin at the same place: you use one of the random numbers for the whole batch. "
@@ -91,6 +100,9 @@ MISTAKES = {
                 "config.learning_rate * step / config.warmup_steps",
                 "At step 0 your learning rate is 0: a batch is read and nothing is learned from it. Steps "
                 "count from 0, so step s has s + 1 of the warm-up's parts."),
+        Mistake("warm-up one step too long", "if step < config.warmup_steps:", "if step <= config.warmup_steps:",
+                "Your warm-up has one step too many: at step warmup_steps the rate is above the peak. Steps count from "
+                "0, so the warm-up's last is warmup_steps - 1, and the cosine begins at warmup_steps."),
         Mistake("cosine over all steps", PROGRESS, "min(1.0, step / config.max_steps)",
                 "Your cosine runs from step 0, so at the end of the warm-up it has gone part of the way "
                 "already, and the rate jumps down from the peak. Its way begins where the warm-up ends."),
@@ -124,6 +136,21 @@ MISTAKES = {
                 "loss.backward()\n        losses.append(loss.item())\n        counts.append(1)",
                 "Each micro-batch counts the same in your mean, although one has many more tokens than "
                 "another: a token in a short one weighs more. Weight each by its number of tokens n."),
+        Mistake("mean over micro-batches, loss by tokens", ADD + "\n" + DIVIDE,
+                "(loss / len(batches)).backward()\n        losses.append(loss.item() * n)\n        counts.append(n)\n",
+                "The loss you return is weighted by tokens, the gradient is not: each micro-batch counts the same in "
+                "it, although one has many more tokens than another. Weight the gradient by n as well."),
+        Mistake("frozen parameters", """    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= sum(counts)
+""", """    for parameter in model.parameters():
+        parameter.grad /= sum(counts)
+""",
+                "A frozen parameter has no gradient: its grad is None, which cannot be divided. Divide only those that "
+                "there are."),
+        Mistake("loss with its graph", "losses.append(loss.item() * n)", "losses.append(loss * n)",
+                "The loss comes back as a tensor that holds on to the whole graph of its step. Whoever collects a "
+                "thousand of them for a curve runs out of memory: .item() makes a number of it."),
         Mistake("sum over micro-batches", DIVIDE, "",
                 "Your gradient is the sum over all tokens: the more there are, the longer the step. Divide "
                 "by the number of tokens of all micro-batches together."),
@@ -157,6 +184,11 @@ MISTAKES = {
                 "        losses.append(loss.item() * n)\n",
                 "You clip before the gradient is complete. Parts that point in different directions partly "
                 "cancel; clip once, when all micro-batches are added up."),
+        Mistake("each micro-batch's gradient clipped to the limit", "        losses.append(loss.item() * n)\n",
+                "        nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)\n"
+                "        losses.append(loss.item() * n)\n",
+                "You clip before the gradient is complete, and divide what is left. Clip once, when all micro-batches "
+                "are added up and divided."),
         Mistake("clipped before dividing", DIVIDE + NORM, NORM + DIVIDE,
                 "You clip the sum of the gradients and divide afterwards, so what is left is far below "
                 "max_grad_norm. Divide first: the mean is the gradient of the large batch."),
@@ -204,6 +236,8 @@ MISTAKES = {
         Mistake("last window left out", RANGE, "range(0, len(tokens) - context + 1, context - 1)",
                 "The tokens after the last full window are not counted. The last window may be shorter; its "
                 "tokens cost bits too."),
+        Mistake("tokens keep their small type", "[tokens[i : i + context].long() for", "[tokens[i : i + context] for",
+                "The text is kept in small integers, and an embedding wants int64: convert each window with .long()."),
         Mistake("padding counted", "padding_value=IGNORE", "padding_value=0",
                 "The filling of the shorter last window is counted as if it were text. Its labels must be "
                 "ignored."),
@@ -246,7 +280,6 @@ HARMLESS = {
     },
     "train_step": {
         "train_step: norm.item() -> norm": NUMBER,
-        "train_step: loss.item() -> loss": NUMBER,
     },
     "bits_per_byte": {
         'bits_per_byte: F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum").item() -> '

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from course import steps
+from course import checking, steps
 
 gpt = steps.load("step2_gpt", "solution")
 
@@ -393,3 +393,28 @@ def test_cuda_agrees_with_the_cpu():
     model.cuda()
     torch.testing.assert_close(model(ids.cuda())[0].cpu(), logits, rtol=1e-3, atol=1e-3)
     assert model.generate(ids.cuda(), max_new_tokens=10).cpu().tolist() == new.tolist()
+
+
+def finding(todo, old, new):
+    """What is said of a solution in which `old` is replaced by `new`."""
+    source = steps.find_step("step2").file("solution").read_text(encoding="utf-8")
+    assert source.count(old) == 1
+    module = steps.execute(source.replace(old, new), steps.find_step("step2").file("solution"), "wrong", shown_as="<wrong>")
+    return checking.check("step2_gpt", module, todo)
+
+
+def test_an_error_in_another_case_is_not_given_a_mistakes_words():
+    found = finding("generate", "sample(logits, uniforms[:, n],", "sample(logits, uniforms[n],")
+    assert found.status == "raised" and "uniforms" in found.called and not found.mistake_name
+
+
+def test_a_change_in_place_is_explained():
+    found = finding("block", "x = x + self.self_attn(self.input_layernorm(x), angles, mask, cache)",
+                    "x += self.self_attn(self.input_layernorm(x), angles, mask, cache)")
+    assert found.status == "raised" and "x = x + y in the place of x += y" in found.note
+
+
+def test_the_largest_number_below_1_chooses_a_token_of_any_vocabulary():
+    logits = torch.randn(300, 50_000, generator=torch.Generator().manual_seed(5))
+    ids = gpt.sample(logits, torch.full((300,), 1 - 2.0 ** -24))
+    assert ids.max() < 50_000

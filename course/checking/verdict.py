@@ -188,6 +188,9 @@ def _explained(a, subject, todo, raised) -> str:
     missing = [name for name in _names(a, todo) if name not in have] if have else []
     if missing:
         return f"{missing[0]} is no longer in the file: give it back its name and signature."
+    if "modified by an inplace operation" in raised.message:
+        return ("A tensor that the gradient still needs is changed in place, by +=, *=, x[...] = or a method whose name "
+                "ends in _. Make a new one: x = x + y in the place of x += y.")
     if raised.frames:
         return ""
     if re.search(r"positional argument|keyword argument|takes no arguments", raised.message):

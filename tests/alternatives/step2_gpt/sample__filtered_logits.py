@@ -11,4 +11,5 @@ def sample(logits, uniforms, temperature=1.0, top_k=None, top_p=None):
         logits = logits.masked_fill(torch.zeros_like(drop).scatter(1, order, drop), -float("inf"))
     p = logits.softmax(-1)
     sums = p.cumsum(-1) / p.sum(-1, keepdim=True)
-    return torch.searchsorted(sums, uniforms[:, None].to(sums).contiguous(), right=True)[:, 0]
+    chosen = torch.searchsorted(sums, uniforms[:, None].to(sums).contiguous(), right=True)[:, 0]
+    return chosen.clamp(max=logits.shape[-1] - 1)  # the sums may end a little below 1
