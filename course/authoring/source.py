@@ -117,7 +117,9 @@ def untouched(source: str, todo: str) -> bool:
 def same_function(source: str, other: str, name: str) -> bool:
     """Whether both sources define `name` with the same code; comments and layout do not count."""
     one, two = functions(source).get(name), functions(other).get(name)
-    return one is not None and two is not None and ast.dump(one.node) == ast.dump(two.node)
+    if one is None or two is None or len(one.node.body) != len(two.node.body):
+        return False
+    return ast.dump(one.node) == ast.dump(two.node)
 
 
 def transplant(target: str, donor: str, names) -> str:

@@ -32,8 +32,8 @@ JUDGING = 20.0      # seconds for judging one answer, whatever it holds
 
 @dataclass
 class Answer:
-    """What came of one call: a plain value and the case as it is afterwards; or what was raised; or why
-    neither.
+    """What came of one call: a plain value and the case as it is afterwards (the case itself where nothing in
+    it has changed); or what was raised; or why neither.
     """
     value: object = None
     after: dict | None = None
@@ -64,7 +64,7 @@ def answered(
         after = plain(handed, "inputs")
     except NotPlain as error:
         return Answer(value, refused=Problem("inputs", f"after the call an input is changed: {error}"))
-    return Answer(value, after, refused=refused)
+    return Answer(value, after if compare(after, case, 0.0, 0.0) else case, refused=refused)
 
 
 def problems(check: Check, case: dict, answer: Answer, expected) -> list[Problem]:

@@ -154,6 +154,8 @@ def compare(answer, expected, rtol: float = 1e-4, atol: float = 1e-5, where: str
     values. NaN agrees with NaN only, and an infinity with the same infinity only. Half precision gets the
     tolerance it needs. An int may stand for a float, and a tensor of no dimensions for a number.
     """
+    if answer is expected:
+        return []
     if isinstance(expected, torch.Tensor):
         return _compare_tensors(answer, expected, rtol, atol, where)
     if answer is None and expected is not None:

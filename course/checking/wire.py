@@ -44,7 +44,7 @@ class Fault(Exception):
 def pack(value, header_most: int = HEADER, raw_most: int = RAW) -> tuple[bytes, bytes]:
     """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the
     table."""
-    raw: list[bytes] = []
+    raw: list = []
     try:
         header = json.dumps(_packed(value, raw), separators=(",", ":")).encode()
     except (ValueError, RecursionError) as error:
@@ -60,8 +60,8 @@ def _packed(value, raw):
         name = NAMES.get(value.dtype)
         if name is None or value.dim() > DIMS:
             raise Fault(f"a tensor of dtype {value.dtype} and {value.dim()} dimensions belongs in no answer")
-        flat = value.detach().contiguous().reshape(-1)
-        raw.append(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+        if value.numel():
+            raw.append(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
         return {"t": [name, list(value.shape)]}
     if isinstance(value, bytes):
         raw.append(value)
@@ -75,13 +75,15 @@ def _packed(value, raw):
     return value
 
 
-def unpack(header: bytes, raw: bytes):
-    """The value of a message. Raises Fault for anything that `pack` does not make."""
+def unpack(header: bytes, raw: bytes | bytearray):
+    """The value of a message. Its tensors lie in `raw` where that is a bytearray, and in a copy where it is
+    bytes. Raises Fault for anything that `pack` does not make.
+    """
     try:
         tree = json.loads(header)
     except (ValueError, RecursionError):
         raise Fault("the header is no JSON") from None
-    value, used = _unpacked(tree, memoryview(raw), 0, 0)
+    value, used = _unpacked(tree, raw if isinstance(raw, bytearray) else bytearray(raw), 0, 0)
     if used != len(raw):
         raise Fault("there are bytes that belong to nothing")
     return value
@@ -147,14 +149,16 @@ def _tensor(said, raw, at):
         or not all(type(size) is int and 0 <= size < 2**31 for size in shape)
     ):
         raise Fault("a tensor has no dtype and shape")
-    if math.prod(max(size, 1) for size in shape) > 2 ** 40:
-        raise Fault("a tensor is too large")
-    size = math.prod(shape) * dtype.itemsize
-    if size > len(raw) - at:
+    count = math.prod(shape)
+    end = at + count * dtype.itemsize
+    if end > len(raw):
         raise Fault("a tensor's bytes are missing")
-    if not size:
+    if not count:
+        if math.prod(max(size, 1) for size in shape) > 2 ** 40:
+            raise Fault("a tensor is too large")
         return torch.empty(shape, dtype=dtype), at
-    held = bytearray(raw[at:at + size])
     if dtype is torch.bool:     # a byte that is neither 0 nor 1 is no bool to rely on
-        return (torch.frombuffer(held, dtype=torch.uint8) != 0).reshape(shape), at + size
-    return torch.frombuffer(held, dtype=dtype).reshape(shape), at + size
+        return (torch.frombuffer(raw, dtype=torch.uint8, count=count, offset=at) != 0).view(shape), end
+    if at % dtype.itemsize:     # behind something of odd length: a number has to lie at a multiple of its size
+        return torch.frombuffer(raw[at:end], dtype=dtype).view(shape), end
+    return torch.frombuffer(raw, dtype=dtype, count=count, offset=at).view(shape), end

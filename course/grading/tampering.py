@@ -9,6 +9,7 @@ import builtins
 import operator
 import sys
 import types
+from builtins import all, isinstance, len, map, vars        # as they are now: submissions replace them, too
 
 import torch
 from torch import nn
@@ -45,22 +46,24 @@ class Place:
     def __init__(self, name: str, place):
         self.name, self.place, self.held = name, place, dict(vars(place))
         self.functions = [value for value in self.held.values() if type(value) is types.FunctionType]
-        self.code = {value: value.__code__ for value in self.functions}
-        self.before = self._now()
+        self.code = [function.__code__ for function in self.functions]
 
-    def _now(self) -> tuple:
-        """Everything in it, by identity: what is compared after every call, and so has to be quick."""
-        now = vars(self.place)
-        return (tuple(now), tuple(map(id, now.values())), tuple(map(id, map(CODE, self.functions))))
+    def untouched(self) -> bool:
+        """Whether everything in it is what it was, by identity: asked after every call, so it has to be quick."""
+        now, same = vars(self.place), operator.is_
+        return (len(now) == len(self.held) and all(map(same, now, self.held))
+                and all(map(same, now.values(), self.held.values()))
+                and all(map(same, map(CODE, self.functions), self.code)))
 
     def replaced(self) -> list[str]:
-        if self._now() == self.before:
+        if self.untouched():
             return []
+        code = dict(zip(self.functions, self.code))
         now = vars(self.place)
         found = [key for key, value in self.held.items()
                  if (callable(value) or isinstance(value, (property, classmethod, staticmethod)))
                  and (now.get(key) is not value
-                      or type(value) is types.FunctionType and value.__code__ is not self.code[value])]
+                      or type(value) is types.FunctionType and value.__code__ is not code[value])]
         ours = self.name.partition(".")[0] in ("calls", "course")
         for key in now.keys() - self.held.keys():  # something new that hides what was meant
             inherited = isinstance(self.place, type) and any(
