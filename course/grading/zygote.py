@@ -27,7 +27,7 @@ def main(control_fd: int, settings: dict) -> None:
     import todos
 
     from course.authoring.source import functions
-    from course.grading import child
+    from course.grading import child, confine
     from course.grading.tampering import Watch
     functions(todos.EXERCISE)       # remembered, as every child needs it
     serve = functools.partial(child.serve, checks=calls.CHECKS, names=todos.NAMES, exercise=todos.EXERCISE,
@@ -42,10 +42,10 @@ def main(control_fd: int, settings: dict) -> None:
         command, fds, _, _ = socket.recv_fds(control, 1, 1)
         if not command or not fds:
             os._exit(0)
-        if os.fork() == 0:
+        if (confine.fork_into_namespaces() if settings["namespaces"] else os.fork()) == 0:
             try:
                 control.close()
-                begin(fds[0], settings, serve)
+                monitor(socket.socket(fileno=fds[0]), settings, serve)
             finally:
                 os._exit(1)
         os.close(fds[0])
@@ -88,15 +88,8 @@ def memory_now() -> int:
         return 4 << 30
 
 
-def begin(lifeline: int, settings: dict, serve) -> None:
-    """In the first fork of a submission: become its monitor, in namespaces of its own where there are any."""
-    from course.grading import confine
-    if settings["namespaces"] and confine.own_namespaces() and os.fork():
-        os._exit(0)         # the fork is number 1 of the new process table, and everything in it ends with it
-    monitor(socket.socket(fileno=lifeline), settings, serve)
-
-
 def monitor(lifeline: socket.socket, settings: dict, serve) -> None:
+    """In the first fork of a submission: start, watch and kill its children, until the lifeline closes."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
