@@ -93,10 +93,10 @@ def _unpacked(tree, raw, at, depth):
     """(the value, where the raw bytes of the next one begin)."""
     if depth > DEEPEST:
         raise Fault("it is nested too deeply")
-    if tree is None or isinstance(tree, (bool, int, float, str)):
-        return tree, at
-    if isinstance(tree, list):
+    if type(tree) is list:
         return _items(tree, raw, at, depth)
+    if type(tree) is not dict:
+        return tree, at
     if len(tree) != 1:
         raise Fault("the header names no value")
     (kind, said), = tree.items()
@@ -106,13 +106,13 @@ def _unpacked(tree, raw, at, depth):
         if type(said) is not int or not 0 <= said <= len(raw) - at:
             raise Fault("bytes are missing")
         return bytes(raw[at:at + said]), at + said
-    if kind == "k" and isinstance(said, list):
+    if kind == "k" and type(said) is list:
         items, at = _items(said, raw, at, depth)
-        return tuple(_key(item) for item in items), at
-    if kind == "d" and isinstance(said, list):
+        return tuple(map(_key, items)), at
+    if kind == "d" and type(said) is list:
         found = {}
         for pair in said:
-            if not isinstance(pair, list) or len(pair) != 2:
+            if type(pair) is not list or len(pair) != 2:
                 raise Fault("a dict is no list of pairs")
             (key, value), at = _items(pair, raw, at, depth)
             found[_key(key)] = value
@@ -123,33 +123,29 @@ def _unpacked(tree, raw, at, depth):
 def _items(items, raw, at, depth):
     found = []
     for item in items:
-        value, at = _unpacked(item, raw, at, depth + 1)
-        found.append(value)
+        if type(item) in (list, dict):
+            item, at = _unpacked(item, raw, at, depth + 1)
+        found.append(item)
     return found, at
 
 
 def _key(key):
-    if key is None or isinstance(key, (bool, int, float, str, bytes, tuple)):
-        return key
-    raise Fault("a key is no text and no number")
+    if type(key) in (list, dict, torch.Tensor):
+        raise Fault("a key is no text and no number")
+    return key
 
 
 def _tensor(said, raw, at):
-    if (
-        not isinstance(said, list)
-        or len(said) != 2
-        or not isinstance(said[0], str)
-        or not isinstance(said[1], list)
-    ):
+    if type(said) is not list or len(said) != 2 or type(said[0]) is not str or type(said[1]) is not list:
         raise Fault("a tensor has no dtype and shape")
     dtype, shape = DTYPES.get(said[0]), said[1]
-    if (
-        dtype is None
-        or len(shape) > DIMS
-        or not all(type(size) is int and 0 <= size < 2**31 for size in shape)
-    ):
+    if dtype is None or len(shape) > DIMS:
         raise Fault("a tensor has no dtype and shape")
-    count = math.prod(shape)
+    count = 1
+    for size in shape:
+        if type(size) is not int or not 0 <= size < 2 ** 31:
+            raise Fault("a tensor has no dtype and shape")
+        count *= size
     end = at + count * dtype.itemsize
     if end > len(raw):
         raise Fault("a tensor's bytes are missing")
