@@ -61,7 +61,8 @@ def _packed(value, raw):
         if name is None or value.dim() > DIMS:
             raise Fault(f"a tensor of dtype {value.dtype} and {value.dim()} dimensions belongs in no answer")
         if value.numel():
-            raw.append(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            value = value.detach().contiguous()
+            raw.append((value.view(torch.int16) if value.dtype is torch.bfloat16 else value).numpy())
         return {"t": [name, list(value.shape)]}
     if isinstance(value, bytes):
         raw.append(value)

@@ -46,8 +46,7 @@ class Place:
 
     def __init__(self, name: str, place):
         self.name, self.place, self.held = name, place, dict(vars(place))
-        self.functions = [value for value in self.held.values() if type(value) is types.FunctionType]
-        self.code = {function: function.__code__ for function in self.functions}
+        self.code = {value: value.__code__ for value in self.held.values() if type(value) is types.FunctionType}
 
     def replaced(self) -> list[str]:
         now = vars(self.place)
@@ -72,7 +71,7 @@ class Watch:
         self.places = [Place(name, place) for name, place in watched().items()]
         self.now = [vars(place.place) for place in self.places]
         self.values = [now.values() for now in self.now]        # views: of what the places hold when they are asked
-        self.functions = [function for place in self.places for function in place.functions]
+        self.functions = [function for place in self.places for function in place.code]
         self.before = [key for now in self.now for key in now], [value for view in self.values for value in view]
         self.code = [function.__code__ for function in self.functions]
 

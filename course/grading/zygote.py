@@ -72,7 +72,7 @@ def warm_up() -> None:
     with_grad(layers, {"input": x}, torch.randn(2, 5), layers)
     layers.eval().load_state_dict(layers.state_dict())
     StandInLM(7, 4)(torch.tensor([[1, 2]]), labels=torch.tensor([[1, 2]]))[1].backward()
-    torch.optim.AdamW(layers.parameters()).step()
+    torch.optim.AdamW(layers.parameters()).step()       # imports torch's compiler, which replaces functions of torch
     nn.functional.scaled_dot_product_attention(*torch.randn(3, 1, 2, 4, 8), is_causal=True)
     torch.einsum("bchw,bchw->b", x, x).softmax(0).multinomial(1, generator=torch.Generator().manual_seed(0))
     torch.cat([x, x]).double().flatten(1).svd()
