@@ -3,20 +3,25 @@
 Three measurements, on this machine, in one run:
 
 - 200 right submissions of step 6, from the folder to the last report, and the grader's memory after 20 and 200;
-- what a submission costs on top of the student's own computing: the same file and the same calls, timed in the
-  confined child and in this process, in turn, one at a time;
+- what a submission costs on top of the student's own computing, one at a time: the time from the file to the
+  findings, less what the child spends in executing the file and in the checks' calls (the functions, and their
+  gradients), by its own clock; beside it, what the same calls take in this process, which has made them before;
 - three trivial tasks beside otter-grader, seconds per submission. otter-grader lives in an environment of its
   own (benchmarks/requirements.txt); `--otter` names its Python.
 """
 
 import argparse
+import contextlib
+import io
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -25,6 +30,7 @@ from course import authoring, steps
 from course.checking import answered, lesson
 from course.checking.subject import Reference
 from course.grading import grade as grading
+from course.grading import stage
 from course.grading.marking import findings
 from course.grading.runner import Batch
 
@@ -118,34 +124,59 @@ def whole_class(step, count: int) -> dict:
     return {"count": count, "seconds": seconds, "memory": (held[min(19, count - 1)], held[-1])}
 
 
+# After the calls of the stage: each says how long it took, and the child's prints come back with the answers.
+TIMED = """
+import time as _time
+def _timed(call):
+    def timed(module, case):
+        start = _time.perf_counter()
+        try:
+            return call(module, case)
+        finally:
+            print("took", _time.perf_counter() - start)
+    return timed
+for _check in CHECKS.values():
+    _check.call = _timed(_check.call)
+"""
+
+
 def on_top(step, count: int) -> dict:
-    """Seconds per submission beyond the student's own computing, which this process measures in turn."""
+    """Seconds per submission beyond the student's own computing, as the child measures that."""
     a = lesson(step)
-    source = authoring.filled(a.source, step).encode()
+    head, _, rest = authoring.filled(a.source, step).partition("\nimport ")
+    source = (f"{head}\nimport time; _start = time.perf_counter()\nimport {rest}\n"
+              "print('took', time.perf_counter() - _start)\n").encode()
     reference = Reference(a, 1)
     torch.set_num_threads(1)
-    start = time.perf_counter()
-    with Batch(reference, trusted=True) as batch:
-        once, more, own = time.perf_counter() - start, [], []
 
-        def bare():
+    def warm() -> float:
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
             module = steps.execute(source, "model_exercise.py", "benchmark")
-            for check in a.checks.values():
-                for case in reference.cases(check):
-                    answered(check, module, case, seed=2)
-            steps.forget(module)
-        bare()
+        for check in a.checks.values():
+            for case in reference.cases(check):
+                answered(check, module, case, seed=2)
+        steps.forget(module)
+        return time.perf_counter() - start
+
+    calls, start = stage.calls, time.perf_counter()
+    with mock.patch.object(stage, "calls", lambda *said: calls(*said) + TIMED), \
+            Batch(reference, trusted=True) as batch:
+        once, more, own, again = time.perf_counter() - start, [], [], [warm()]
         for _ in range(count):
             start = time.perf_counter()
-            found = findings(reference, batch.run(source))
-            middle = time.perf_counter()
-            bare()
-            own.append(time.perf_counter() - middle)
-            more.append(middle - start - own[-1])
+            answers = batch.run(source)
+            found = findings(reference, answers)
+            whole = time.perf_counter() - start
             assert all(finding.passed for finding in found)
+            took = re.findall(r"took (\S+)", answers.printed + "".join(answers.output.values()))
+            assert len(took) == 1 + sum(len(reference.cases(check)) for check in a.checks.values())
+            own.append(sum(map(float, took)))
+            more.append(whole - own[-1])
+            again.append(warm())
         level = batch.level.says
     return {"once": once, "own": statistics.median(own), "more": statistics.median(more), "level": level,
-            "p95": sorted(more)[int(0.95 * (len(more) - 1))]}
+            "warm": statistics.median(again[1:]), "p95": sorted(more)[int(0.95 * (len(more) - 1))]}
 
 
 def trivial(count: int) -> float:
@@ -211,7 +242,8 @@ def main() -> None:
     print(
         f"| on top of the student's own computing, median of 20 (95%) | {top['more']:.3f} s ({top['p95']:.3f} s) |"
     )
-    print(f"| the student's own computing, step 6 | {top['own']:.3f} s |")
+    print(f"| the student's own computing in the child, step 6 | {top['own']:.3f} s |")
+    print(f"| the same calls, with their checks' care, in a process that has made them before | {top['warm']:.3f} s |")
     print(f"| {whole['count']} right submissions of step 6, with all reports | {whole['seconds']:.0f} s |")
     print(f"| the grader's memory after 20 and after {whole['count']} | {before:.0f} MB, {after:.0f} MB |")
     print(f"| three trivial tasks, per submission | {ours:.3f} s |")

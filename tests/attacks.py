@@ -535,6 +535,15 @@ def right(name, tries, top="", **bodies):
 
 right("loops", "loops instead of operations on tensors",
       mean="return torch.stack([sum(value for value in row) / len(row) for row in x])")
+right("compiler", "an optimizer, deterministic algorithms and `torch.compile`, set up while it is imported", """
+torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))]).step()
+torch.use_deterministic_algorithms(True)
+
+
+@torch.compile
+def unused(x):
+    return x + 1
+""")
 right("slow", "a pause in every call", "import time", mean="time.sleep(0.3)\nreturn x.mean(-1)")
 right("noisy", "prints, warnings, a log and progress bars on every call", "import warnings, logging, sys", mean="""
 print(x, '\\x1b[31m<b>')

@@ -16,6 +16,7 @@ from torch import nn
 
 from course import checking, steps
 from course.checking import Check, calling, compare, plain
+from course.checking.values import fresh, untouched
 from tests import toy
 
 MEAN = "return x.sum(-1) / x.shape[-1]"
@@ -657,3 +658,15 @@ def test_time_limits_do_not_outlive_their_body():
     with calling.limit(None):
         pass
     assert not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@pytest.mark.parametrize("change", [
+    lambda case: case["x"].add_(1), lambda case: case["x"].data.mul_(2), lambda case: case["ids"].append(3),
+    lambda case: case.update(more=1), lambda case: case.pop("x"), lambda case: case["ids"].__setitem__(0, True),
+], ids=["in place", "past autograd", "longer", "a new key", "a lost key", "1 and True"])
+def test_an_input_is_untouched_only_as_long_as_nothing_changes(change):
+    case = {"x": torch.tensor([1.0, float("inf")]), "ids": [1, 2], "text": "a"}
+    handed = fresh(case)
+    assert untouched(handed, case)
+    change(handed)
+    assert not untouched(handed, case)

@@ -109,32 +109,38 @@ def _by_thread(seconds, said):
         ask(thread, None)  # one that is on its way comes no more
 
 
+BITS = np.random.MT19937()  # in place of NumPy's own, whose state takes long to read and to put back
+
+
 @contextlib.contextmanager
 def same_world(seed: int):
     """Seed Python's, NumPy's and torch's random numbers, and put them and torch's switches back
     afterwards.
     """
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.is_grad_enabled()
+    before = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state(), torch.is_grad_enabled()
     cuda = (
         torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     )
     dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
     folder = os.getcwd()
     random.seed(seed)
+    np.random.set_bit_generator(BITS)
     np.random.seed(seed % 2 ** 32)
-    torch.manual_seed(seed)
+    # torch.manual_seed keeps a stack trace for devices that may come, which takes longer than many a call
+    (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
     torch.set_grad_enabled(True)
     try:
         yield
     finally:
         random.setstate(before[0])
-        np.random.set_state(before[1])
+        np.random.set_bit_generator(before[1])
         torch.set_rng_state(before[2])
         torch.set_grad_enabled(before[3])
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
         torch.set_default_dtype(dtype)
-        torch.use_deterministic_algorithms(deterministic)
+        if torch.are_deterministic_algorithms_enabled() != deterministic:
+            torch.use_deterministic_algorithms(deterministic)       # imports torch's compiler: a second
         os.chdir(folder)
 
 

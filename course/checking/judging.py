@@ -9,7 +9,7 @@ import torch
 
 from course.checking import calling
 from course.checking.parts import Check, Problem
-from course.checking.values import NotPlain, compare, fresh, nothing_returned, placed, plain
+from course.checking.values import NotPlain, compare, fresh, nothing_returned, placed, plain, untouched
 
 
 def make_cases(check: Check, seed: int, device="cpu", dtype=torch.float32) -> list[dict]:
@@ -33,8 +33,8 @@ JUDGING = 20.0      # seconds for judging one answer, whatever it holds
 
 @dataclass
 class Answer:
-    """What came of one call: a plain value and the case as it is afterwards; or what was raised; or why
-    neither.
+    """What came of one call: a plain value and the case as it is afterwards (the case itself where nothing in
+    it has changed); or what was raised; or why neither.
     """
     value: object = None
     after: dict | None = None
@@ -62,7 +62,7 @@ def answered(
         return Answer(raised=raised)
     value, refused = result
     try:
-        after = plain(handed, "inputs")
+        after = case if untouched(handed, case) else plain(handed, "inputs")
     except NotPlain as error:
         return Answer(value, refused=Problem("inputs", f"after the call an input is changed: {error}"))
     return Answer(value, after, refused=refused)

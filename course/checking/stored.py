@@ -79,7 +79,7 @@ def load(path: Path) -> Stored:
 def _said(answer: Answer, case: dict) -> dict:
     """An answer as a plain value; inputs that it left alone are not kept twice."""
     said = {"value": answer.value}
-    if answer.after is not None and compare(answer.after, case, 0, 0):
+    if answer.after is not None and answer.after is not case:
         said["after"] = answer.after
     if answer.raised is not None:
         said["raised"] = [answer.raised.kind, answer.raised.message]

@@ -6,6 +6,7 @@ as they are: no object that says of itself that it equals everything gets any fu
 
 import collections
 import math
+import operator
 
 import numpy as np
 import torch
@@ -112,6 +113,22 @@ def fresh(value):
     return mapped(value, lambda t: t.clone())
 
 
+def untouched(value, handed) -> bool:
+    """Whether nothing has changed in `value`, which was made by `fresh(handed)`: the same objects everywhere, and
+    in tensors the same bits. Asks no object what it equals."""
+    if value is handed:
+        return True
+    if type(value) is not type(handed):
+        return False
+    if type(value) is torch.Tensor:
+        return (value.dtype, value.device, value.layout) == (handed.dtype, handed.device, handed.layout) \
+            and torch.equal(value, handed)
+    if type(value) is dict:
+        return len(value) == len(handed) and all(map(operator.is_, value, handed)) \
+            and all(map(untouched, value.values(), handed.values()))
+    return type(value) is list and len(value) == len(handed) and all(map(untouched, value, handed))
+
+
 def describe(value) -> str:
     """A value in a few words: "tensor [2, 3, 5] float32", "list of 4", "'text'"."""
     if isinstance(value, torch.Tensor):
@@ -154,6 +171,8 @@ def compare(answer, expected, rtol: float = 1e-4, atol: float = 1e-5, where: str
     values. NaN agrees with NaN only, and an infinity with the same infinity only. Half precision gets the
     tolerance it needs. An int may stand for a float, and a tensor of no dimensions for a number.
     """
+    if answer is expected:
+        return []
     if isinstance(expected, torch.Tensor):
         return _compare_tensors(answer, expected, rtol, atol, where)
     if answer is None and expected is not None:

@@ -44,7 +44,7 @@ class Fault(Exception):
 def pack(value, header_most: int = HEADER, raw_most: int = RAW) -> tuple[bytes, bytes]:
     """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the
     table."""
-    raw: list[bytes] = []
+    raw: list = []
     try:
         header = json.dumps(_packed(value, raw), separators=(",", ":")).encode()
     except (ValueError, RecursionError) as error:
@@ -60,8 +60,9 @@ def _packed(value, raw):
         name = NAMES.get(value.dtype)
         if name is None or value.dim() > DIMS:
             raise Fault(f"a tensor of dtype {value.dtype} and {value.dim()} dimensions belongs in no answer")
-        flat = value.detach().contiguous().reshape(-1)
-        raw.append(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+        if value.numel():
+            value = value.detach().contiguous()
+            raw.append((value.view(torch.int16) if value.dtype is torch.bfloat16 else value).numpy())
         return {"t": [name, list(value.shape)]}
     if isinstance(value, bytes):
         raw.append(value)
@@ -75,13 +76,15 @@ def _packed(value, raw):
     return value
 
 
-def unpack(header: bytes, raw: bytes):
-    """The value of a message. Raises Fault for anything that `pack` does not make."""
+def unpack(header: bytes, raw: bytes | bytearray):
+    """The value of a message. Its tensors lie in `raw` where that is a bytearray, and in a copy where it is
+    bytes. Raises Fault for anything that `pack` does not make.
+    """
     try:
         tree = json.loads(header)
     except (ValueError, RecursionError):
         raise Fault("the header is no JSON") from None
-    value, used = _unpacked(tree, memoryview(raw), 0, 0)
+    value, used = _unpacked(tree, raw if isinstance(raw, bytearray) else bytearray(raw), 0, 0)
     if used != len(raw):
         raise Fault("there are bytes that belong to nothing")
     return value
@@ -91,10 +94,10 @@ def _unpacked(tree, raw, at, depth):
     """(the value, where the raw bytes of the next one begin)."""
     if depth > DEEPEST:
         raise Fault("it is nested too deeply")
-    if tree is None or isinstance(tree, (bool, int, float, str)):
-        return tree, at
-    if isinstance(tree, list):
+    if type(tree) is list:
         return _items(tree, raw, at, depth)
+    if type(tree) is not dict:
+        return tree, at
     if len(tree) != 1:
         raise Fault("the header names no value")
     (kind, said), = tree.items()
@@ -104,13 +107,13 @@ def _unpacked(tree, raw, at, depth):
         if type(said) is not int or not 0 <= said <= len(raw) - at:
             raise Fault("bytes are missing")
         return bytes(raw[at:at + said]), at + said
-    if kind == "k" and isinstance(said, list):
+    if kind == "k" and type(said) is list:
         items, at = _items(said, raw, at, depth)
-        return tuple(_key(item) for item in items), at
-    if kind == "d" and isinstance(said, list):
+        return tuple(map(_key, items)), at
+    if kind == "d" and type(said) is list:
         found = {}
         for pair in said:
-            if not isinstance(pair, list) or len(pair) != 2:
+            if type(pair) is not list or len(pair) != 2:
                 raise Fault("a dict is no list of pairs")
             (key, value), at = _items(pair, raw, at, depth)
             found[_key(key)] = value
@@ -121,40 +124,38 @@ def _unpacked(tree, raw, at, depth):
 def _items(items, raw, at, depth):
     found = []
     for item in items:
-        value, at = _unpacked(item, raw, at, depth + 1)
-        found.append(value)
+        if type(item) in (list, dict):
+            item, at = _unpacked(item, raw, at, depth + 1)
+        found.append(item)
     return found, at
 
 
 def _key(key):
-    if key is None or isinstance(key, (bool, int, float, str, bytes, tuple)):
-        return key
-    raise Fault("a key is no text and no number")
+    if type(key) in (list, dict, torch.Tensor):
+        raise Fault("a key is no text and no number")
+    return key
 
 
 def _tensor(said, raw, at):
-    if (
-        not isinstance(said, list)
-        or len(said) != 2
-        or not isinstance(said[0], str)
-        or not isinstance(said[1], list)
-    ):
+    if type(said) is not list or len(said) != 2 or type(said[0]) is not str or type(said[1]) is not list:
         raise Fault("a tensor has no dtype and shape")
     dtype, shape = DTYPES.get(said[0]), said[1]
-    if (
-        dtype is None
-        or len(shape) > DIMS
-        or not all(type(size) is int and 0 <= size < 2**31 for size in shape)
-    ):
+    if dtype is None or len(shape) > DIMS:
         raise Fault("a tensor has no dtype and shape")
-    if math.prod(max(size, 1) for size in shape) > 2 ** 40:
-        raise Fault("a tensor is too large")
-    size = math.prod(shape) * dtype.itemsize
-    if size > len(raw) - at:
+    count = 1
+    for size in shape:
+        if type(size) is not int or not 0 <= size < 2 ** 31:
+            raise Fault("a tensor has no dtype and shape")
+        count *= size
+    end = at + count * dtype.itemsize
+    if end > len(raw):
         raise Fault("a tensor's bytes are missing")
-    if not size:
+    if not count:
+        if math.prod(max(size, 1) for size in shape) > 2 ** 40:
+            raise Fault("a tensor is too large")
         return torch.empty(shape, dtype=dtype), at
-    held = bytearray(raw[at:at + size])
     if dtype is torch.bool:     # a byte that is neither 0 nor 1 is no bool to rely on
-        return (torch.frombuffer(held, dtype=torch.uint8) != 0).reshape(shape), at + size
-    return torch.frombuffer(held, dtype=dtype).reshape(shape), at + size
+        return (torch.frombuffer(raw, dtype=torch.uint8, count=count, offset=at) != 0).view(shape), end
+    if at % dtype.itemsize:     # behind something of odd length: a number has to lie at a multiple of its size
+        return torch.frombuffer(raw[at:end], dtype=dtype).view(shape), end
+    return torch.frombuffer(raw, dtype=dtype, count=count, offset=at).view(shape), end

@@ -23,9 +23,10 @@ FILE = "model_exercise.py"
 
 def send(fd: int, number: int, message) -> None:
     header, raw = wire.pack(message)
-    data = memoryview(wire.PREFIX.pack(number, len(header), len(raw)) + header + raw)
-    while data:
-        data = data[os.write(fd, data):]
+    for part in (wire.PREFIX.pack(number, len(header), len(raw)) + header, raw):
+        left = memoryview(part)
+        while left:
+            left = left[os.write(fd, left):]
 
 
 def receive(fd: int) -> tuple[int, object]:
@@ -34,15 +35,15 @@ def receive(fd: int) -> tuple[int, object]:
     return number, wire.unpack(header, _exactly(fd, raw))
 
 
-def _exactly(fd: int, count: int) -> bytes:
-    parts = []
-    while count:
-        part = os.read(fd, min(count, 1 << 20))
-        if not part:
+def _exactly(fd: int, count: int) -> bytearray:
+    held = bytearray(count)
+    left = memoryview(held)
+    while left:
+        got = os.readv(fd, [left])
+        if not got:
             os._exit(0)
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
+        left = left[got:]
+    return held
 
 
 def serve(fd: int, checks: dict, names, exercise: str, watch: Watch) -> None:
@@ -57,22 +58,22 @@ def serve(fd: int, checks: dict, names, exercise: str, watch: Watch) -> None:
     while True:
         number, asked = receive(fd)
         kept = calling.Kept()
-        answer = answered(checks[asked["check"]], module, asked["case"], seed=asked["seed"], kept=kept,
-                          seconds=seconds)
+        case = asked["case"]
+        answer = answered(checks[asked["check"]], module, case, seed=asked["seed"], kept=kept, seconds=seconds)
         replaced = watch.replaced() if asked["look"] else []
         try:
-            send(fd, number, said(answer, str(kept), replaced))
+            send(fd, number, said(answer, case, str(kept), replaced))
         except wire.Fault as error:
             refused = Answer(
                 refused=Problem("answer type", f"the answer is no value that can be judged: {error}")
             )
-            send(fd, number, said(refused, str(kept), replaced))
+            send(fd, number, said(refused, case, str(kept), replaced))
 
 
-def said(answer: Answer, printed: str, replaced: list[str]) -> dict:
+def said(answer: Answer, case: dict, printed: str, replaced: list[str]) -> dict:
     return {
         "value": answer.value,
-        "after": answer.after,
+        **({} if answer.after is case else {"after": answer.after}),
         "raised": in_words(answer.raised),
         "refused": vars(answer.refused) if answer.refused else None,
         "printed": printed,

@@ -71,7 +71,7 @@ class Batch:
         self.reference, self.limits = reference, limits or Limits()
         self.trusted, self.highest = trusted, highest
         self.todos = list(reference.lesson.checks)
-        self.requests: dict[str, list[tuple[bytes, bytes]]] = {}
+        self.requests: dict[str, list[tuple[dict, tuple[bytes, bytes]]]] = {}  # per case: it, and as a message
         self._lock = threading.Lock()
 
     def __enter__(self):
@@ -120,7 +120,7 @@ class Batch:
             check = self.reference.lesson.checks[todo]
             cases = self.reference.cases(check)
             common = {"check": todo, "seed": self.reference.seed + 1, "look": check.judge is not None}
-            self.requests[todo] = [wire.pack({**common, "case": case}) for case in cases]
+            self.requests[todo] = [(case, wire.pack({**common, "case": case})) for case in cases]
             for number in range(len(cases)):
                 self.reference.solved(check, number)
 
@@ -202,9 +202,9 @@ class Run:
                         "After the process was started again the file could not be imported: "
                         + self.got.imported.headline,
                     )
-            for number in range(len(self.batch.requests[todo])):
-                said = self._ask(self.batch.requests[todo][number], number + 2)
-                answers.append(self._answer(said, todo))
+            for number, (case, request) in enumerate(self.batch.requests[todo]):
+                said = self._ask(request, number + 2)
+                answers.append(self._answer(said, todo, case))
                 printed.append(_text(said.get("printed"), calling.KEPT))
                 if answers[-1].raised is not None:
                     break
@@ -231,13 +231,13 @@ class Run:
         self._replaced(said, "the import")
         self.got.printed = _text(said.get("printed"), calling.KEPT)
 
-    def _answer(self, said: dict, todo: str) -> Answer:
+    def _answer(self, said: dict, todo: str, case: dict) -> Answer:
         self._replaced(said, todo)
         refused = said.get("refused")
         if refused is not None:
             fields = _dict(refused)
             refused = Problem(_text(fields.get("property"), 60), _text(fields.get("text"), 300))
-        return Answer(said.get("value"), said.get("after"), _raised(said.get("raised")), refused)
+        return Answer(said.get("value"), said.get("after", case), _raised(said.get("raised")), refused)
 
     def _replaced(self, said: dict, when: str) -> None:
         if replaced := [_text(name, 80) for name in _list(said.get("replaced"))[:8]]:
@@ -249,7 +249,8 @@ class Run:
         seconds = min(self.batch.limits.call + self.batch.limits.grace, self.deadline - time.monotonic())
         until, began = time.monotonic() + max(seconds, 0), time.monotonic()
         try:
-            self._send(wire.PREFIX.pack(number, len(header), len(raw)) + header + raw, until)
+            self._send(wire.PREFIX.pack(number, len(header), len(raw)) + header, until)
+            self._send(raw, until)
             answered, header, raw = wire.PREFIX.unpack(self._receive(wire.PREFIX.size, until))
             if answered != number or header > wire.HEADER or raw > wire.RAW:
                 raise wire.Fault("it is not the answer to what was asked")

@@ -6,9 +6,11 @@ goes deeper than replacing names is not found here; the text search in flags.py 
 """
 
 import builtins
-import operator
 import sys
 import types
+from builtins import all, callable, isinstance, len, map, sum, vars    # as they are: submissions replace them, too
+from itertools import chain
+from operator import attrgetter, is_
 
 import torch
 from torch import nn
@@ -44,18 +46,9 @@ class Place:
 
     def __init__(self, name: str, place):
         self.name, self.place, self.held = name, place, dict(vars(place))
-        self.functions = [value for value in self.held.values() if type(value) is types.FunctionType]
-        self.code = {value: value.__code__ for value in self.functions}
-        self.before = self._now()
-
-    def _now(self) -> tuple:
-        """Everything in it, by identity: what is compared after every call, and so has to be quick."""
-        now = vars(self.place)
-        return (tuple(now), tuple(map(id, now.values())), tuple(map(id, map(CODE, self.functions))))
+        self.code = {value: value.__code__ for value in self.held.values() if type(value) is types.FunctionType}
 
     def replaced(self) -> list[str]:
-        if self._now() == self.before:
-            return []
         now = vars(self.place)
         found = [key for key, value in self.held.items()
                  if (callable(value) or isinstance(value, (property, classmethod, staticmethod)))
@@ -71,14 +64,28 @@ class Place:
         return [f"{self.name}.{key}" for key in found]
 
 
-CODE = operator.attrgetter("__code__")
-
-
 class Watch:
     """All places at once. `replaced()` names what has been exchanged since."""
 
     def __init__(self):
         self.places = [Place(name, place) for name, place in watched().items()]
+        self.now = [vars(place.place) for place in self.places]
+        self.values = [now.values() for now in self.now]        # views: of what the places hold when they are asked
+        self.functions = [function for place in self.places for function in place.code]
+        self.before = [key for now in self.now for key in now], [value for view in self.values for value in view]
+        self.code = [function.__code__ for function in self.functions]
+
+    def untouched(self) -> bool:
+        """Whether everything is what it was, by identity: asked after every call, so it has to be quick."""
+        keys, values = self.before
+        return (sum(map(len, self.now)) == len(keys) and all(map(is_, chain.from_iterable(self.now), keys))
+                and all(map(is_, chain.from_iterable(self.values), values))
+                and all(map(is_, map(CODE, self.functions), self.code)))
 
     def replaced(self) -> list[str]:
+        if self.untouched():
+            return []
         return sorted(name for place in self.places for name in place.replaced())[:8]
+
+
+CODE = attrgetter("__code__")

@@ -27,7 +27,7 @@ def main(control_fd: int, settings: dict) -> None:
     import todos
 
     from course.authoring.source import functions
-    from course.grading import child
+    from course.grading import child, confine
     from course.grading.tampering import Watch
     functions(todos.EXERCISE)       # remembered, as every child needs it
     serve = functools.partial(child.serve, checks=calls.CHECKS, names=todos.NAMES, exercise=todos.EXERCISE,
@@ -42,10 +42,10 @@ def main(control_fd: int, settings: dict) -> None:
         command, fds, _, _ = socket.recv_fds(control, 1, 1)
         if not command or not fds:
             os._exit(0)
-        if os.fork() == 0:
+        if (confine.fork_into_namespaces() if settings["namespaces"] else os.fork()) == 0:
             try:
                 control.close()
-                begin(fds[0], settings, serve)
+                monitor(socket.socket(fileno=fds[0]), settings, serve)
             finally:
                 os._exit(1)
         os.close(fds[0])
@@ -72,7 +72,7 @@ def warm_up() -> None:
     with_grad(layers, {"input": x}, torch.randn(2, 5), layers)
     layers.eval().load_state_dict(layers.state_dict())
     StandInLM(7, 4)(torch.tensor([[1, 2]]), labels=torch.tensor([[1, 2]]))[1].backward()
-    torch.optim.AdamW(layers.parameters()).step()
+    torch.optim.AdamW(layers.parameters()).step()       # imports torch's compiler, which replaces functions of torch
     nn.functional.scaled_dot_product_attention(*torch.randn(3, 1, 2, 4, 8), is_causal=True)
     torch.einsum("bchw,bchw->b", x, x).softmax(0).multinomial(1, generator=torch.Generator().manual_seed(0))
     torch.cat([x, x]).double().flatten(1).svd()
@@ -88,15 +88,8 @@ def memory_now() -> int:
         return 4 << 30
 
 
-def begin(lifeline: int, settings: dict, serve) -> None:
-    """In the first fork of a submission: become its monitor, in namespaces of its own where there are any."""
-    from course.grading import confine
-    if settings["namespaces"] and confine.own_namespaces() and os.fork():
-        os._exit(0)         # the fork is number 1 of the new process table, and everything in it ends with it
-    monitor(socket.socket(fileno=lifeline), settings, serve)
-
-
 def monitor(lifeline: socket.socket, settings: dict, serve) -> None:
+    """In the first fork of a submission: start, watch and kill its children, until the lifeline closes."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
