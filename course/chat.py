@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from course.world import KINDS, Question, Scene, describe, is_correct, names_evidence, questions, sample_scenes
+from course.world import KINDS, Question, Scene, colorless, describe, is_correct, names_evidence, questions, sample_scenes
 
 Item = tuple[Scene, Question]
 
@@ -19,17 +19,20 @@ def prompt(scene: Scene | None, text: str) -> str:
     return text if scene is None else f"Scene: {describe(scene)}. {text}"
 
 
-def conversation(scene: Scene, rng: random.Random, turns: int, evidence: float, told: bool = True) -> list[dict]:
+def conversation(
+    scene: Scene, rng: random.Random, turns: int, evidence: float, told: bool = True, nameless: bool = False
+) -> list[dict]:
     """Several questions about one scene and their right answers, as messages.
 
     `evidence` is the share of answers that name their evidence; `told` puts the scene into words in the first
-    question (otherwise a picture has to show it).
+    question (otherwise a picture has to show it); `nameless` leaves out the colours, which then have no name.
     """
     # A description is as long as all other answers together, and copied sooner than looked up: one row in four has
     # it. What is learned last is asked twice.
     kinds = [kind for kind in KINDS if kind != "describe" or rng.random() < 0.25] + ["where", "color", "relation"]
+    asked = colorless(questions(scene, rng, 3 * turns, kinds))[:turns] if nameless else questions(scene, rng, turns, kinds)
     messages = []
-    for turn, question in enumerate(questions(scene, rng, turns, kinds)):
+    for turn, question in enumerate(asked):
         answer = question.preferred if rng.random() < evidence else question.bare
         messages.append({"role": "user", "content": prompt(scene if told and turn == 0 else None, question.text)})
         messages.append({"role": "assistant", "content": answer})

@@ -26,14 +26,14 @@ from step6_vlm.train_clip import load_eye, normalize
 
 PRESETS = {
     "smoke": dict(scenes=64, batch_size=4, turns=3, projection_steps=3, max_steps=4, projection_learning_rate=2e-3,
-                  learning_rate=1e-3, warmup_steps=1, exam_scenes=4, text_every=3),
+                  learning_rate=1e-3, warmup_steps=1, exam_scenes=4, text_every=3, nameless_every=4),
     # Few questions a row: what is asked later can be looked up in the answers before it, without a look at the picture.
-    "tiny": dict(scenes=20_000, batch_size=8, turns=3, projection_steps=300, max_steps=7800, projection_learning_rate=2e-3,
-                 learning_rate=1.5e-3, warmup_steps=50, exam_scenes=200, text_every=10),
+    "tiny": dict(scenes=16_000, batch_size=8, turns=3, projection_steps=300, max_steps=6500, projection_learning_rate=2e-3,
+                 learning_rate=3e-3, warmup_steps=50, exam_scenes=200, text_every=10, nameless_every=4, muon=True),
     "small": dict(scenes=200_000, batch_size=64, turns=8, projection_steps=500, max_steps=4000, projection_learning_rate=1e-3,
-                  learning_rate=1e-4, warmup_steps=100, exam_scenes=500, text_every=8),
+                  learning_rate=1e-4, warmup_steps=100, exam_scenes=500, text_every=8, nameless_every=4),
     "base": dict(scenes=500_000, batch_size=64, turns=8, projection_steps=1000, max_steps=8000, projection_learning_rate=1e-3,
-                 learning_rate=5e-5, warmup_steps=100, exam_scenes=1000, text_every=8),
+                 learning_rate=5e-5, warmup_steps=100, exam_scenes=1000, text_every=8, nameless_every=4),
 }
 EVIDENCE = 0.6  # share of the answers that name their evidence
 BUCKET = 32  # batches whose rows are sorted by length together
@@ -68,28 +68,31 @@ class Batches:
     """Micro-batch i of conversations about pictures: rows of about the same length, each scene as often as the others.
 
     Every `text_every`-th one is text only, scenes told in words as in step 4: the model shall learn to see and not
-    forget to read.
+    forget to read. Every `nameless_every`-th one shows the scenes in colours that have no name, and asks about all
+    but colours: a star is a star in any colour, also in one in which the training scenes have none.
     """
 
     chat: Chat
     scenes: list
     features: torch.Tensor  # [N, P, D], one for each scene
+    nameless: torch.Tensor  # [M, P, D], of the first M scenes in nameless colours
     vlm: object  # this step's code
     batch_size: int
     turns: int
     text_every: int  # 0: never
+    nameless_every: int  # 0: never
     seed: int
     kept: dict = field(default_factory=dict)  # the newest bucket
 
-    def talk(self, i: int, seed: int, told: bool) -> list[dict]:
-        return conversation(self.scenes[i], random.Random(seed), self.turns, EVIDENCE, told)
+    def talk(self, i: int, seed: int, told: bool = False, nameless: bool = False) -> list[dict]:
+        return conversation(self.scenes[i], random.Random(seed), self.turns, EVIDENCE, told, nameless)
 
     def bucket(self, number: int) -> list:
         if number not in self.kept:
             rng = random.Random(f"{self.seed} vlm {number}")
             chosen = rng.sample(range(len(self.scenes)), min(len(self.scenes), self.batch_size * BUCKET))
             talks = [(i, rng.getrandbits(60)) for i in chosen]
-            rows = sorted(((i, seed, self.talk(i, seed, told=False)) for i, seed in talks), key=lambda r: len(str(r[2])))
+            rows = sorted(((i, seed, self.talk(i, seed)) for i, seed in talks), key=lambda r: len(str(r[2])))
             parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
             rng.shuffle(parts)
             self.kept = {number: parts}
@@ -100,9 +103,14 @@ class Batches:
         rows = parts[i % BUCKET % len(parts)]
         if self.text_every and i % self.text_every == self.text_every - 1:
             return self.chat.batch([self.talk(i, seed, told=True) for i, seed, _ in rows])
-        batch = self.chat.batch([talk for _, _, talk in rows])
+        if self.nameless_every and i % self.nameless_every == self.nameless_every - 1:
+            rows = [(i % len(self.nameless), seed) for i, seed, _ in rows]
+            talks, features = [self.talk(i, seed, nameless=True) for i, seed in rows], self.nameless
+        else:
+            talks, features = [talk for _, _, talk in rows], self.features
+        batch = self.chat.batch(talks)
         batch["labels"] = self.vlm.vlm_labels(batch["input_ids"], self.chat.special)
-        batch["features"] = self.features[[i for i, _, _ in rows]].to(self.chat.device)
+        batch["features"] = features[[row[0] for row in rows]].to(self.chat.device)
         return batch
 
 
@@ -162,22 +170,25 @@ def train(job) -> dict:
     model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye,
                     chat.special["<|image|>"]).to(job.device)
 
-    count, batch_size, turns, exam_scenes, text_every = (
-        settings.pop(key) for key in ("scenes", "batch_size", "turns", "exam_scenes", "text_every")
+    count, batch_size, turns, exam_scenes, text_every, nameless_every = (
+        settings.pop(key) for key in ("scenes", "batch_size", "turns", "exam_scenes", "text_every", "nameless_every")
     )
     projection_steps, projection_learning_rate = settings.pop("projection_steps"), settings.pop("projection_learning_rate")
     scenes = sample_scenes(count, "train", job.seed)
-    with job.bar(count, "look at pictures", unit="picture") as bar:
+    again = scenes[: count // 2]
+    with job.bar(count + len(again), "look at pictures", unit="picture") as bar:
         features = look(eye, pixels(scenes, eye.config.image_size, job.seed), job.device, bar)
+        nameless = look(eye, pixels(again, eye.config.image_size, job.seed + 1, nameless=True), job.device, bar)
 
     llm.requires_grad_(False)
     first = trainer.TrainConfig(max_steps=projection_steps, learning_rate=projection_learning_rate,
-                                min_lr=projection_learning_rate / 2, warmup_steps=settings["warmup_steps"])
-    seen_only = Batches(chat, scenes, features, vlm, batch_size, turns, 0, job.seed)
+                                min_lr=projection_learning_rate / 2, warmup_steps=settings["warmup_steps"],
+                                muon=settings.get("muon", False))
+    seen_only = Batches(chat, scenes, features, nameless, vlm, batch_size, turns, 0, 0, job.seed)
     curve = training.fit(job, model, seen_only, first, stage="projection")
     llm.requires_grad_(True)
     second = trainer.TrainConfig(min_lr=settings["learning_rate"] / 50, weight_decay=0.01, **settings)
-    both = Batches(chat, scenes, features, vlm, batch_size, turns, text_every, job.seed + 1)
+    both = Batches(chat, scenes, features, nameless, vlm, batch_size, turns, text_every, nameless_every, job.seed + 1)
     curve_2 = training.fit(job, model, both, second, stage="projection and language model")
 
     def examine(split: str, blind: bool = False) -> dict:

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from course import checking, steps
+from course.chat import Chat
 from course.checking import StandInLM
 from course.world import COLORS, SHAPES, SIZES as WORLD_SIZES, pixels, sample_scenes, split_of
 from step6_vlm import train_clip
+from step6_vlm.train import Batches
 
 vlm = steps.load("step6_vlm", "solution")
 SIZES = dict(image_size=24, patch_size=8, hidden_size=20, intermediate_size=36, num_hidden_layers=3,
@@ -465,3 +467,21 @@ def test_the_patches_mean_what_layer_minus_two_says():
     expected = F.normalize(clip.patch_projection(clip.vision_model(pictures)).mean(1), dim=-1)
     torch.testing.assert_close(by_patches, expected)
     assert not clip.vision_model.encoder.layers[-2]._forward_hooks
+
+
+def test_the_recipes_batches_are_seen_told_or_nameless():
+    """Every fourth batch has the nameless pictures' features and no word for a colour, every third one none at all."""
+    tokenizer = steps.load("step1_tokenizer", "solution").train(["a red ring at the top left. " * 9], 300)
+    chat = Chat(tokenizer, steps.load("step4_sft", "solution"))
+    scenes = sample_scenes(40, "train", 2)
+    features, nameless = torch.arange(40.0).view(40, 1, 1), 100 + torch.arange(20.0).view(20, 1, 1)
+    batches = Batches(chat, scenes, features, nameless, vlm, 4, 2, 3, 4, seed=0)
+    for i in range(12):
+        batch = batches(i)
+        said = tokenizer.decode(batch["input_ids"].flatten().tolist())
+        told, without = i % 3 == 2, i % 4 == 3 and i % 3 != 2
+        assert ("Scene:" in said) == told and ("features" in batch) == (not told)
+        if not told:
+            numbers = batch["features"].flatten()
+            assert ((numbers >= 100) == without).all() and len(numbers) == 4
+        assert not (without and any(color in said for color in COLORS))

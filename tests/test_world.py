@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from course import world
 from course.chat import conversation, exam, score
 from course.world import language, scenes
+from course.world.pictures import NAMELESS, nameless_color
 
 
 def many(split="train", count=400, seed=3):
@@ -242,3 +244,32 @@ def test_text_of_ones_own(tmp_path):
 def test_python_carries_text_to_read():
     text = world.corpus("pydoc", "train", 10_000_000)
     assert len(text) > 300_000 and "statement" in text
+
+
+def test_nameless_colours_are_far_from_all_that_have_a_name():
+    rng = random.Random(0)
+    named = np.array(list(world.COLORS.values()))
+    drawn = np.array([nameless_color(rng) for _ in range(500)])
+    assert np.abs(drawn[:, None] - named).sum(-1).min() >= NAMELESS
+    assert (drawn.max(1) - drawn.min(1)).min() > 30 and len(set(map(tuple, drawn))) > 400
+    scene = world.sample_scene(rng)
+    plain, other = (world.pixels([scene], seed=1, nameless=nameless)[0] for nameless in (False, True))
+    assert not np.array_equal(plain, other)
+
+
+def test_questions_without_colours_are_answered_without_colours():
+    """Of a scene that differs in its colours alone, the same answer is right."""
+    rng = random.Random(0)
+    asked = 0
+    for scene in world.sample_scenes(300, "train", 5):
+        recolored = world.Scene(tuple(replace(shape, color="red") for shape in scene.shapes))
+        there = [f"a {s.shape} at the {s.place}" for s in scene.shapes]
+        for question in world.colorless(world.questions(scene, rng, 12)):
+            words = set(re.findall(r"[a-z]+", f"{question.text} {question.answer} {question.evidence}"))
+            assert not words & set(world.COLORS) and "an" not in words and question.kind not in ("color", "exists")
+            if question.evidence:
+                assert all(part in there for part in re.split(", | and ", question.evidence))
+            if question.kind == "describe":
+                assert question.answer == world.describe(recolored).replace("red ", "")
+            asked += 1
+    assert asked > 1500

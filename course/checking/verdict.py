@@ -258,13 +258,13 @@ def _alike(one: Answer, other: Answer, asked: Check) -> bool:
 
 
 def _properties(one: Check, answers, reference) -> set[tuple]:
-    """Which properties fail, as {(property,)}, over all the cases; an exception counts by its type and its
-    message without the numbers, for two errors of one type may have nothing in common.
+    """Which properties fail, as {(property,)}, over all the cases; an exception counts by its case, its type
+    and its message without the numbers, for two errors of one type may have nothing in common.
     """
     failed = set()
     for number, answer in enumerate(answers):   # no answers after an exception
         if answer.raised:
-            failed.add(("raised", answer.raised.kind, re.sub(r"\d+", "#", answer.raised.message)))
+            failed.add(("raised", answer.raised.kind, re.sub(r"\d+", "#", answer.raised.message), number))
         else:
             case, expected = reference.cases(one)[number], reference.solved(one, number).value
             failed.update((problem.property,) for problem in problems(one, case, answer, expected))

@@ -4,6 +4,7 @@ from .language import (
     KINDS,
     Question,
     caption,
+    colorless,
     describe,
     head,
     is_correct,

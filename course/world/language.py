@@ -8,7 +8,7 @@ So step 5 can teach a preference without teaching any facts, and both can be cou
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .scenes import COLORS, HELD_OUT_PAIRS, PLACES, SHAPES, TRAIN_PAIRS, Scene, Shape, split_of
 
@@ -189,6 +189,19 @@ def questions(
             if question is not None:
                 asked.setdefault(question.text, question)
     return list(asked.values())
+
+
+_COLORS = "|".join(COLORS)
+
+
+def colorless(asked: Sequence[Question]) -> list[Question]:
+    """Those of the questions that can be answered without knowing colours, and their answers without colours."""
+
+    def bare(text: str) -> str:
+        return re.sub(rf"\b({_COLORS}) ", "", re.sub(rf"\ban? ({_COLORS}) ", "a ", text))
+
+    return [replace(q, answer=bare(q.answer), evidence=bare(q.evidence))
+            for q in asked if q.kind != "color" and not re.search(rf"\b({_COLORS})\b", q.text)]
 
 
 def head(reply: str) -> str:

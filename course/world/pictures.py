@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .scenes import COLORS, Scene, Shape
+from .scenes import COLORS, Scene
 
 SUPERSAMPLE = 4  # drawn this many times larger, then averaged: Pillow's own shapes have hard edges
 
 
-def draw(scene: Scene, size: int = 64, rng: random.Random | None = None) -> Image.Image:
-    """Draw a scene as an RGB picture of `size` x `size` pixels.
+NAMELESS = 70  # how far, in red, green and blue together, a colour is from all named ones if it shall have no name
+
+
+def draw(scene: Scene, size: int = 64, rng: random.Random | None = None, nameless: bool = False) -> Image.Image:
+    """Draw a scene as an RGB picture of `size` x `size` pixels; if `nameless`, in colours that have no name.
 
     With `rng`, every shape is shifted and scaled a little and the paper is a little lighter or darker;
     without it, the drawing is the same every time. Raises ValueError for a size under 16 pixels.
@@ -30,16 +33,25 @@ def draw(scene: Scene, size: int = 64, rng: random.Random | None = None) -> Imag
         x = (shape.column + 0.5 + rng.uniform(-0.08, 0.08)) * cell
         y = (shape.row + 0.5 + rng.uniform(-0.08, 0.08)) * cell
         radius = cell * (0.40 if shape.size == "big" else 0.22) * rng.uniform(0.93, 1.07)
-        _draw_shape(pen, shape, x, y, radius)
+        _draw_shape(pen, shape.shape, nameless_color(rng) if nameless else COLORS[shape.color], x, y, radius)
     return image.resize((size, size), Image.Resampling.BOX)
 
 
-def pixels(scenes: Sequence[Scene], size: int = 64, seed: int = 0) -> np.ndarray:
+def nameless_color(rng: random.Random) -> tuple[int, int, int]:
+    """A colour, not a grey, that nobody would take for one of COLORS."""
+    while True:
+        color = tuple(rng.randrange(20, 230) for _ in range(3))
+        far = all(sum(abs(a - b) for a, b in zip(color, named)) >= NAMELESS for named in COLORS.values())
+        if far and max(color) - min(color) > 30:
+            return color
+
+
+def pixels(scenes: Sequence[Scene], size: int = 64, seed: int = 0, nameless: bool = False) -> np.ndarray:
     """Draw many scenes at once: uint8 [N, 3, size, size]. The same seed gives the same pictures."""
     rng = random.Random(f"{seed} pixels")
     out = np.empty((len(scenes), 3, size, size), np.uint8)
     for i, scene in enumerate(scenes):
-        out[i] = np.asarray(draw(scene, size, rng)).transpose(2, 0, 1)
+        out[i] = np.asarray(draw(scene, size, rng, nameless)).transpose(2, 0, 1)
     return out
 
 
@@ -50,21 +62,20 @@ class _Still:
         return (low + high) / 2
 
 
-def _draw_shape(pen: ImageDraw.ImageDraw, shape: Shape, x: float, y: float, r: float) -> None:
-    color = COLORS[shape.color]
-    if shape.shape == "circle":
+def _draw_shape(pen: ImageDraw.ImageDraw, shape: str, color: tuple[int, int, int], x: float, y: float, r: float) -> None:
+    if shape == "circle":
         pen.ellipse((x - r, y - r, x + r, y + r), fill=color)
-    elif shape.shape == "ring":
+    elif shape == "ring":
         pen.ellipse((x - r, y - r, x + r, y + r), outline=color, width=max(1, round(r * 0.42)))
-    elif shape.shape == "square":
+    elif shape == "square":
         s = r * 0.88  # about the area of the circle, so that area alone does not tell the shape
         pen.rectangle((x - s, y - s, x + s, y + s), fill=color)
-    elif shape.shape == "cross":
+    elif shape == "cross":
         t = r * 0.36
         pen.rectangle((x - r, y - t, x + r, y + t), fill=color)
         pen.rectangle((x - t, y - r, x + t, y + r), fill=color)
     else:
-        points, inner = (3, 1.0) if shape.shape == "triangle" else (5, 0.42)
+        points, inner = (3, 1.0) if shape == "triangle" else (5, 0.42)
         pen.polygon(_star(x, y, r * 1.08, points, inner), fill=color)
 
 
