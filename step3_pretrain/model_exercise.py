@@ -1,7 +1,8 @@
 """Training: batches, a learning-rate schedule, a step of gradient descent, a loop, and a figure to compare.
 
 Follows nanoGPT's loop (windows of a long row of tokens, warm-up and cosine, clipping, gradient accumulation,
-AdamW with decay on matrices only) and GPT-3's recipe behind it (Brown et al. 2020, appendix B). Left out:
+AdamW with decay on matrices only) and GPT-3's recipe behind it (Brown et al. 2020, appendix B), with Muon (Jordan
+et al. 2024, as in Liu et al. 2025, "Muon is scalable for LLM training") as the faster optimizer. Left out:
 sharded optimisers, loss scaling for float16. The model is handed in: anything that returns (logits, loss) for
 `input_ids` and `labels`, labels aligned with the inputs and shifted inside, as in Hugging Face's models.
 
@@ -60,6 +61,9 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     raise NotImplementedError("TODO learning_rate: write learning_rate")
 
 
+MUON_MOMENTUM = 0.95
+
+
 class Muon(torch.optim.AdamW):
     """AdamW, but groups with `muon=True` hold matrices and take steps that turn all directions alike (Jordan et al. 2024).
 
@@ -87,9 +91,6 @@ class Muon(torch.optim.AdamW):
                     p.add_(direction, alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
                     p.grad = None  # done: AdamW leaves out what has no gradient
         super().step(closure)
-
-
-MUON_MOMENTUM = 0.95
 
 
 def orthogonal(matrices: torch.Tensor, iterations: int = 3) -> torch.Tensor:
@@ -230,4 +231,4 @@ def test_bits_per_byte():
     _check("bits_per_byte")
 
 
-# as generated: ac80f36b8a99e7f2
+# as generated: a20b5f36bab04c00
