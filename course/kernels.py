@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 
 
-def use(gpt: ModuleType, device: torch.device) -> ModuleType:
+def use(gpt: ModuleType, device: torch.device, compiled: bool = False) -> ModuleType:
     """Put the functions into a module of step 2, and return it. `python3 -m benchmarks.gpt` says what they are worth.
 
-    On a GPU only attention: there torch.compile joins the rest of a block into few kernels by itself.
+    On a GPU, or where the model will be compiled, only attention: torch.compile joins the rest of a block into few
+    kernels by itself (and cannot compile gradients written by hand for rows of several lengths).
     """
     gpt.attention = fused_attention
-    if device.type == "cpu":
+    if device.type == "cpu" and not compiled:
         gpt.rms_norm, gpt.apply_rope = rms_norm, apply_rope
     return gpt
 

@@ -10,7 +10,7 @@ def load_model(job, step: str) -> torch.nn.Module:
 
     Three functions, learnt and checked in step 2, give way to sooner ones with the same results: see kernels.use.
     """
-    gpt = kernels.use(job.use("step2_gpt"), job.device)
+    gpt = kernels.use(job.use("step2_gpt"), job.device, compiled=getattr(job.options, "compile", False))
     artifact = job.load(step)
     model = gpt.GPT(gpt.GPTConfig(**artifact.config))
     model.load_state_dict(artifact.tensors, strict=True)

@@ -1,5 +1,7 @@
 """The sooner functions that the course trains with are step 2's: the same results, the same gradients."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -70,3 +72,19 @@ def test_a_model_with_them_is_the_same_model():
     for (name, parameter), same in zip(one.named_parameters(), other.parameters()):
         torch.testing.assert_close(parameter.grad, same.grad, rtol=1e-5, atol=1e-8, msg=name)
     assert one.generate(ids, max_new_tokens=12).tolist() == other.generate(ids, max_new_tokens=12).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
+def test_a_model_that_is_compiled_reads_rows_of_several_lengths():
+    """With hand-written gradients the second length was an error inside torch.compile."""
+    torch.manual_seed(0)
+    fast = kernels.use(steps.load("step2", "solution"), torch.device("cpu"), compiled=True)
+    model = fast.GPT(fast.GPTConfig(vocab_size=97, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+                                    num_attention_heads=2, num_key_value_heads=1))
+    compiled = torch.compile(model)
+    for length in (12, 9, 7):
+        ids = torch.randint(0, 97, (2, length))
+        loss = compiled(input_ids=ids, labels=ids)[1]
+        loss.backward()
+        torch.testing.assert_close(loss, model(ids, labels=ids)[1])
