@@ -214,7 +214,7 @@ def is_correct(question: Question, reply: str) -> bool:
     return head(reply) == question.answer
 
 
-_PHRASE = re.compile(rf"\ban? ({'|'.join(COLORS)}) ({'|'.join(SHAPES)}) at the ((?:top|bottom|center|left|right)(?: left| right)?)")
+_PHRASE = re.compile(rf"\ban? ({_COLORS}) ({'|'.join(SHAPES)}) at the ((?:top|bottom|center|left|right)(?: left| right)?)")
 
 
 def names_evidence(scene: Scene, reply: str) -> bool:

@@ -16,7 +16,8 @@ NAMELESS = 70  # how far, in red, green and blue together, a colour is from all 
 
 
 def draw(scene: Scene, size: int = 64, rng: random.Random | None = None, nameless: bool = False) -> Image.Image:
-    """Draw a scene as an RGB picture of `size` x `size` pixels; if `nameless`, in colours that have no name.
+    """Draw a scene as an RGB picture of `size` x `size` pixels; if `nameless`, in colours that have no name, which `rng`
+    chooses.
 
     With `rng`, every shape is shifted and scaled a little and the paper is a little lighter or darker;
     without it, the drawing is the same every time. Raises ValueError for a size under 16 pixels.
