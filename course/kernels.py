@@ -1,9 +1,11 @@
-"""Three functions of step 2 with the same results, sooner: attention by PyTorch's fused kernel, and RMSNorm and RoPE
-with gradients written by hand, which read and write memory less often than those that autograd puts together.
+"""Parts of step 2 with the same results, sooner: attention by PyTorch's fused kernel; RMSNorm and RoPE with gradients
+written by hand, which read and write memory less often than those that autograd puts together; and blocks that read
+one token with few calls to PyTorch, because for a single token the calls take longer than the arithmetic.
 
-All that real systems change about these formulas is where the numbers lie in the meantime (FlashAttention, Liger).
+All that real systems change about these formulas is where the numbers lie in the meantime (FlashAttention, Liger, vLLM).
 """
 
+import functools
 from types import ModuleType
 
 import torch
@@ -11,14 +13,15 @@ import torch.nn.functional as F
 
 
 def use(gpt: ModuleType, device: torch.device, compiled: bool = False) -> ModuleType:
-    """Put the functions into a module of step 2, and return it. `python3 -m benchmarks.gpt` says what they are worth.
+    """Put them into a module of step 2, and return it. `python3 -m benchmarks.gpt` says what they are worth.
 
     On a GPU, or where the model will be compiled, only attention: torch.compile joins the rest of a block into few
     kernels by itself (and cannot compile gradients written by hand for rows of several lengths).
     """
     gpt.attention = fused_attention
-    if device.type == "cpu" and not compiled:
-        gpt.rms_norm, gpt.apply_rope = rms_norm, apply_rope
+    if device.type == "cpu" and not compiled and gpt.rms_norm is not rms_norm:
+        gpt.rms_norm, gpt.rope_angles, gpt.apply_rope = rms_norm, rope_angles, apply_rope
+        gpt.GPT.generate = token_by_token(gpt.GPT.generate)
     return gpt
 
 
@@ -33,9 +36,18 @@ def fused_attention(q, k, v, mask=None):
 
 def rms_norm(x, weight, eps):
     """Step 2's rms_norm: x [..., D], weight [D] -> [..., D], in the type of x."""
-    if torch.is_grad_enabled():
-        return RMSNorm.apply(x, weight, eps)
-    return F.rms_norm(x, weight.shape, weight, eps)
+    return RMSNorm.apply(x, weight, eps)
+
+
+def rope_angles(positions, head_dim, theta):
+    """Step 2's rope_angles: positions [B, T] -> [B, 1, T, d/2]."""
+    return positions[:, None, :, None] * frequencies(head_dim, theta, positions.device)
+
+
+@functools.cache
+@torch.inference_mode(False)  # made during `generate` or not, they serve training too
+def frequencies(head_dim, theta, device):
+    return theta ** (-torch.arange(0, head_dim, 2, device=device).float() / head_dim)
 
 
 def apply_rope(x, angles):
@@ -63,6 +75,91 @@ class Turn:
         if cls.newest is None or cls.newest.angles is not angles or cls.newest.dtype != dtype:
             cls.newest = cls(angles, dtype)
         return cls.newest
+
+
+def token_by_token(generate):
+    """Step 2's `generate`, in which OneToken reads what follows the prompt, and only the last logits are worked out."""
+
+    @functools.wraps(generate)
+    def sooner(self, *inputs, **options):
+        with torch.inference_mode():  # PyTorch writes nothing down for gradients, not even that there will be none
+            self.lm_head.forward = LastLogits(self.lm_head.weight)
+            for block in self.model.layers:
+                block.forward = OneToken(block)
+            try:
+                ids = generate(self, *inputs, **options)
+            finally:
+                for module in (self.lm_head, *self.model.layers):
+                    del module.forward  # and there is its class's again
+        return ids.clone()  # what was made in inference mode could not be trained on
+
+    return sooner
+
+
+class LastLogits:
+    """An lm_head during one call of `generate`, which reads nothing but the last logits of a row."""
+
+    def __init__(self, weight):
+        self.weight, self.turned = weight, weight.T.contiguous()
+
+    def __call__(self, x):
+        """[B, T, D] -> [B, T, V], the last logits everywhere."""
+        last = x[:, -1:]
+        logits = last @ self.turned if len(x) == 1 else F.linear(last, self.weight)  # each is sooner for its rows
+        return logits.expand(-1, x.shape[1], -1)
+
+
+class OneToken:
+    """A block's forward during one call of `generate`: for one token after others, with half of the calls to PyTorch.
+
+    Matrices that read the same vector lie side by side and are one product, with the weight of the norm before them in
+    it; all lie in memory as a product with one vector reads them. Keys and values are written where there is room for
+    more, so that the past is not copied for each token.
+    """
+
+    def __init__(self, block):
+        attention, mlp = block.self_attn, block.mlp
+        self.block, self.layer = block, attention.layer
+        self.heads, self.kv_heads, self.head_dim = attention.num_heads, attention.num_kv_heads, attention.head_dim
+        self.qkv = side_by_side(block.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj)
+        self.gate_up = side_by_side(block.post_attention_layernorm, mlp.gate_proj, mlp.up_proj)
+        self.o, self.down = attention.o_proj.weight.T.contiguous(), mlp.down_proj.weight.T.contiguous()
+        self.eps = self.o.new_tensor(block.input_layernorm.eps)
+        self.room = None  # keys and values [B, 2, K, more than S, d]
+
+    def __call__(self, x, angles, mask=None, cache=None):
+        """[B, T, D] -> [B, T, D], by the block itself unless T is 1 and there is a past."""
+        if cache is None or x.shape[1] > 1 or self.layer == len(cache.layers):
+            return type(self.block).forward(self.block, x, angles, mask, cache)
+        q, k, v = self.queries_keys_values(x := x.squeeze(1), angles, cache)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.heads > self.kv_heads)
+        x = x + torch.mm(y.flatten(1), self.o)
+        gate, up = torch.mm(self.unit(x), self.gate_up).chunk(2, dim=-1)
+        return x.add_(torch.mm(F.silu(gate).mul_(up), self.down)).unsqueeze(1)
+
+    def queries_keys_values(self, x, angles, cache):
+        """Of new tokens x [B, D] the queries [B, H, 1, d]; of them and the past the keys and values [B, K, S + 1, d]."""
+        B, H, K, d, S = len(x), self.heads, self.kv_heads, self.head_dim, cache.layers[self.layer][0].shape[2]
+        qkv = torch.mm(self.unit(x), self.qkv).view(B, H + 2 * K, 1, d)
+        turn, turned = Turn.by(angles, qkv.dtype), qkv.narrow(1, 0, H + K)
+        halves = turned.roll(d // 2, -1)
+        turned.mul_(turn.wide_cos).addcmul_(halves, turn.wide_sin)
+        if self.room is None or S == self.room.shape[3]:
+            self.room = qkv.new_empty(B, 2, K, 2 * S + 32, d)
+            self.room[:, :, :, :S] = torch.stack(cache.layers[self.layer], dim=1)
+        self.room.narrow(3, S, 1).copy_(qkv.narrow(1, H, 2 * K).view(B, 2, K, 1, d))
+        k, v = cache.layers[self.layer] = self.room.narrow(3, 0, S + 1).unbind(1)
+        return qkv.narrow(1, 0, H), k, v
+
+    def unit(self, x):
+        """x [B, D] with root mean square 1, in calls that need not make a tensor of a number first."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x * torch.addcmul(self.eps, length, length, value=1 / x.shape[-1]).rsqrt_()
+
+
+def side_by_side(norm, *parts):
+    """The matrices of linear layers that read what a norm returns, as one [D, all that comes out]."""
+    return (torch.cat([part.weight for part in parts]) * norm.weight).T.contiguous()
 
 
 def root_mean_square(x, eps):

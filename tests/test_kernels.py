@@ -71,7 +71,66 @@ def test_a_model_with_them_is_the_same_model():
         loss.backward()
     for (name, parameter), same in zip(one.named_parameters(), other.parameters()):
         torch.testing.assert_close(parameter.grad, same.grad, rtol=1e-5, atol=1e-8, msg=name)
-    assert one.generate(ids, max_new_tokens=12).tolist() == other.generate(ids, max_new_tokens=12).tolist()
+
+
+@pytest.fixture
+def twins():
+    """A model of step 2 and the same with the functions of course.kernels, in float64; three of its heads share one."""
+    torch.manual_seed(0)
+    config = gpt.GPTConfig(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=3,
+                           num_attention_heads=6, num_key_value_heads=2)
+    fast = kernels.use(steps.load("step2", "solution"), torch.device("cpu"))
+    one, other = gpt.GPT(config).double(), fast.GPT(config).double()
+    with torch.no_grad():
+        for name, parameter in one.named_parameters():
+            if "norm" in name:
+                parameter.mul_(1 + 0.2 * torch.rand_like(parameter))  # a weight that can be forgotten
+    other.load_state_dict(one.state_dict())
+    return one, other
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("prompt", [1, 7])
+def test_generation(twins, rows, padded, prompt):
+    ids, mask = torch.randint(0, 97, (rows, prompt)), None
+    if padded:
+        mask = torch.ones_like(ids)
+        mask[0, : prompt // 2] = 0
+    sampling = {"temperature": 0.9, "top_k": 20, "top_p": 0.9, "uniforms": torch.rand(rows, 90)}
+    for options in ({}, sampling, {"eos_token_id": 5, **sampling}):  # 90 tokens: more than there is room for at first
+        expected, found = (model.generate(ids, attention_mask=mask, max_new_tokens=90, **options) for model in twins)
+        assert found.tolist() == expected.tolist()
+    embeds = twins[0].get_input_embeddings()(ids).detach()
+    expected, found = (model.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=4) for model in twins)
+    assert found.tolist() == expected.tolist()
+
+
+def test_generation_leaves_the_model_as_it_was(twins):
+    plain, fast = twins
+    ids = torch.randint(0, 97, (2, 6))
+    with pytest.raises(ValueError, match="one column"):
+        fast.generate(ids, temperature=1.0, uniforms=Broken())
+    said = fast.generate(ids, max_new_tokens=5)
+    for model in twins:
+        row = torch.cat([ids, said], dim=1)  # what was said can be learned from
+        model(row, labels=row)[1].backward()
+    torch.testing.assert_close(fast(ids)[0], plain(ids)[0])
+    for one, other in zip(plain.parameters(), fast.parameters()):
+        torch.testing.assert_close(one.grad, other.grad)
+    with torch.no_grad():
+        for one, other in zip(plain.parameters(), fast.parameters()):
+            one.sub_(0.5 * one.grad)
+            other.sub_(0.5 * other.grad)
+    expected, found = (model.generate(ids, max_new_tokens=9) for model in twins)  # with the new weights
+    assert found.tolist() == expected.tolist()
+
+
+class Broken:
+    """Uniform numbers that cannot be read."""
+
+    def __getitem__(self, key):
+        raise ValueError("not one column")
 
 
 @pytest.mark.slow
