@@ -134,7 +134,8 @@ def wrap(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """The model as DistributedDataParallel if there are several processes, itself otherwise."""
     if dist.is_available() and dist.is_initialized():
         ids = [device.index] if device.type == "cuda" else None
-        return torch.nn.parallel.DistributedDataParallel(model, device_ids=ids)
+        # A batch of words alone leaves a VLM's projection without a gradient, in some processes and not in others.
+        return torch.nn.parallel.DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
     return model
 
 

@@ -411,11 +411,6 @@ def train(job) -> dict:
         files = [files[0], files[0]]
     # Words alone teach a projection nothing.
     files[0] = [entry for entry in files[0] if entry.image is not None]
-    if job.world_size > 1 and any(entry.image is None for entry in files[1]):
-        job.note(
-            "Several processes leave out the entries without a picture: in each step all must use the projection."
-        )
-        files[1] = [entry for entry in files[1] if entry.image is not None]
     if not all(files):
         raise DataError(f"{' and '.join(options.data)} have no entry with a picture to train on.")
     job.note(f"{len(files[0]):,} and {len(files[1]):,} entries to train on, {len(unseen):,} to measure on")

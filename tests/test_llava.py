@@ -346,6 +346,17 @@ def test_an_interrupted_training_goes_on_where_it_was(real, tmp_path):
     assert kept.returncode == 0 and "finished already" in kept.stderr
 
 
+@pytest.mark.slow
+def test_two_processes_train_on_entries_without_a_picture_too(real, tmp_path):
+    words = command(real, tmp_path)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([words[0], *launch, *words[1:]], cwd=steps.ROOT, text=True, capture_output=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    artifact = json.loads((tmp_path / "step6_vlm" / "artifact.json").read_text())
+    assert artifact["processes"] == 2 and artifact["figures"]["entries"] == [44, 46]
+
+
 def test_the_script_says_what_is_missing(real):
     words = [sys.executable, "-m", "step6_vlm.train", "--vision", "a/b", "--llm", "c/d"]
     done = subprocess.run(words, cwd=steps.ROOT, capture_output=True, text=True)
