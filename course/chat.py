@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from course.world import KINDS, Question, Scene, colorless, describe, is_correct, names_evidence, questions, sample_scenes
+from course.world import (
+    BLANK,
+    KINDS,
+    Question,
+    Scene,
+    colorless,
+    describe,
+    is_correct,
+    names_evidence,
+    questions,
+    sample_scenes,
+)
 
 Item = tuple[Scene, Question]
 
@@ -25,7 +36,7 @@ def conversation(
     """Several questions about one scene and their right answers, as messages.
 
     `evidence` is the share of answers that name their evidence; `told` puts the scene into words in the first
-    question (otherwise a picture has to show it); `nameless` leaves out the colours, which then have no name.
+    question (otherwise a picture has to show it); `nameless` leaves colours blank, which then have no name.
     """
     # A description is as long as all other answers together, and copied sooner than looked up: one row in four has
     # it. What is learned last is asked twice.
@@ -67,8 +78,13 @@ class Chat:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a message. It begins with a space, so that its first word is the token that it is anywhere else:
-        to say " red" is to copy what was read, but "red" without the space is spelled in other tokens (step 1)."""
-        return self.tokenizer.encode_ordinary(" " + text)
+        to say " red" is to copy what was read, but "red" without the space is spelled in other tokens (step 1). A
+        BLANK becomes padding: a word that is there, but not known and not to be learned."""
+        first, *others = (" " + text).split(f" {BLANK}")
+        ids = self.tokenizer.encode_ordinary(first)
+        for part in others:
+            ids += [self.pad, *self.tokenizer.encode_ordinary(part)]
+        return ids
 
     def ids(self, messages: Sequence[dict], add_generation_prompt: bool = False) -> list[int]:
         """Ids of a conversation; with the generation prompt, it is the model's turn."""

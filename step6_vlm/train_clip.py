@@ -130,13 +130,13 @@ def partial_caption(scene: Scene, left_out: Sequence[str]) -> str:
 def as_shown(scenes: Sequence[Scene], pictures: np.ndarray, rng: random.Random) -> tuple[np.ndarray, list[str]]:
     """A family as it is shown in training: pictures [F, 3, H, W] and captions that all leave out the same attributes.
 
-    Few captions on the web say everything, and so it is here. Where no colour is told, half of the families are in
-    black and white. So the eye learns to know a star whatever its colour, and will know it in a colour in which it
+    Few captions on the web say everything, and so it is here. Where no colour is told, the family is drawn in colours
+    that have no name. So the eye learns to know a star whatever its colour, and will know it in a colour in which it
     has never seen one.
     """
-    left_out = rng.choice(((), (), ("size",), ("shape",), ("color",), ("color", "size")))
-    if "color" in left_out and rng.random() < 0.5:
-        pictures = np.broadcast_to(pictures.mean(axis=1, keepdims=True), pictures.shape)
+    left_out = rng.choice(((), (), ("size",), ("shape",), ("color",), ("color",), ("color", "size")))
+    if "color" in left_out:
+        pictures = pixels(scenes, pictures.shape[-1], rng.getrandbits(32), nameless=True)
     return pictures, [partial_caption(s, left_out) for s in scenes]
 
 

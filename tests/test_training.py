@@ -117,6 +117,14 @@ def test_a_training_row_supervises_every_answer_and_nothing_else():
         assert sum(label == chat.end for label in labels) == 4
 
 
+def test_a_blank_is_padding_and_the_words_around_it_are_what_they_are_without():
+    tokenizer = steps.load("step1", "solution").train([story(s, random.Random(0)) for s in sample_scenes(200)], 700)
+    chat = Chat(tokenizer, steps.load("step4", "solution"))
+    ids = chat.encode("at the top a big ___ star and a ___ ring.")
+    assert ids == [*chat.encode("at the top a big"), chat.pad, *chat.encode("star and a"), chat.pad, *chat.encode("ring.")]
+    assert chat.encode("___ ring") == [chat.pad, *chat.encode("ring")]
+
+
 def test_an_answer_begins_with_the_token_that_its_word_is_in_the_scene():
     tokenizer = steps.load("step1", "solution").train([story(s, random.Random(0)) for s in sample_scenes(200)], 700)
     chat = Chat(tokenizer, steps.load("step4", "solution"))

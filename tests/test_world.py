@@ -10,7 +10,7 @@ import pytest
 from course import world
 from course.chat import conversation, exam, score
 from course.world import language, scenes
-from course.world.pictures import NAMELESS, nameless_color
+from course.world.pictures import NAMELESS, PAPER, nameless_color
 
 
 def many(split="train", count=400, seed=3):
@@ -251,25 +251,27 @@ def test_nameless_colours_are_far_from_all_that_have_a_name():
     named = np.array(list(world.COLORS.values()))
     drawn = np.array([nameless_color(rng) for _ in range(500)])
     assert np.abs(drawn[:, None] - named).sum(-1).min() >= NAMELESS
-    assert (drawn.max(1) - drawn.min(1)).min() > 30 and len(set(map(tuple, drawn))) > 400
+    assert drawn.sum(1).max() < 3 * PAPER[0] - 100 and len(set(map(tuple, drawn))) > 400
+    nearest = np.abs(drawn[:, None] - named).sum(-1).argmin(1)
+    assert np.bincount(nearest, minlength=len(named)).min() > 10    # on all sides of each: none lies outside
     scene = world.sample_scene(rng)
     plain, other = (world.pixels([scene], seed=1, nameless=nameless)[0] for nameless in (False, True))
     assert not np.array_equal(plain, other)
 
 
-def test_questions_without_colours_are_answered_without_colours():
+def test_questions_without_colours_are_answered_with_blanks_for_them():
     """Of a scene that differs in its colours alone, the same answer is right."""
     rng = random.Random(0)
     asked = 0
     for scene in world.sample_scenes(300, "train", 5):
         recolored = world.Scene(tuple(replace(shape, color="red") for shape in scene.shapes))
-        there = [f"a {s.shape} at the {s.place}" for s in scene.shapes]
+        there = [f"a {world.BLANK} {s.shape} at the {s.place}" for s in scene.shapes]
         for question in world.colorless(world.questions(scene, rng, 12)):
             words = set(re.findall(r"[a-z]+", f"{question.text} {question.answer} {question.evidence}"))
             assert not words & set(world.COLORS) and "an" not in words and question.kind not in ("color", "exists")
             if question.evidence:
                 assert all(part in there for part in re.split(", | and ", question.evidence))
             if question.kind == "describe":
-                assert question.answer == world.describe(recolored).replace("red ", "")
+                assert question.answer == world.describe(recolored).replace("red", world.BLANK)
             asked += 1
     assert asked > 1500

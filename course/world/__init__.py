@@ -1,6 +1,7 @@
 """The little world that all six steps speak about: scenes, language, pictures, text."""
 
 from .language import (
+    BLANK,
     KINDS,
     Question,
     caption,

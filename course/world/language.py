@@ -194,14 +194,17 @@ def questions(
 _COLORS = "|".join(COLORS)
 
 
+BLANK = "___"
+
+
 def colorless(asked: Sequence[Question]) -> list[Question]:
-    """Those of the questions that can be answered without knowing colours, and their answers without colours."""
+    """Those of the questions that name no colour; in their answers each colour is a BLANK."""
 
-    def bare(text: str) -> str:
-        return re.sub(rf"\b({_COLORS}) ", "", re.sub(rf"\ban? ({_COLORS}) ", "a ", text))
+    def blank(text: str) -> str:
+        return re.sub(rf"\b({_COLORS})\b", BLANK, re.sub(rf"\ban ({_COLORS})\b", f"a {BLANK}", text))
 
-    return [replace(q, answer=bare(q.answer), evidence=bare(q.evidence))
-            for q in asked if q.kind != "color" and not re.search(rf"\b({_COLORS})\b", q.text)]
+    return [replace(q, answer=blank(q.answer), evidence=blank(q.evidence))
+            for q in asked if not re.search(rf"\b({_COLORS})\b", q.text)]
 
 
 def head(reply: str) -> str:

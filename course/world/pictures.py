@@ -12,7 +12,8 @@ from .scenes import COLORS, Scene
 SUPERSAMPLE = 4  # drawn this many times larger, then averaged: Pillow's own shapes have hard edges
 
 
-NAMELESS = 70  # how far, in red, green and blue together, a colour is from all named ones if it shall have no name
+PAPER = 225, 250  # its brightness
+NAMELESS = 90  # how far, in red, green and blue together, a colour is from all named ones if it shall have no name
 
 
 def draw(scene: Scene, size: int = 64, rng: random.Random | None = None, nameless: bool = False) -> Image.Image:
@@ -26,7 +27,7 @@ def draw(scene: Scene, size: int = 64, rng: random.Random | None = None, nameles
         raise ValueError(f"a picture needs at least 16 pixels a side, not {size}")
     rng = rng or _Still()
     side = size * SUPERSAMPLE
-    paper = round(rng.uniform(225, 250))
+    paper = round(rng.uniform(*PAPER))
     image = Image.new("RGB", (side, side), (paper, paper, paper))
     pen = ImageDraw.Draw(image)
     cell = side / 3
@@ -39,11 +40,12 @@ def draw(scene: Scene, size: int = 64, rng: random.Random | None = None, nameles
 
 
 def nameless_color(rng: random.Random) -> tuple[int, int, int]:
-    """A colour, not a grey, that nobody would take for one of COLORS."""
+    """A colour that nobody would take for one of COLORS, nor for paper; also one that is darker or lighter than all."""
     while True:
-        color = tuple(rng.randrange(20, 230) for _ in range(3))
-        far = all(sum(abs(a - b) for a, b in zip(color, named)) >= NAMELESS for named in COLORS.values())
-        if far and max(color) - min(color) > 30:
+        color = tuple(rng.randrange(256) for _ in range(3))
+        if sum(color) < 3 * PAPER[0] - 100 and all(
+            sum(abs(a - b) for a, b in zip(color, named)) >= NAMELESS for named in COLORS.values()
+        ):
             return color
 
 
