@@ -68,8 +68,8 @@ class Batches:
     """Micro-batch i of conversations about pictures: rows of about the same length, each scene as often as the others.
 
     Every `text_every`-th one is text only, scenes told in words as in step 4: the model shall learn to see and not
-    forget to read. Every `nameless_every`-th one shows the scenes in colours that have no name, and asks about all
-    but colours: a star is a star in any colour, also in one in which the training scenes have none.
+    forget to read. Every `nameless_every`-th one shows the scenes in colours that have no name, and where the answers
+    would say them, they have a blank: a star is a star in any colour, also in one in which no training scene has one.
     """
 
     chat: Chat
