@@ -28,7 +28,7 @@ PRESETS = {
     "smoke": dict(scenes=64, batch_size=4, turns=3, projection_steps=3, max_steps=4, projection_learning_rate=2e-3,
                   learning_rate=1e-3, warmup_steps=1, exam_scenes=4, text_every=3, nameless_every=4),
     # Few questions a row: what is asked later can be looked up in the answers before it, without a look at the picture.
-    "tiny": dict(scenes=16_000, batch_size=8, turns=3, projection_steps=300, max_steps=6500, projection_learning_rate=2e-3,
+    "tiny": dict(scenes=16_000, batch_size=8, turns=3, projection_steps=300, max_steps=5500, projection_learning_rate=2e-3,
                  learning_rate=3e-3, warmup_steps=50, exam_scenes=200, text_every=10, nameless_every=4, muon=True),
     "small": dict(scenes=200_000, batch_size=64, turns=8, projection_steps=500, max_steps=4000, projection_learning_rate=1e-3,
                   learning_rate=1e-4, warmup_steps=100, exam_scenes=500, text_every=8, nameless_every=4),
