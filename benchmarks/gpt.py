@@ -89,9 +89,8 @@ def hugging_gpt2(config):
 
 def build(config, device) -> dict[str, nn.Module]:
     """Ours and its peers, on the device; Hugging Face's Llama with our weights."""
-    kernels.use(gpt, torch.device(device))
     torch.manual_seed(0)
-    ours = gpt.GPT(config)
+    ours = kernels.use(steps.load("step2_gpt", "solution"), torch.device(device)).GPT(config)
     models = {"ours": ours, "Hugging Face Llama": hugging_llama(config, ours.state_dict()),
               "lean GPT-2": LeanGPT2(config), "Hugging Face GPT-2": hugging_gpt2(config)}
     return {name: model.to(device) for name, model in models.items()}
@@ -143,7 +142,9 @@ def generation(config, new: int, rounds: int) -> None:
     models = build(config, "cpu")
     ours, theirs = models["ours"].eval(), models["Hugging Face Llama"].eval()
     prompt = torch.randint(3, config.vocab_size, (1, 16), generator=torch.Generator().manual_seed(0))
-    matrices = [module.weight.detach().T.contiguous() for module in ours.modules() if isinstance(module, nn.Linear)]
+    steps_of_blocks = [kernels.OneToken(block) for block in ours.model.layers]
+    matrices = [matrix.detach() for one in steps_of_blocks for matrix in (one.qkv, one.o, one.gate_up, one.down)]
+    matrices.append(ours.lm_head.weight.detach().T.contiguous())
     inputs = [torch.randn(1, len(matrix)) for matrix in matrices]
 
     @torch.no_grad()

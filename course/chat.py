@@ -78,8 +78,11 @@ class Chat:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a message. It begins with a space, so that its first word is the token that it is anywhere else:
-        to say " red" is to copy what was read, but "red" without the space is spelled in other tokens (step 1). A
-        BLANK becomes padding: a word that is there, but not known and not to be learned."""
+        to say " red" is to copy what was read, but "red" without the space is spelled in other tokens (step 1)."""
+        return self.tokenizer.encode_ordinary(" " + text)
+
+    def encode_with_blanks(self, text: str) -> list[int]:
+        """The same for what is learned from, in which a BLANK is padding: a word that is there, but not known."""
         first, *others = (" " + text).split(f" {BLANK}")
         ids = self.tokenizer.encode_ordinary(first)
         for part in others:
@@ -92,7 +95,7 @@ class Chat:
 
     def row(self, messages: Sequence[dict]) -> tuple[list[int], list[int]]:
         """Ids and labels of a conversation."""
-        ids = self.ids(messages)
+        ids = self.sft.chat_template(messages, self.encode_with_blanks, self.special, False)
         return ids, self.sft.loss_mask(ids, self.special)
 
     def batch(self, conversations: Sequence[Sequence[dict]]) -> dict[str, torch.Tensor]:

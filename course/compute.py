@@ -130,12 +130,14 @@ def barrier() -> None:
         dist.barrier()
 
 
-def wrap(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """The model as DistributedDataParallel if there are several processes, itself otherwise."""
+def wrap(model: torch.nn.Module, device: torch.device, all_used: bool = True) -> torch.nn.Module:
+    """The model as DistributedDataParallel if there are several processes, itself otherwise.
+
+    all_used: every parameter that learns has a gradient after every batch, in every process.
+    """
     if dist.is_available() and dist.is_initialized():
         ids = [device.index] if device.type == "cuda" else None
-        # A batch of words alone leaves a VLM's projection without a gradient, in some processes and not in others.
-        return torch.nn.parallel.DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
+        return torch.nn.parallel.DistributedDataParallel(model, device_ids=ids, find_unused_parameters=not all_used)
     return model
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 
 def use(gpt: ModuleType, device: torch.device, compiled: bool = False) -> ModuleType:
-    """Put them into a module of step 2, and return it. `python3 -m benchmarks.gpt` says what they are worth.
+    """Put these parts into a module of step 2, and return it. `python3 -m benchmarks.gpt` says what they are worth.
 
     On a GPU, or where the model will be compiled, only attention: torch.compile joins the rest of a block into few
     kernels by itself (and cannot compile gradients written by hand for rows of several lengths).
@@ -36,7 +36,9 @@ def fused_attention(q, k, v, mask=None):
 
 def rms_norm(x, weight, eps):
     """Step 2's rms_norm: x [..., D], weight [D] -> [..., D], in the type of x."""
-    return RMSNorm.apply(x, weight, eps)
+    if torch.is_grad_enabled():
+        return RMSNorm.apply(x, weight, eps)
+    return F.rms_norm(x, weight.shape, weight, eps)
 
 
 def rope_angles(positions, head_dim, theta):
@@ -82,31 +84,35 @@ def token_by_token(generate):
 
     @functools.wraps(generate)
     def sooner(self, *inputs, **options):
-        with torch.inference_mode():  # PyTorch writes nothing down for gradients, not even that there will be none
-            self.lm_head.forward = LastLogits(self.lm_head.weight)
-            for block in self.model.layers:
-                block.forward = OneToken(block)
-            try:
+        modules = (self.lm_head, *self.model.layers)
+        if self.lm_head.weight.dtype not in (torch.float32, torch.float64) or "forward" in vars(self.lm_head):
+            return generate(self, *inputs, **options)  # numbers too coarse for this, or it is done already
+        try:
+            with torch.inference_mode():  # PyTorch writes nothing down for gradients, not even that there will be none
+                for module, forward in zip(modules, (LastLogits(self.lm_head.weight), *map(OneToken, self.model.layers))):
+                    module.forward = forward
                 ids = generate(self, *inputs, **options)
-            finally:
-                for module in (self.lm_head, *self.model.layers):
-                    del module.forward  # and there is its class's again
+        finally:
+            for module in modules:
+                vars(module).pop("forward", None)  # its class has one
         return ids.clone()  # what was made in inference mode could not be trained on
 
     return sooner
 
 
 class LastLogits:
-    """An lm_head during one call of `generate`, which reads nothing but the last logits of a row."""
+    """An lm_head during one call of `generate`, where nobody asks for other logits than the last."""
 
     def __init__(self, weight):
-        self.weight, self.turned = weight, weight.T.contiguous()
+        self.weight, self.transposed = weight, weight.T.contiguous()
 
     def __call__(self, x):
-        """[B, T, D] -> [B, T, V], the last logits everywhere."""
+        """[B, T, D] -> [B, T, V], 0 everywhere but at the last of T."""
+        if x.dim() != 3:
+            return F.linear(x, self.weight)
         last = x[:, -1:]
-        logits = last @ self.turned if len(x) == 1 else F.linear(last, self.weight)  # each is sooner for its rows
-        return logits.expand(-1, x.shape[1], -1)
+        last = last @ self.transposed if len(x) == 1 else F.linear(last, self.weight)  # each is sooner for its rows
+        return last if x.shape[1] == 1 else F.pad(last, (0, 0, x.shape[1] - 1, 0))
 
 
 class OneToken:
@@ -114,7 +120,8 @@ class OneToken:
 
     Matrices that read the same vector lie side by side and are one product, with the weight of the norm before them in
     it; all lie in memory as a product with one vector reads them. Keys and values are written where there is room for
-    more, so that the past is not copied for each token.
+    more, so that the past is not copied for each token. The price is a second copy of all matrices, for as long as the
+    call takes.
     """
 
     def __init__(self, block):
@@ -126,6 +133,7 @@ class OneToken:
         self.o, self.down = attention.o_proj.weight.T.contiguous(), mlp.down_proj.weight.T.contiguous()
         self.eps = self.o.new_tensor(block.input_layernorm.eps)
         self.room = None  # keys and values [B, 2, K, more than S, d]
+        self.written = None  # the part of it that the cache has, if that is still what the cache has
 
     def __call__(self, x, angles, mask=None, cache=None):
         """[B, T, D] -> [B, T, D], by the block itself unless T is 1 and there is a past."""
@@ -141,14 +149,14 @@ class OneToken:
         """Of new tokens x [B, D] the queries [B, H, 1, d]; of them and the past the keys and values [B, K, S + 1, d]."""
         B, H, K, d, S = len(x), self.heads, self.kv_heads, self.head_dim, cache.layers[self.layer][0].shape[2]
         qkv = torch.mm(self.unit(x), self.qkv).view(B, H + 2 * K, 1, d)
-        turn, turned = Turn.by(angles, qkv.dtype), qkv.narrow(1, 0, H + K)
-        halves = turned.roll(d // 2, -1)
-        turned.mul_(turn.wide_cos).addcmul_(halves, turn.wide_sin)
-        if self.room is None or S == self.room.shape[3]:
+        turn, qk = Turn.by(angles, qkv.dtype), qkv.narrow(1, 0, H + K)
+        halves_swapped = qk.roll(d // 2, -1)
+        qk.mul_(turn.wide_cos).addcmul_(halves_swapped, turn.wide_sin)
+        if self.written is not cache.layers[self.layer] or S == self.room.shape[3]:
             self.room = qkv.new_empty(B, 2, K, 2 * S + 32, d)
             self.room[:, :, :, :S] = torch.stack(cache.layers[self.layer], dim=1)
         self.room.narrow(3, S, 1).copy_(qkv.narrow(1, H, 2 * K).view(B, 2, K, 1, d))
-        k, v = cache.layers[self.layer] = self.room.narrow(3, 0, S + 1).unbind(1)
+        k, v = self.written = cache.layers[self.layer] = self.room.narrow(3, 0, S + 1).unbind(1)
         return qkv.narrow(1, 0, H), k, v
 
     def unit(self, x):

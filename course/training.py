@@ -8,7 +8,7 @@ from course import compute, kernels
 def load_model(job, step: str) -> torch.nn.Module:
     """The GPT that a step left, in the chain's code (strict: a checkpoint of another shape is refused by name).
 
-    Three functions, learnt and checked in step 2, give way to sooner ones with the same results: see kernels.use.
+    Parts that were learnt and checked in step 2 give way to sooner ones with the same results: see kernels.use.
     """
     gpt = kernels.use(job.use("step2_gpt"), job.device, compiled=getattr(job.options, "compile", False))
     artifact = job.load(step)
@@ -23,12 +23,15 @@ def load_tokenizer(job):
     return job.use("step1_tokenizer").Tokenizer.from_json((artifact.path / "tokenizer.json").read_text(encoding="utf-8"))
 
 
-def fit(job, model, next_batch, config, loss_fn=None, stage: str = "train") -> list[list[float]]:
+def fit(
+    job, model, next_batch, config, loss_fn=None, stage: str = "train", all_used: bool = True
+) -> list[list[float]]:
     """Train `model` in place with the learner's (or the solution's) trainer; return its curve [[step, loss], ...].
 
     next_batch(i) gives micro-batch i, on the model's device; with several processes each gets other ones. config is
     a TrainConfig of step 3. A recipe with several stages names them: when an interrupted run is resumed, a stage
     that was over is skipped (and its curve returned), because the checkpoint of the later stage holds its result.
+    Where some batches leave some parameters without a gradient, all_used is False: several processes need to know.
     """
     trainer = job.use("step3_pretrain")
     done = job.__dict__.setdefault("stages", {})  # curves of this run's earlier stages, kept in every checkpoint
@@ -38,7 +41,7 @@ def fit(job, model, next_batch, config, loss_fn=None, stage: str = "train") -> l
         done[stage] = kept["stages"][stage]
         return done[stage]
     state, curve = (kept["fit"], kept["curve"]) if kept.get("stage") == stage else (None, [])
-    wrapped = compute.wrap(model, job.device)
+    wrapped = compute.wrap(model, job.device, all_used)
     if getattr(job.options, "compile", False):
         wrapped = torch.compile(wrapped)
     bar = job.bar(config.max_steps, stage, initial=len(curve))

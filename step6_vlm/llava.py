@@ -379,7 +379,7 @@ def train(job) -> dict:
     trainer, vlm, gpt = (
         job.use("step3_pretrain"),
         job.use("step6_vlm"),
-        kernels.use(job.use("step2_gpt"), job.device),
+        kernels.use(job.use("step2_gpt"), job.device, compiled=getattr(options, "compile", False)),
     )
     chat = FolderChat(FolderTokenizer(llm_folder), job.use("step4_sft"), job.device)
     words = chat.tokenizer.hf.all_special_tokens
@@ -472,6 +472,7 @@ def train(job) -> dict:
         second,
         config(chosen["max_steps"], chosen["learning_rate"]),
         stage="projection and language model",
+        all_used=all(entry.image is not None for entry in files[1]),
     )
     measured("loss")
 

@@ -189,7 +189,8 @@ def train(job) -> dict:
     llm.requires_grad_(True)
     second = trainer.TrainConfig(min_lr=settings["learning_rate"] / 50, weight_decay=0.01, **settings)
     both = Batches(chat, scenes, features, nameless, vlm, batch_size, turns, text_every, nameless_every, job.seed + 1)
-    curve_2 = training.fit(job, model, both, second, stage="projection and language model")
+    # Batches of words alone have nothing for the projection.
+    curve_2 = training.fit(job, model, both, second, stage="projection and language model", all_used=False)
 
     def examine(split: str, blind: bool = False) -> dict:
         items = exam(split, exam_scenes, QUESTIONS_PER_SCENE)

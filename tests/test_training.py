@@ -120,9 +120,12 @@ def test_a_training_row_supervises_every_answer_and_nothing_else():
 def test_a_blank_is_padding_and_the_words_around_it_are_what_they_are_without():
     tokenizer = steps.load("step1", "solution").train([story(s, random.Random(0)) for s in sample_scenes(200)], 700)
     chat = Chat(tokenizer, steps.load("step4", "solution"))
-    ids = chat.encode("at the top a big ___ star and a ___ ring.")
+    ids = chat.encode_with_blanks("at the top a big ___ star and a ___ ring.")
     assert ids == [*chat.encode("at the top a big"), chat.pad, *chat.encode("star and a"), chat.pad, *chat.encode("ring.")]
-    assert chat.encode("___ ring") == [chat.pad, *chat.encode("ring")]
+    assert chat.encode_with_blanks("___ ring") == [chat.pad, *chat.encode("ring")]
+    ids, labels = chat.row([{"role": "user", "content": "?"}, {"role": "assistant", "content": "a ___ ring."}])
+    assert ids.count(chat.pad) == 1
+    assert chat.pad not in chat.ids([{"role": "user", "content": "What is a ___ ring?"}], True)  # nobody can type one
 
 
 def test_an_answer_begins_with_the_token_that_its_word_is_in_the_scene():

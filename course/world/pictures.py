@@ -12,7 +12,7 @@ from .scenes import COLORS, Scene
 SUPERSAMPLE = 4  # drawn this many times larger, then averaged: Pillow's own shapes have hard edges
 
 
-PAPER = 225, 250  # its brightness
+PAPER = 225, 250  # the darkest and the lightest grey of the paper
 NAMELESS = 90  # how far, in red, green and blue together, a colour is from all named ones if it shall have no name
 
 
