@@ -263,6 +263,7 @@ def forward_cases(g):
             labels = torch.randint(0, V, (B, T), generator=g)
             ignored = uniform(g, B, T) < 0.3
             ignored[0, 1], ignored[0, 2], ignored[0, 3] = True, False, False
+            ignored[1, 0] = False  # whoever shifts all rows as one would be judged by it
             labels[ignored] = -100
         weight = torch.ones(B, T) if mask is None else mask.float()
         case = {"config": gpt_sizes(V, D, layers=2),
