@@ -110,7 +110,7 @@ def test_generation(rows, padding, kv_heads):
     assert len(said.unique()) > 3
     assert same(input_ids=ids, max_new_tokens=90, **sampling).tolist() != said.tolist()
     end = said[0, 2].item()
-    assert same(input_ids=ids[:1] if mask is None else ids, max_new_tokens=90, eos_token_id=end).shape[1] <= 90
+    assert (same(input_ids=ids, max_new_tokens=90, eos_token_id=end)[0, 2:] == end).all()  # it stops, and stays silent
     same(inputs_embeds=models[0].get_input_embeddings()(ids).detach(), max_new_tokens=9)
     if mask is None:
         same(input_ids=ids[:, :1], max_new_tokens=9)
