@@ -5,8 +5,9 @@
 On the CPU, float32: training steps (forward, backward, AdamW) of 5.8M parameters, and generation for one reader, with
 the model of preset tiny and with 5.8M parameters. Ours runs as the course runs it: with what course.kernels puts in
 (fused attention as in all peers), and with numbers below 1e-38 flushed to 0 (for all). On a CUDA GPU: 124M parameters,
-1,024 tokens a row, bfloat16, compiled, with the share of the processor's peak that the model's own arithmetic reaches
-(MFU). Checked along the way: the same logits as Hugging Face's Llama and, in generation, the same ids.
+1,024 tokens a row, bfloat16, compiled and not, with the share of the processor's peak that the model's own arithmetic
+reaches (MFU); and generation. Checked along the way: the same logits as Hugging Face's Llama and, in generation, the
+same ids.
 """
 
 import argparse
@@ -87,10 +88,10 @@ def hugging_gpt2(config):
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=1, eos_token_id=2))
 
 
-def build(config, device) -> dict[str, nn.Module]:
+def build(config, device, compiled: bool = False) -> dict[str, nn.Module]:
     """Ours and its peers, on the device; Hugging Face's Llama with our weights."""
     torch.manual_seed(0)
-    ours = kernels.use(steps.load("step2_gpt", "solution"), torch.device(device)).GPT(config)
+    ours = kernels.use(steps.load("step2_gpt", "solution"), torch.device(device), compiled).GPT(config)
     models = {"ours": ours, "Hugging Face Llama": hugging_llama(config, ours.state_dict()),
               "lean GPT-2": LeanGPT2(config), "Hugging Face GPT-2": hugging_gpt2(config)}
     return {name: model.to(device) for name, model in models.items()}
@@ -138,38 +139,52 @@ def on_cpu(config, rows: int, context: int, rounds: int) -> None:
     print(f"  ours without flushing numbers below 1e-38: {kept:.0f} tokens/s")
 
 
-def generation(config, new: int, rounds: int) -> None:
-    models = build(config, "cpu")
-    ours, theirs = models["ours"].eval(), models["Hugging Face Llama"].eval()
-    prompt = torch.randint(3, config.vocab_size, (1, 16), generator=torch.Generator().manual_seed(0))
-    steps_of_blocks = [kernels.OneToken(block) for block in ours.model.layers]
+def matrix_products(model, new: int):
+    """What is left of generation if everything but the large matrix products cost nothing, as a program."""
+    steps_of_blocks = [kernels.OneToken(block) for block in model.model.layers]
     matrices = [matrix.detach() for one in steps_of_blocks for matrix in (one.qkv, one.o, one.gate_up, one.down)]
-    matrices.append(ours.lm_head.weight.detach().T.contiguous())
+    matrices.append(model.lm_head.weight.detach().T.contiguous())
     inputs = [torch.randn(1, len(matrix)) for matrix in matrices]
 
     @torch.no_grad()
-    def products():    # what is left if everything but the large matrix products cost nothing
+    def products():
         for _ in range(new):
             for x, matrix in zip(inputs, matrices):
                 torch.mm(x, matrix)
 
+    return products
+
+
+def generation(config, new: int, rounds: int, device="cpu") -> None:
+    models = build(config, device)
+    ours, theirs = models["ours"].eval(), models["Hugging Face Llama"].eval()
+    prompt = torch.randint(3, config.vocab_size, (1, 16), generator=torch.Generator().manual_seed(0)).to(device)
     programs = {
         "ours": lambda: ours.generate(prompt, max_new_tokens=new),
         "Hugging Face Llama": lambda: theirs.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
-                                                      max_new_tokens=new, eos_token_id=None)[:, prompt.shape[1]:],
-        "matrix products only": products}
+                                                      max_new_tokens=new, eos_token_id=None)[:, prompt.shape[1]:]}
     assert programs["ours"]().tolist() == programs["Hugging Face Llama"]().tolist(), "other ids than Hugging Face"
+    if prompt.is_cuda:
+        programs = {name: functools.partial(waited, program) for name, program in programs.items()}
+    else:
+        programs["matrix products only"] = matrix_products(ours, new)
     best = best_seconds(programs, rounds)
     count = sum(parameter.numel() for parameter in ours.parameters())
     print(f"\nGeneration, {count / 1e6:.1f}M parameters, one row, {new} tokens after 16, greedy, with a cache, float32, "
-          f"best of {rounds}")
+          f"{device}, best of {rounds}")
     for name, seconds in best.items():
         print(f"  {name:<22}{new / seconds:7.0f} tokens/s   {1000 * seconds / new:6.2f} ms a token")
     print(" ", verdict("generation, ours / Hugging Face Llama", best["Hugging Face Llama"] / best["ours"], 3.0))
 
 
+def waited(program) -> None:
+    """A program, and the wait until the GPU has done it."""
+    program()
+    torch.cuda.synchronize()
+
+
 def on_gpu(config, device, rows: int, context: int, rounds: int, compiled: bool = True) -> None:
-    models = build(config, device)
+    models = build(config, device, compiled)
     ids = torch.randint(3, config.vocab_size, (rows, context), device=device)
     count = sum(parameter.numel() for parameter in models["ours"].parameters())
     # Six operations a parameter and token, and attention's two products, forward and backward (Chowdhery et al. 2022).
@@ -181,9 +196,13 @@ def on_gpu(config, device, rows: int, context: int, rounds: int, compiled: bool 
     autocast = functools.partial(torch.autocast, device.type, dtype=torch.bfloat16)
     if compiled:
         models = {name: torch.compile(model) for name, model in models.items()}
-    for name, speed in training_speeds(models, ids, rounds, autocast, warm_up=3).items():
+    speeds = training_speeds(models, ids, rounds, autocast, warm_up=3)
+    for name, speed in speeds.items():
         share = f"MFU {speed * operations / peak:.1%}" if peak else "peak of this card not known"
         print(f"  {name:<20}{speed:10.0f} tokens/s   {speed * operations / 1e12:6.1f} TFLOP/s   {share}")
+    print(" ", verdict("training, ours / Hugging Face Llama", speeds["ours"] / speeds["Hugging Face Llama"], 1.05))
+    if peak and compiled:
+        print(" ", verdict("training, share of the peak (MFU)", speeds["ours"] * operations / peak, 0.45))
 
 
 def main() -> None:
@@ -198,7 +217,9 @@ def main() -> None:
     generation(TINY, 200, 2 * options.rounds)
     generation(SMALL, 200, 2 * options.rounds)
     if torch.cuda.is_available():
-        on_gpu(LARGE, torch.device("cuda"), 16, 1024, 10 * options.rounds)
+        generation(SMALL, 200, 2 * options.rounds, "cuda")
+        for compiled in (False, True):
+            on_gpu(LARGE, torch.device("cuda"), 32, 1024, 5 * options.rounds, compiled)
     else:
         print("\nno CUDA device: nothing is said about one (124M parameters, bfloat16, compiled)")
 

@@ -11,16 +11,27 @@ from types import ModuleType
 import torch
 import torch.nn.functional as F
 
+from course.recording import recorded
+
 
 def use(gpt: ModuleType, device: torch.device, compiled: bool = False) -> ModuleType:
     """Put these parts into a module of step 2, and return it. `python3 -m benchmarks.gpt` says what they are worth.
 
-    On a GPU, or where the model will be compiled, only attention: torch.compile joins the rest of a block into few
-    kernels by itself (and cannot compile gradients written by hand for rows of several lengths).
+    Where the model will be compiled, only attention and RoPE: torch.compile joins the rest of a block into few kernels
+    by itself (and cannot compile gradients written by hand for rows of several lengths).
     """
+    if gpt.attention is fused_attention:
+        return gpt
     gpt.attention = fused_attention
-    if device.type == "cpu" and not compiled and gpt.rms_norm is not rms_norm:
+    if compiled:
+        gpt.apply_rope = rope_to_compile
+    elif device.type == "cpu":
         gpt.rms_norm, gpt.rope_angles, gpt.apply_rope = rms_norm, rope_angles, apply_rope
+    elif device.type == "cuda":
+        gpt.rms_norm, gpt.apply_rope = fused_rms_norm, apply_rope
+    if device.type == "cuda":
+        gpt.GPT.generate = recorded(gpt)
+    elif device.type == "cpu" and not compiled:
         gpt.GPT.generate = token_by_token(gpt.GPT.generate)
     return gpt
 
@@ -41,6 +52,11 @@ def rms_norm(x, weight, eps):
     return F.rms_norm(x, weight.shape, weight, eps)
 
 
+def fused_rms_norm(x, weight, eps):
+    """Step 2's rms_norm, by PyTorch's kernel: the soonest on a GPU."""
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
 def rope_angles(positions, head_dim, theta):
     """Step 2's rope_angles: positions [B, T] -> [B, 1, T, d/2]."""
     return positions[:, None, :, None] * frequencies(head_dim, theta, positions.device)
@@ -55,21 +71,37 @@ def frequencies(head_dim, theta, device):
 def apply_rope(x, angles):
     """Step 2's apply_rope: x [B, H, T, d], angles [B, 1, T, d/2] -> [B, H, T, d], laid out in memory as x is."""
     turn = Turn.by(angles, x.dtype)
-    if torch.is_grad_enabled():
-        return Rotation.apply(x, turn.cos, turn.sin)
-    return torch.addcmul(x * turn.wide_cos, x.roll(x.shape[-1] // 2, -1), turn.wide_sin)
+    return (Rotation.apply if torch.is_grad_enabled() else turned)(x, turn.cos, turn.sin)
+
+
+@torch.library.custom_op("course::cos_and_sin", mutates_args=())
+def cos_and_sin(angles: torch.Tensor) -> torch.Tensor:
+    """[B, 1, T, d/2] -> cos and sin [2, B, 1, T, d], the sines of first halves with a minus. To the compiler a sealed box:
+    it keeps the result instead of working it out again for each head of each layer."""
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)])
+
+
+@cos_and_sin.register_fake
+def its_shape(angles):
+    return angles.new_empty(2, *angles.shape[:-1], 2 * angles.shape[-1])
+
+
+def rope_to_compile(x, angles):
+    """Step 2's apply_rope, for torch.compile: numbers are read from where they lie, and no halves are put together."""
+    cos, sin = cos_and_sin(angles)
+    return (x * cos + x.roll(x.shape[-1] // 2, -1) * sin).type_as(x)
 
 
 class Turn:
-    """cos and sin of angles, and both as wide as a head: worked out once a forward pass, not again in each layer."""
+    """cos and -sin, sin of angles, as wide as a head: worked out once a forward pass, not again in each layer."""
 
     newest = None
 
     def __init__(self, angles, dtype):
         self.angles, self.dtype = angles, dtype
-        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
-        self.wide_cos = torch.cat([self.cos, self.cos], dim=-1)
-        self.wide_sin = torch.cat([-self.sin, self.sin], dim=-1)
+        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        self.cos, self.sin = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
     @classmethod
     def by(cls, angles, dtype):
@@ -151,7 +183,7 @@ class OneToken:
         qkv = torch.mm(self.unit(x), self.qkv).view(B, H + 2 * K, 1, d)
         turn, qk = Turn.by(angles, qkv.dtype), qkv.narrow(1, 0, H + K)
         halves_swapped = qk.roll(d // 2, -1)
-        qk.mul_(turn.wide_cos).addcmul_(halves_swapped, turn.wide_sin)
+        qk.mul_(turn.cos).addcmul_(halves_swapped, turn.sin)
         if self.written is not cache.layers[self.layer] or S == self.room.shape[3]:
             self.room = qkv.new_empty(B, 2, K, 2 * S + 32, d)
             self.room[:, :, :, :S] = torch.stack(cache.layers[self.layer], dim=1)
@@ -176,12 +208,8 @@ def root_mean_square(x, eps):
 
 
 def turned(x, cos, sin):
-    """(a cos - b sin, b cos + a sin), written to where it belongs."""
-    y = torch.empty_like(x)
-    (a, b), (new_a, new_b) = x.chunk(2, dim=-1), y.chunk(2, dim=-1)
-    torch.mul(a, cos, out=new_a).addcmul_(b, sin, value=-1)
-    torch.mul(b, cos, out=new_b).addcmul_(a, sin)
-    return y
+    """Halves (a, b) of x -> (a cos - b sin, b cos + a sin), with cos and sin as in Turn."""
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
 
 
 class RMSNorm(torch.autograd.Function):

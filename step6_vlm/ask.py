@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from course import kernels, training
 from course.artifacts import ArtifactError, load_artifact
@@ -23,7 +23,10 @@ PAPER = (238, 238, 238)  # what stands beside a picture that is not square: the 
 
 def square(picture: Image.Image, size: int) -> np.ndarray:
     """Any RGB picture as the eye takes it: the whole of it, uint8 [3, size, size], on paper where it is not square."""
-    return np.array(ImageOps.pad(picture, (size, size), color=PAPER)).transpose(2, 0, 1)
+    width, height = (max(1, round(side * size / max(picture.size))) for side in picture.size)
+    shown = Image.new("RGB", (size, size), PAPER)
+    shown.paste(picture.resize((width, height)), (round((size - width) / 2), round((size - height) / 2)))
+    return np.array(shown).transpose(2, 0, 1)
 
 
 class Seer:

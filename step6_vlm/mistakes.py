@@ -245,7 +245,7 @@ MISTAKES = {
                 "            self.vision.eval()\n        return self\n",
                 "`mode` is not passed on: eval() calls train(False), and everything would stay in "
                 "training mode."),
-        Mistake("whole VLM frozen", TRAIN, "        super().train(mode)\n        return freeze(self)\n",
+        Mistake("whole VLM frozen", TRAIN, "        super().train(mode)\n        return self.requires_grad_(False)\n",
                 "This freezes projection and language model along with the eye: nothing is left that can "
                 "learn."),
         Mistake("train calls itself", TRAIN,

@@ -679,3 +679,20 @@ def test_a_small_number_among_large_ones_is_as_exact_as_they_are():
     assert compare(answer.double(), expected.double()) and compare(answer, expected, 1e-4, 0.0)
     assert compare(answer * torch.tensor([1 / 29.5, 1]), expected * torch.tensor([1 / 29.5, 1]))
     assert compare(torch.tensor([float("inf"), 1.0]), torch.tensor([float("inf"), 1.001]))
+
+
+def test_a_check_computes_with_all_digits_on_a_gpu_too():
+    """Convolutions there round to three digits, in other places for other batches: a right answer was refused."""
+    from course.checking import calling
+
+    switches = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = True
+        with calling.same_world(1):
+            assert not any(switch.allow_tf32 for switch in switches)
+        assert all(switch.allow_tf32 for switch in switches)
+    finally:
+        for switch, value in zip(switches, before):
+            switch.allow_tf32 = value

@@ -296,7 +296,8 @@ def test_seeds():
 def test_the_machine_describes_itself():
     found = compute.hardware(torch.device("cpu"))
     assert found["cores"] >= 1 and found["cpu"] and found["gpu"] is None
-    assert compute.versions()["torch"] == torch.__version__
+    number = torch.__version__.partition("+")[0]  # not every build tells the packager what it was built for
+    assert compute.versions()["torch"].partition("+")[0] == number
     before = compute.peak_memory_mb()
     held = torch.ones(40 * 2**20)  # 160 MB
     assert compute.peak_memory_mb() > before + 100 or before > 500
@@ -317,6 +318,8 @@ def test_two_processes_train_as_one_job(tmp_path):
         "step2_toy.train",
         "--preset",
         "smoke",
+        "--device",
+        "cpu",
         "--out",
         "out",
     )

@@ -56,6 +56,45 @@ def test_rope(rows):
     assert kernels.apply_rope(x.bfloat16(), angles).dtype == torch.bfloat16
 
 
+def test_parts_for_the_gpu():
+    """On a CPU here: the same functions run there."""
+    angles = 6 * torch.rand(2, 1, 7, 5)
+    x = torch.randn(2, 7, 3, 10).transpose(1, 2)
+    torch.testing.assert_close(*both(lambda x: kernels.rope_to_compile(x, angles), lambda x: gpt.apply_rope(x, angles), x),
+                               rtol=1e-5, atol=1e-6)
+    assert kernels.rope_to_compile(x.bfloat16(), angles).dtype == torch.bfloat16
+    torch.library.opcheck(kernels.cos_and_sin, (angles,))
+    x, weight = 3 * torch.randn(2, 5, 31) + 1, torch.randn(31)
+    torch.testing.assert_close(*both(lambda x, w: kernels.fused_rms_norm(x, w, 1e-3),
+                                     lambda x, w: gpt.rms_norm(x, w, 1e-3), x, weight), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_model_is_the_same_on_every_device(device, compiled):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no cuda on this machine")
+    if device == "cpu" and compiled and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler here")
+    torch.manual_seed(0)
+    config = gpt.GPTConfig(vocab_size=97, hidden_size=64, intermediate_size=80, num_hidden_layers=2,
+                           num_attention_heads=4, num_key_value_heads=2)
+    fast = kernels.use(steps.load("step2", "solution"), torch.device(device), compiled)
+    one, other = gpt.GPT(config).to(device), fast.GPT(config).to(device)
+    other.load_state_dict(one.state_dict())
+    ids = torch.randint(0, 97, (3, 20), device=device)
+    losses = [model(ids, labels=ids)[1] for model in (one, torch.compile(other) if compiled else other)]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
+    for loss in losses:
+        loss.backward()
+    for (name, parameter), same in zip(one.named_parameters(), other.parameters()):
+        torch.testing.assert_close(parameter.grad, same.grad, rtol=1e-3, atol=1e-5, msg=name)
+    if device == "cuda":
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            losses = [model(ids, labels=ids)[1] for model in (one, other)]
+        torch.testing.assert_close(*losses, rtol=1e-2, atol=1e-2)
+
+
 def test_a_model_with_them_is_the_same_model():
     torch.manual_seed(0)
     config = gpt.GPTConfig(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=3,

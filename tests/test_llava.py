@@ -266,7 +266,8 @@ def test_what_is_trained_is_exported(real, trained, tmp_path):
     batch = processor(images=pictures, text=[processor.apply_chat_template(one, add_generation_prompt=True) for one in talks],
                       padding=True, return_tensors="pt")
     shown = torch.stack([Processor.read(real / "eye", 32)(picture) for picture in pictures])
-    torch.testing.assert_close(batch["pixel_values"], shown, atol=1e-5, rtol=0)
+    # Where torchvision is installed, transformers resizes with that, and here and there to the next of 256 brightnesses.
+    torch.testing.assert_close(batch["pixel_values"], shown, atol=0.016, rtol=0)
     words = torch.tensor([chat.ids([{"role": "user", "content": asked[0]}], True)])
     first = processor(images=pictures[0], text=processor.apply_chat_template(talks[0], add_generation_prompt=True), return_tensors="pt")
     assert first["input_ids"].tolist() == [[300] * 16 + words[0].tolist()]

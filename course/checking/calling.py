@@ -122,6 +122,7 @@ def same_world(seed: int):
         torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     )
     dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
+    coarse = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     folder = os.getcwd()
     random.seed(seed)
     np.random.set_bit_generator(BITS)
@@ -129,6 +130,8 @@ def same_world(seed: int):
     # torch.manual_seed keeps a stack trace for devices that may come, which takes longer than many a call
     (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
     torch.set_grad_enabled(True)
+    # A GPU's convolutions round to three digits otherwise, and in other places for other batches.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         yield
     finally:
@@ -139,6 +142,7 @@ def same_world(seed: int):
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
         torch.set_default_dtype(dtype)
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = coarse
         if torch.are_deterministic_algorithms_enabled() != deterministic:
             torch.use_deterministic_algorithms(deterministic)       # imports torch's compiler: a second
         os.chdir(folder)

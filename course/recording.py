@@ -1,0 +1,137 @@
+"""Step 2's `generate` on a GPU, sooner: reading one token is recorded once and played back for all that follow.
+
+For one token a GPU needs a millisecond, and Python several to tell it what to do: hundreds of small things, one after
+the other. A CUDA graph is told once. All that it works on lies where it lay when it was recorded: the token, its
+position, and keys and values with room for more tokens than there are, of which a mask shows those that there are
+(vLLM and SGLang generate with such graphs).
+"""
+
+import functools
+import weakref
+from types import ModuleType
+
+import torch
+
+DEVICES = ("cuda",)  # where it is done; everything but the graph itself works, and is tested, on a CPU too
+ROOM = 128  # for more tokens than there are; then it is recorded again
+ALIKE = 0.05  # of the largest logit: what bfloat16 may make of the same arithmetic in another order
+
+
+def recorded(gpt: ModuleType):
+    """The `generate` of a module of step 2, with a Recording for the tokens after the prompt."""
+    generate, recordings = gpt.GPT.generate, weakref.WeakKeyDictionary()  # model -> the newest, or None: it has none
+
+    def forward(self, input_ids=None, inputs_embeds=None, labels=None, attention_mask=None, cache=None):
+        follows = input_ids is not None and input_ids.shape[1] == 1 and labels is None and cache is not None and cache.layers
+        if follows and recordings.get(self, True) is not None:
+            if self not in recordings or not recordings[self].fits(self, cache):
+                recordings[self] = make(gpt, self, input_ids, attention_mask, cache)
+            if recordings[self] is not None:
+                return recordings[self].read(self, input_ids, attention_mask, cache), None
+        return gpt.GPT.forward(self, input_ids, inputs_embeds, labels, attention_mask, cache)
+
+    @functools.wraps(generate)
+    def sooner(self, *inputs, **options):
+        if next(self.parameters()).device.type not in DEVICES or "forward" in vars(self):
+            return generate(self, *inputs, **options)
+        try:
+            self.forward = functools.partial(forward, self)
+            with torch.inference_mode():
+                ids = generate(self, *inputs, **options)
+        finally:
+            vars(self).pop("forward", None)  # its class has one
+        return ids.clone()  # what was made in inference mode could not be trained on
+
+    return sooner
+
+
+def make(gpt, model, input_ids, attention_mask, cache):
+    """A Recording if it says of this token what the model says, else None: blocks may do what no recording can repeat."""
+    said = []
+    try:
+        recording = Recording(gpt, model, cache)
+        for read in (functools.partial(recording.read, model), lambda *inputs: model_says(gpt, model, *inputs)):
+            copy = gpt.KVCache()
+            copy.layers = list(cache.layers)
+            said.append(read(input_ids, attention_mask, copy))
+    except RuntimeError:  # such as a question to the GPU in the middle, whose answer a recording cannot wait for
+        return None
+    return recording if (said[0] - said[1]).abs().max() <= ALIKE * said[1].abs().max() else None
+
+
+def model_says(gpt, model, input_ids, attention_mask, cache):
+    return gpt.GPT.forward(model, input_ids, attention_mask=attention_mask, cache=cache)[0]
+
+
+class Recording:
+    """Reading one more token of each of B rows, recorded. It is itself the cache of the blocks that it runs."""
+
+    def __init__(self, gpt: ModuleType, model, cache):
+        k = cache.layers[0][0]  # [B, K, S, d]
+        B, room = len(k), k.shape[2] + ROOM
+        self.made_for, model = self.state(model, cache), weakref.proxy(model)  # it shall not keep the model alive
+        self.layers = [tuple(x.new_zeros(B, x.shape[1], room, x.shape[3]) for x in layer) for layer in cache.layers]
+        self.ids = torch.zeros(B, 1, dtype=torch.long, device=k.device)
+        self.positions, self.place = torch.zeros_like(self.ids), torch.zeros_like(self.ids[0])
+        self.mask = torch.ones(B, 1, 1, room, dtype=torch.bool, device=k.device)
+        self.written = None  # keys and values of the first layer, if they are still what the cache has
+
+        def work():
+            x = model.model.embed_tokens(self.ids)
+            angles = gpt.rope_angles(self.positions, model.config.head_dim, model.config.rope_theta)
+            for layer in model.model.layers:
+                x = layer(x, angles, self.mask, self)
+            return model.lm_head(model.model.norm(x))
+
+        self.play, self.logits = record(work, k.device)
+
+    def extend(self, layer: int, k, v):
+        """KVCache.extend, in place: keys and values of all that there is room for, [B, K, room, d]."""
+        for kept, new in zip(self.layers[layer], (k, v)):
+            kept.index_copy_(2, self.place, new)
+        return self.layers[layer]
+
+    @staticmethod
+    def state(model, cache):
+        """What a recording holds for: where the weights lie, how many rows there are, and numbers of what kind."""
+        k = cache.layers[0][0]
+        return [p.data_ptr() for p in model.parameters()], len(k), k.dtype, torch.is_autocast_enabled("cuda")
+
+    def fits(self, model, cache) -> bool:
+        return cache.length < self.mask.shape[-1] and self.made_for == self.state(model, cache)
+
+    def read(self, model, input_ids, attention_mask, cache):
+        """Tokens [B, 1] after the S in the cache -> logits [B, 1, V]; the cache then has S + 1."""
+        S = cache.length
+        if self.written is not cache.layers[0]:
+            for ours, theirs in zip(self.layers, cache.layers):
+                for kept, past in zip(ours, theirs):
+                    kept[:, :, :S] = past
+        positions, mask = model.positions_and_mask(1, S, attention_mask, input_ids.device)
+        self.ids.copy_(input_ids)
+        self.positions.copy_(positions)
+        self.place.fill_(S)
+        self.mask.zero_()
+        self.mask[..., : S + 1] = True if mask is None else mask
+        self.play()
+        cache.layers[:] = [tuple(x[:, :, : S + 1] for x in layer) for layer in self.layers]
+        self.written = cache.layers[0]
+        return self.logits.clone()
+
+
+def record(work, device: torch.device):
+    """(a function that does `work` again, the tensor in which its result then is)."""
+    if device.type != "cuda":
+        result = work()
+        return lambda: result.copy_(work()), result
+    # Autocast must not keep what it casts: the recording would read it again when it is long gone.
+    settings = {"dtype": torch.get_autocast_dtype("cuda"), "enabled": torch.is_autocast_enabled("cuda")}
+    with torch.autocast("cuda", **settings, cache_enabled=False):
+        aside, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            work()  # once unrecorded: some things are done only the first time
+        torch.cuda.current_stream().wait_stream(aside)
+        with torch.cuda.graph(graph):
+            result = work()
+    return graph.replay, result
