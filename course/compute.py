@@ -64,6 +64,13 @@ def flush_denormals() -> None:
     torch.set_flush_denormal(True)
 
 
+def leave_out_cudnn_attention() -> None:
+    """Let fused attention on a GPU be FlashAttention's. cuDNN's is sooner on a Hopper GPU, but not for rows of many lengths:
+    it compiles itself anew for each (PyTorch's pull request 155958).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def random_states() -> dict:
     """Where the random streams of Python, numpy and torch stand."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []

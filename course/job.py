@@ -87,6 +87,8 @@ class Job:
         self._signal = 0
         compute.seed_everything(seed)
         compute.flush_denormals()
+        if self.device.type == "cuda" and not getattr(self.options, "compile", False):
+            compute.leave_out_cudnn_attention()
 
     # What it runs on
 

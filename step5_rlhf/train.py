@@ -18,7 +18,7 @@ from course.world import KINDS, preference, questions, sample_scenes
 PRESETS = {
     "smoke": dict(pairs=4, max_steps=4, learning_rate=1e-4, warmup_steps=1, exam_scenes=4, beta=0.1),
     "tiny": dict(pairs=16, max_steps=100, learning_rate=1e-4, warmup_steps=10, exam_scenes=200, beta=0.1),
-    "small": dict(pairs=64, max_steps=100, learning_rate=3e-5, warmup_steps=10, exam_scenes=300, beta=0.1),
+    "small": dict(pairs=64, max_steps=100, learning_rate=1e-5, warmup_steps=10, exam_scenes=300, beta=0.1),
     "base": dict(pairs=64, max_steps=600, learning_rate=5e-6, warmup_steps=20, exam_scenes=1000, beta=0.1),
 }
 QUESTIONS_PER_SCENE = 3  # in the exam

@@ -30,7 +30,7 @@ PRESETS = {
     # Few questions a row: what is asked later can be looked up in the answers before it, without a look at the picture.
     "tiny": dict(scenes=16_000, batch_size=8, turns=3, projection_steps=300, max_steps=5500, projection_learning_rate=2e-3,
                  learning_rate=3e-3, warmup_steps=50, exam_scenes=200, text_every=10, nameless_every=4, muon=True),
-    "small": dict(scenes=24_000, batch_size=64, turns=3, projection_steps=100, max_steps=800, projection_learning_rate=2e-3,
+    "small": dict(scenes=24_000, batch_size=64, turns=3, projection_steps=100, max_steps=1200, projection_learning_rate=2e-3,
                   learning_rate=1.7e-3, warmup_steps=50, exam_scenes=300, text_every=10, nameless_every=4, muon=True),
     "base": dict(scenes=500_000, batch_size=64, turns=8, projection_steps=1000, max_steps=8000, projection_learning_rate=1e-3,
                  learning_rate=5e-5, warmup_steps=100, exam_scenes=1000, text_every=8, nameless_every=4),

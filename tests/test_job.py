@@ -328,3 +328,13 @@ def test_two_processes_train_as_one_job(tmp_path):
     assert found["processes"] == 2 and found["figures"]["mean_rank"] == 0.5
     assert done.stdout.count("exact_match_before") == 1
     assert sorted(path.name for path in Path(folder / "out").iterdir()) == ["step1_toy", "step2_toy"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no cuda on this machine")
+def test_attention_on_a_gpu_does_not_compile_itself_for_each_length_of_rows(tmp_path):
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        Job("step3_pretrain", "smoke", device="cuda", out=tmp_path)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
