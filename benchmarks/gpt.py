@@ -208,6 +208,7 @@ def on_gpu(config, device, rows: int, context: int, rounds: int, compiled: bool 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=32, help="of a batch on a GPU; 32 take 24 GB, with Hugging Face's Llama 46")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     compute.flush_denormals()
@@ -219,7 +220,7 @@ def main() -> None:
     if torch.cuda.is_available():
         generation(SMALL, 200, 2 * options.rounds, "cuda")
         for compiled in (False, True):
-            on_gpu(LARGE, torch.device("cuda"), 32, 1024, 5 * options.rounds, compiled)
+            on_gpu(LARGE, torch.device("cuda"), options.rows, 1024, 5 * options.rounds, compiled)
     else:
         print("\nno CUDA device: nothing is said about one (124M parameters, bfloat16, compiled)")
 

@@ -6,6 +6,7 @@ position, and keys and values with room for more tokens than there are, of which
 (vLLM and SGLang generate with such graphs).
 """
 
+import contextlib
 import functools
 import weakref
 from types import ModuleType
@@ -54,7 +55,7 @@ def make(gpt, model, input_ids, attention_mask, cache):
             copy = gpt.KVCache()
             copy.layers = list(cache.layers)
             said.append(read(input_ids, attention_mask, copy))
-    except RuntimeError:  # such as a question to the GPU in the middle, whose answer a recording cannot wait for
+    except RuntimeError:  # such as a question to the GPU in the middle, whose answer no recording can wait for
         return None
     return recording if (said[0] - said[1]).abs().max() <= ALIKE * said[1].abs().max() else None
 
@@ -129,9 +130,20 @@ def record(work, device: torch.device):
     with torch.autocast("cuda", **settings, cache_enabled=False):
         aside, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
         aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        with torch.cuda.stream(aside), no_waiting():
             work()  # once unrecorded: some things are done only the first time
         torch.cuda.current_stream().wait_stream(aside)
         with torch.cuda.graph(graph):
             result = work()
     return graph.replay, result
+
+
+@contextlib.contextmanager
+def no_waiting():
+    """An error where Python waits for the GPU's answer. To find that out in the middle of a recording leaves a mess."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

@@ -134,6 +134,20 @@ def test_blocks_that_cannot_be_repeated_are_left_alone(device):
     assert len(reads) >= 9
 
 
+def test_blocks_that_ask_the_gpu_are_left_alone(device):
+    if device.type == "cpu":
+        pytest.skip("a CPU answers at once")
+
+    def asking(module):
+        plain = module.MLP.forward
+        module.MLP.forward = lambda self, x: plain(self, x) if x.isfinite().all().item() else x
+
+    *models, reads = twins(device, asking)
+    same(models, torch.randint(0, 97, (2, 7), device=device), max_new_tokens=9)
+    assert len(reads) >= 9
+    assert torch.rand(3, device=device).isfinite().all(), "the GPU is well"
+
+
 def test_an_error_leaves_the_model_as_it_was(device):
     _, model, _ = twins(device)
     with pytest.raises(IndexError):
