@@ -1,12 +1,13 @@
-"""Parts of step 2 with the same results, sooner: attention by PyTorch's fused kernel; RMSNorm and RoPE with gradients
-written by hand, which read and write memory less often than those that autograd puts together; and blocks that read
-one token with few calls to PyTorch, because for a single token the calls take longer than the arithmetic.
+"""Parts of step 2 with the same results, sooner: attention by PyTorch's fused kernel, and of no more keys than are
+looked at; RMSNorm, RoPE and cross-entropy with gradients written by hand, which read and write memory less often than
+those that autograd puts together; and blocks that read one token with few calls to PyTorch, because for a single token
+the calls take longer than the arithmetic.
 
 All that real systems change about these formulas is where the numbers lie in the meantime (FlashAttention, Liger, vLLM).
 """
 
 import functools
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,11 @@ def use(gpt: ModuleType, device: torch.device, compiled: bool = False) -> Module
     On a GPU, or where the model will be compiled, only attention: torch.compile joins the rest of a block into few
     kernels by itself (and cannot compile gradients written by hand for rows of several lengths).
     """
-    gpt.attention = fused_attention
-    if device.type == "cpu" and not compiled and gpt.rms_norm is not rms_norm:
+    by_hand = device.type == "cpu" and not compiled
+    gpt.attention = attention_in_parts if by_hand else fused_attention
+    if by_hand and gpt.rms_norm is not rms_norm:
         gpt.rms_norm, gpt.rope_angles, gpt.apply_rope = rms_norm, rope_angles, apply_rope
+        gpt.F = SimpleNamespace(**vars(F) | {"cross_entropy": cross_entropy})  # for this module, not for all of PyTorch
         gpt.GPT.generate = token_by_token(gpt.GPT.generate)
     return gpt
 
@@ -32,6 +35,23 @@ def fused_attention(q, k, v, mask=None):
     if causal and T < S:  # with a cache: the queries are the last of the positions
         mask, causal = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T), False
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+
+
+def attention_in_parts(q, k, v, mask=None):
+    """fused_attention, 64 queries at a time, each time with the keys that the last of them may look at and no others.
+
+    On the CPU the kernel works out all scores of up to 512 keys, and only then hides those of later positions.
+    """
+    T, S = q.shape[-2], k.shape[-2]
+    causal = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    if T < 192 or (mask is not None and (mask.shape[-2] != T or (mask & ~causal).any())):
+        return fused_attention(q, k, v, mask)  # too few queries to gain by it, or one that looks ahead
+    mask, parts = causal if mask is None else mask.expand(*mask.shape[:-1], S), []
+    for part in reversed(q.split(64, dim=-2)):
+        n = part.shape[-2]
+        parts.insert(0, fused_attention(part, k, v, mask[..., -n:, :]).transpose(1, 2))
+        k, v, mask = k[..., :-n, :], v[..., :-n, :], mask[..., :-n, :-n]
+    return torch.cat(parts, dim=1).transpose(1, 2)  # in memory [B, T, H, d], as the kernel lays out its results too
 
 
 def rms_norm(x, weight, eps):
@@ -55,21 +75,18 @@ def frequencies(head_dim, theta, device):
 def apply_rope(x, angles):
     """Step 2's apply_rope: x [B, H, T, d], angles [B, 1, T, d/2] -> [B, H, T, d], laid out in memory as x is."""
     turn = Turn.by(angles, x.dtype)
-    if torch.is_grad_enabled():
-        return Rotation.apply(x, turn.cos, turn.sin)
-    return torch.addcmul(x * turn.wide_cos, x.roll(x.shape[-1] // 2, -1), turn.wide_sin)
+    return (Rotation.apply if torch.is_grad_enabled() else turned)(x, turn.cos, turn.sin)
 
 
 class Turn:
-    """cos and sin of angles, and both as wide as a head: worked out once a forward pass, not again in each layer."""
+    """cos and -sin, sin of angles, as wide as a head: worked out once a forward pass, not again in each layer."""
 
     newest = None
 
     def __init__(self, angles, dtype):
         self.angles, self.dtype = angles, dtype
-        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
-        self.wide_cos = torch.cat([self.cos, self.cos], dim=-1)
-        self.wide_sin = torch.cat([-self.sin, self.sin], dim=-1)
+        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        self.cos, self.sin = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
     @classmethod
     def by(cls, angles, dtype):
@@ -151,7 +168,7 @@ class OneToken:
         qkv = torch.mm(self.unit(x), self.qkv).view(B, H + 2 * K, 1, d)
         turn, qk = Turn.by(angles, qkv.dtype), qkv.narrow(1, 0, H + K)
         halves_swapped = qk.roll(d // 2, -1)
-        qk.mul_(turn.wide_cos).addcmul_(halves_swapped, turn.wide_sin)
+        qk.mul_(turn.cos).addcmul_(halves_swapped, turn.sin)
         if self.written is not cache.layers[self.layer] or S == self.room.shape[3]:
             self.room = qkv.new_empty(B, 2, K, 2 * S + 32, d)
             self.room[:, :, :, :S] = torch.stack(cache.layers[self.layer], dim=1)
@@ -176,12 +193,15 @@ def root_mean_square(x, eps):
 
 
 def turned(x, cos, sin):
-    """(a cos - b sin, b cos + a sin), written to where it belongs."""
-    y = torch.empty_like(x)
-    (a, b), (new_a, new_b) = x.chunk(2, dim=-1), y.chunk(2, dim=-1)
-    torch.mul(a, cos, out=new_a).addcmul_(b, sin, value=-1)
-    torch.mul(b, cos, out=new_b).addcmul_(a, sin)
-    return y
+    """Halves (a, b) of x -> (a cos - b sin, b cos + a sin), with cos and sin as in Turn."""
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
+
+
+def cross_entropy(input, target, *others, ignore_index=-100, **more):
+    """PyTorch's cross_entropy, as step 2 calls it: logits [N, V], labels [N] -> their mean. Else PyTorch's own."""
+    if others or more or input.dim() != 2 or target.is_floating_point():
+        return F.cross_entropy(input, target, *others, ignore_index=ignore_index, **more)
+    return CrossEntropy.apply(input, target, ignore_index)
 
 
 class RMSNorm(torch.autograd.Function):
@@ -194,12 +214,12 @@ class RMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         x, weight, scale = ctx.saved_tensors
-        normed = x * scale
-        by_number = gradient * normed
+        product = gradient * x
+        of_weight = scale.reshape(-1) @ product.reshape(-1, x.shape[-1])
         # What makes x longer is taken out again by the division by its length.
-        along = (by_number @ weight)[..., None] / -x.shape[-1]
-        of_x = torch.addcmul(gradient * weight, normed, along).mul_(scale)
-        return of_x, by_number.reshape(-1, x.shape[-1]).sum(0), None
+        along = (product @ weight)[..., None] * scale.square() / -x.shape[-1]
+        of_x = torch.mul(gradient, weight, out=product).addcmul_(x, along).mul_(scale)
+        return of_x, of_weight, None
 
 
 class Rotation(torch.autograd.Function):
@@ -212,3 +232,25 @@ class Rotation(torch.autograd.Function):
     def backward(ctx, gradient):
         cos, sin = ctx.saved_tensors
         return turned(gradient, cos, -sin), None, None    # back by the same angle
+
+
+class CrossEntropy(torch.autograd.Function):
+    """Logits are the largest tensor there is, so nothing of that size is made but their gradient: the loss needs one
+    number a row, and the softmax is worked out again, in the very memory where its gradient is returned.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, labels, ignored):
+        ctx.save_for_backward(logits, labels)
+        ctx.ignored = ignored
+        parts = zip(logits.split(256), labels.split(256))  # small enough for the processor's cache
+        total = sum(F.cross_entropy(*part, ignore_index=ignored, reduction="sum") for part in parts)
+        return total / (labels != ignored).sum()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logits, labels = ctx.saved_tensors
+        counted = labels != ctx.ignored
+        share = (gradient * counted / counted.sum().clamp(min=1))[:, None]
+        of_logits = logits.softmax(-1).mul_(share)
+        return of_logits.scatter_add_(1, labels.where(counted, 0)[:, None], -share), None, None
