@@ -1,12 +1,13 @@
-"""Parts of step 2 with the same results, sooner: attention by PyTorch's fused kernel; RMSNorm and RoPE with gradients
-written by hand, which read and write memory less often than those that autograd puts together; and blocks that read
-one token with few calls to PyTorch, because for a single token the calls take longer than the arithmetic.
+"""Parts of step 2 with the same results, sooner: attention by PyTorch's fused kernel, and of no more keys than are
+looked at; RMSNorm, RoPE and cross-entropy with gradients written by hand, which read and write memory less often than
+those that autograd puts together; and blocks that read one token with few calls to PyTorch, because for a single token
+the calls take longer than the arithmetic.
 
 All that real systems change about these formulas is where the numbers lie in the meantime (FlashAttention, Liger, vLLM).
 """
 
 import functools
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -20,19 +21,20 @@ def use(gpt: ModuleType, device: torch.device, compiled: bool = False) -> Module
     Where the model will be compiled, only attention and RoPE: torch.compile joins the rest of a block into few kernels
     by itself (and cannot compile gradients written by hand for rows of several lengths).
     """
-    if gpt.attention is fused_attention:
+    by_hand = device.type == "cpu" and not compiled
+    if gpt.attention in (fused_attention, attention_in_parts):
         return gpt
-    gpt.attention = fused_attention
-    if compiled:
-        gpt.apply_rope = rope_to_compile
-    elif device.type == "cpu":
+    gpt.attention = attention_in_parts if by_hand else fused_attention
+    if by_hand:
         gpt.rms_norm, gpt.rope_angles, gpt.apply_rope = rms_norm, rope_angles, apply_rope
+        gpt.F = SimpleNamespace(**vars(F) | {"cross_entropy": cross_entropy})  # for this module, not for all of PyTorch
+        gpt.GPT.generate = token_by_token(gpt.GPT.generate)
+    elif compiled:
+        gpt.apply_rope = rope_to_compile
     elif device.type == "cuda":
         gpt.rms_norm, gpt.apply_rope = fused_rms_norm, apply_rope
     if device.type == "cuda":
         gpt.GPT.generate = recorded(gpt)
-    elif device.type == "cpu" and not compiled:
-        gpt.GPT.generate = token_by_token(gpt.GPT.generate)
     return gpt
 
 
@@ -43,6 +45,23 @@ def fused_attention(q, k, v, mask=None):
     if causal and T < S:  # with a cache: the queries are the last of the positions
         mask, causal = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T), False
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+
+
+def attention_in_parts(q, k, v, mask=None):
+    """fused_attention, 64 queries at a time, each time with the keys that the last of them may look at and no others.
+
+    On the CPU the kernel works out all scores of up to 512 keys, and only then hides those of later positions.
+    """
+    T, S = q.shape[-2], k.shape[-2]
+    causal = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    if T < 192 or (mask is not None and (mask.shape[-2] != T or (mask & ~causal).any())):
+        return fused_attention(q, k, v, mask)  # too few queries to gain by it, or one that looks ahead
+    mask, parts = causal if mask is None else mask.expand(*mask.shape[:-1], S), []
+    for part in reversed(q.split(64, dim=-2)):
+        n = part.shape[-2]
+        parts.insert(0, fused_attention(part, k, v, mask[..., -n:, :]).transpose(1, 2))
+        k, v, mask = k[..., :-n, :], v[..., :-n, :], mask[..., :-n, :-n]
+    return torch.cat(parts, dim=1).transpose(1, 2)  # in memory [B, T, H, d], as the kernel lays out its results too
 
 
 def rms_norm(x, weight, eps):
@@ -212,6 +231,13 @@ def turned(x, cos, sin):
     return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
 
 
+def cross_entropy(input, target, *others, ignore_index=-100, **more):
+    """PyTorch's cross_entropy, as step 2 calls it: logits [N, V], labels [N] -> their mean. Else PyTorch's own."""
+    if others or more or input.dim() != 2 or target.is_floating_point():
+        return F.cross_entropy(input, target, *others, ignore_index=ignore_index, **more)
+    return CrossEntropy.apply(input, target, ignore_index)
+
+
 class RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, eps):
@@ -222,12 +248,12 @@ class RMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         x, weight, scale = ctx.saved_tensors
-        normed = x * scale
-        by_number = gradient * normed
+        product = gradient * x
+        of_weight = scale.reshape(-1) @ product.reshape(-1, x.shape[-1])
         # What makes x longer is taken out again by the division by its length.
-        along = (by_number @ weight)[..., None] / -x.shape[-1]
-        of_x = torch.addcmul(gradient * weight, normed, along).mul_(scale)
-        return of_x, by_number.reshape(-1, x.shape[-1]).sum(0), None
+        along = (product @ weight)[..., None] * scale.square() / -x.shape[-1]
+        of_x = torch.mul(gradient, weight, out=product).addcmul_(x, along).mul_(scale)
+        return of_x, of_weight, None
 
 
 class Rotation(torch.autograd.Function):
@@ -240,3 +266,25 @@ class Rotation(torch.autograd.Function):
     def backward(ctx, gradient):
         cos, sin = ctx.saved_tensors
         return turned(gradient, cos, -sin), None, None    # back by the same angle
+
+
+class CrossEntropy(torch.autograd.Function):
+    """Logits are the largest tensor there is, so nothing of that size is made but their gradient: the loss needs one
+    number a row, and the softmax is worked out again, in the very memory where its gradient is returned.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, labels, ignored):
+        ctx.save_for_backward(logits, labels)
+        ctx.ignored = ignored
+        parts = zip(logits.split(256), labels.split(256))  # small enough for the processor's cache
+        total = sum(F.cross_entropy(*part, ignore_index=ignored, reduction="sum") for part in parts)
+        return total / (labels != ignored).sum()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logits, labels = ctx.saved_tensors
+        counted = labels != ctx.ignored
+        share = (gradient * counted / counted.sum().clamp(min=1))[:, None]
+        of_logits = logits.softmax(-1).mul_(share)
+        return of_logits.scatter_add_(1, labels.where(counted, 0)[:, None], -share), None, None

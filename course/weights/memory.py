@@ -61,6 +61,6 @@ def training_memory(
     """
     # What the eye takes is gone before the rest comes.
     eye = rows * (vision.num_patches + 1) * 4 * (4 * vision.hidden_size + 2 * vision.intermediate_size)
-    logits = 12 * config.vocab_size  # themselves, their log-softmax and its gradient
+    logits = 12 * config.vocab_size  # themselves, their log-softmax (not on the CPU: course.kernels) and its gradient
     kept = rows * tokens * (kept_bytes(config, llm_learns, bf16) + logits)
     return Memory(parameters * (6 if bf16 else 4), learning * 12, max(eye, kept))
