@@ -21,6 +21,7 @@ from torch import nn
 
 from benchmarks.rounds import best_seconds, machine, verdict
 from course import compute, kernels, steps
+from course.kernels.one_token import OneToken
 
 gpt = steps.load("step2_gpt", "solution")
 
@@ -141,7 +142,7 @@ def on_cpu(config, rows: int, context: int, rounds: int) -> None:
 
 def matrix_products(model, new: int):
     """What is left of generation if everything but the large matrix products cost nothing, as a program."""
-    steps_of_blocks = [kernels.OneToken(block) for block in model.model.layers]
+    steps_of_blocks = [OneToken(block) for block in model.model.layers]
     matrices = [matrix.detach() for one in steps_of_blocks for matrix in (one.qkv, one.o, one.gate_up, one.down)]
     matrices.append(model.lm_head.weight.detach().T.contiguous())
     inputs = [torch.randn(1, len(matrix)) for matrix in matrices]

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from course import kernels, steps
+from course.kernels import functions, one_token
 
 gpt = steps.load("step2", "solution")
-CROSS_ENTROPIES = kernels.cross_entropy, F.cross_entropy
+CROSS_ENTROPIES = functions.cross_entropy, F.cross_entropy
 
 
 @pytest.mark.parametrize("T, S", [(7, 7), (1, 7), (3, 7), (1, 1)])
@@ -21,7 +22,7 @@ def test_fused_attention(T, S, masked):
         mask = torch.ones(T, S, dtype=torch.bool).tril(S - T)[None, None].repeat(2, 1, 1, 1)
         mask[0, :, :, 0] = S == T and torch.arange(T)[:, None].T == 0  # padding, looked at by itself only
     expected = gpt.attention(q, k, v, mask)
-    torch.testing.assert_close(kernels.fused_attention(q, k, v, mask), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(functions.fused_attention(q, k, v, mask), expected, rtol=1e-5, atol=1e-6)
 
 
 def both(ours, theirs, *inputs):
@@ -48,18 +49,18 @@ def test_attention_in_parts(T, S, masked, dtype):
     ahead[1, 0, 0, S - 1] = True
     mask = {"no": None, "padding": padded, "one for all rows": causal, "looks ahead": ahead,
             "one for all queries": torch.arange(S)[None] < 1}[masked]
-    ours, theirs = both(lambda *x: kernels.attention_in_parts(*x, mask), lambda *x: gpt.attention(*x, mask), q, k, v)
+    ours, theirs = both(lambda *x: functions.attention_in_parts(*x, mask), lambda *x: gpt.attention(*x, mask), q, k, v)
     tolerance = {"rtol": 1e-9, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(ours, theirs, **tolerance)
     with torch.no_grad():
-        torch.testing.assert_close(kernels.attention_in_parts(q, k, v, mask), theirs[0], **tolerance)
+        torch.testing.assert_close(functions.attention_in_parts(q, k, v, mask), theirs[0], **tolerance)
 
 
 def test_parts_look_at_no_key_in_vain(monkeypatch):
     seen = []
-    monkeypatch.setattr(kernels, "fused_attention", lambda q, k, v, mask: seen.append((q.shape[2], k.shape[2])) or q)
+    monkeypatch.setattr(functions, "fused_attention", lambda q, k, v, mask: seen.append((q.shape[2], k.shape[2])) or q)
     x = torch.randn(2, 3, 200, 4)
-    torch.testing.assert_close(kernels.attention_in_parts(x, x, x), x)
+    torch.testing.assert_close(functions.attention_in_parts(x, x, x), x)
     assert seen == [(8, 200), (64, 192), (64, 128), (64, 64)]
 
 
@@ -68,35 +69,35 @@ def test_rms_norm(shape):
     x, weight = 3 * torch.randn(shape) + 1, torch.randn(shape[-1])
     if len(shape) == 3:
         x[0, 0] = 0    # a vector without a direction
-    torch.testing.assert_close(*both(lambda x, w: kernels.rms_norm(x, w, 1e-3),
+    torch.testing.assert_close(*both(lambda x, w: functions.rms_norm(x, w, 1e-3),
                                      lambda x, w: gpt.rms_norm(x, w, 1e-3), x, weight), rtol=1e-4, atol=1e-5)
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True),
               torch.randn(shape[-1], dtype=torch.float64, requires_grad=True)]
-    assert torch.autograd.gradcheck(lambda x, w: kernels.rms_norm(x, w, 1e-3), inputs)
+    assert torch.autograd.gradcheck(lambda x, w: functions.rms_norm(x, w, 1e-3), inputs)
 
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_rope(rows):
     angles = 6 * torch.rand(rows, 1, 7, 5)
     x = torch.randn(2, 7, 3, 10).transpose(1, 2)    # [B, H, T, d], as it comes out of q_proj
-    ours, theirs = both(lambda x: kernels.apply_rope(x, angles), lambda x: gpt.apply_rope(x, angles), x)
+    ours, theirs = both(lambda x: functions.apply_rope(x, angles), lambda x: gpt.apply_rope(x, angles), x)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert ours[0].stride() == x.stride()
     with torch.no_grad():
-        torch.testing.assert_close(kernels.apply_rope(x, angles), theirs[0], rtol=1e-5, atol=1e-6)
-    assert kernels.apply_rope(x.bfloat16(), angles).dtype == torch.bfloat16
+        torch.testing.assert_close(functions.apply_rope(x, angles), theirs[0], rtol=1e-5, atol=1e-6)
+    assert functions.apply_rope(x.bfloat16(), angles).dtype == torch.bfloat16
 
 
 def test_parts_for_the_gpu():
     """On a CPU here: the same functions run there."""
     angles = 6 * torch.rand(2, 1, 7, 5)
     x = torch.randn(2, 7, 3, 10).transpose(1, 2)
-    torch.testing.assert_close(*both(lambda x: kernels.rope_to_compile(x, angles), lambda x: gpt.apply_rope(x, angles), x),
+    torch.testing.assert_close(*both(lambda x: functions.rope_to_compile(x, angles), lambda x: gpt.apply_rope(x, angles), x),
                                rtol=1e-5, atol=1e-6)
-    assert kernels.rope_to_compile(x.bfloat16(), angles).dtype == torch.bfloat16
-    torch.library.opcheck(kernels.cos_and_sin, (angles,))
+    assert functions.rope_to_compile(x.bfloat16(), angles).dtype == torch.bfloat16
+    torch.library.opcheck(functions.sealed_cos_and_sin, (angles,))
     x, weight = 3 * torch.randn(2, 5, 31) + 1, torch.randn(31)
-    torch.testing.assert_close(*both(lambda x, w: kernels.fused_rms_norm(x, w, 1e-3),
+    torch.testing.assert_close(*both(lambda x, w: functions.fused_rms_norm(x, w, 1e-3),
                                      lambda x, w: gpt.rms_norm(x, w, 1e-3), x, weight), rtol=1e-4, atol=1e-5)
 
 
@@ -148,7 +149,7 @@ def test_cross_entropy(rows, ignored, dtype):
 
 def test_cross_entropy_may_be_asked_for_its_gradient_twice():
     logits, labels = torch.randn(4, 11, requires_grad=True), torch.tensor([3, -100, 0, 10])
-    loss = kernels.cross_entropy(logits, labels)
+    loss = functions.cross_entropy(logits, labels)
     first, again = (torch.autograd.grad(loss, logits, retain_graph=True)[0] for _ in range(2))
     assert first.equal(again)
 
@@ -166,25 +167,24 @@ def test_other_cross_entropies_are_pytorchs():
                               ((logits, labels), {"reduction": "sum"}), ((logits, labels), {"label_smoothing": 0.1}),
                               ((logits, labels), {"weight": weight, "ignore_index": 7}), ((logits[0], labels[0]), {}),
                               ((logits, logits.softmax(-1)), {}), ((torch.randn(2, 11, 5), rows), {})]:
-        assert kernels.cross_entropy(*positional, **named).equal(F.cross_entropy(*positional, **named))
-    torch.testing.assert_close(kernels.cross_entropy(input=logits, target=labels), F.cross_entropy(logits, labels))
+        assert functions.cross_entropy(*positional, **named).equal(F.cross_entropy(*positional, **named))
+    torch.testing.assert_close(functions.cross_entropy(input=logits, target=labels), F.cross_entropy(logits, labels))
 
 
 def test_only_step_2_has_another_cross_entropy():
-    fast, pytorchs = steps.load("step2", "solution"), F.cross_entropy
-    kernels.use(fast, torch.device("cpu"), compiled=True)
-    assert fast.F is F
-    kernels.use(fast, torch.device("cpu"))
-    assert fast.F.cross_entropy is kernels.cross_entropy and fast.F.silu is F.silu and F.cross_entropy is pytorchs
+    pytorchs = F.cross_entropy
+    assert kernels.use(steps.load("step2", "solution"), torch.device("cpu"), compiled=True).F is F
+    fast = kernels.use(steps.load("step2", "solution"), torch.device("cpu"))
+    assert fast.F.cross_entropy is functions.cross_entropy and fast.F.silu is F.silu and F.cross_entropy is pytorchs
     kernels.use(fast, torch.device("cpu"))  # once more changes nothing
-    assert fast.F.cross_entropy is kernels.cross_entropy and fast.attention is kernels.attention_in_parts
+    assert fast.F.cross_entropy is functions.cross_entropy and fast.attention is functions.attention_in_parts
 
 
 @pytest.mark.parametrize("padding", [0, 30])
 @pytest.mark.parametrize("kv_heads", [1, 2, 6])
 def test_long_rows_are_read_in_parts_to_the_same_end(kv_heads, padding, monkeypatch):
-    calls, fused = [], kernels.fused_attention
-    monkeypatch.setattr(kernels, "fused_attention", lambda *inputs: calls.append(inputs) or fused(*inputs))
+    calls, fused = [], functions.fused_attention
+    monkeypatch.setattr(functions, "fused_attention", lambda *inputs: calls.append(inputs) or fused(*inputs))
     models = twins(kv_heads)
     ids = torch.randint(0, 97, (2, 200))
     mask = torch.ones_like(ids)
@@ -266,7 +266,7 @@ def test_generation_in_float32_and_in_coarser_numbers(monkeypatch):
     ids = torch.randint(0, 97, (2, 7))
     expected, found = (model.generate(ids, max_new_tokens=9) for model in twins(2, torch.float32))
     assert found.tolist() == expected.tolist()
-    monkeypatch.setattr(kernels.OneToken, "__init__", failing)  # squares of bfloat16 are too coarse for it
+    monkeypatch.setattr(one_token.OneToken, "__init__", failing)  # squares of bfloat16 are too coarse for it
     assert twins(2, torch.bfloat16)[1].generate(ids, max_new_tokens=9).shape == (2, 9)
 
 
@@ -287,10 +287,10 @@ def test_a_generate_of_another_kind():
     plain, fast = twins()
     ids = torch.randint(0, 97, (3, 7))
     expected = other_ways(plain, ids)
-    torch.testing.assert_close(kernels.token_by_token(other_ways)(fast, ids), expected)
-    flat = kernels.token_by_token(lambda model, ids: model.lm_head(model.model.embed_tokens(ids).flatten(0, 1)))
+    torch.testing.assert_close(one_token.token_by_token(other_ways)(fast, ids), expected)
+    flat = one_token.token_by_token(lambda model, ids: model.lm_head(model.model.embed_tokens(ids).flatten(0, 1)))
     torch.testing.assert_close(flat(fast, ids), plain.lm_head(plain.model.embed_tokens(ids)).flatten(0, 1))
-    nested = kernels.token_by_token(lambda model, ids: torch.cat([model.generate(row[None], max_new_tokens=4) for row in ids]))
+    nested = one_token.token_by_token(lambda model, ids: torch.cat([model.generate(row[None], max_new_tokens=4) for row in ids]))
     assert nested(fast, ids).tolist() == plain.generate(ids, max_new_tokens=4).tolist()
 
 
@@ -302,10 +302,10 @@ def test_generation_leaves_the_model_as_it_was(monkeypatch):
         return not any("forward" in vars(module) for module in fast.modules())
 
     with pytest.raises(ValueError, match="no numbers"):
-        kernels.token_by_token(failing)(fast)
+        one_token.token_by_token(failing)(fast)
     assert whole()
     with monkeypatch.context() as patch:
-        patch.setattr(kernels.OneToken, "__init__", failing)
+        patch.setattr(one_token.OneToken, "__init__", failing)
         with pytest.raises(ValueError, match="no numbers"):
             fast.generate(ids)
     assert whole()

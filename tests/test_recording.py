@@ -6,7 +6,8 @@ import weakref
 import pytest
 import torch
 
-from course import recording, steps
+from course import steps
+from course.kernels import recording
 
 gpt = steps.load("step2", "solution")
 CONFIG = gpt.GPTConfig(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=6,

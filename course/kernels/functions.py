@@ -1,0 +1,176 @@
+"""Functions of step 2 with the same results, sooner: attention by PyTorch's fused kernel, and of no more keys than are
+looked at; RMSNorm, RoPE and cross-entropy with gradients written by hand, which read and write memory less often than
+those that autograd puts together.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+
+
+def fused_attention(q, k, v, mask=None):
+    """Step 2's `attention`, by PyTorch's fused kernel."""
+    T, S = q.shape[-2], k.shape[-2]
+    causal = mask is None and T > 1  # one query alone is the last of the positions, and may look at them all
+    if causal and T < S:  # with a cache: the queries are the last of the positions
+        mask, causal = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T), False
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+
+
+def attention_in_parts(q, k, v, mask=None):
+    """fused_attention, 64 queries at a time, each time with the keys that the last of them may look at and no others.
+
+    On the CPU the kernel works out all scores of up to 512 keys, and only then hides those of later positions.
+    """
+    T, S = q.shape[-2], k.shape[-2]
+    if T < 192:  # too few to gain by it
+        return fused_attention(q, k, v, mask)
+    causal = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    if mask is not None and (mask.shape[-2] != T or (mask & ~causal).any()):  # one that looks ahead
+        return fused_attention(q, k, v, mask)
+    mask, parts = causal if mask is None else mask.expand(*mask.shape[:-1], S), []
+    for part in reversed(q.split(64, dim=-2)):
+        n = part.shape[-2]
+        parts.insert(0, fused_attention(part, k, v, mask[..., -n:, :]).transpose(1, 2))
+        k, v, mask = k[..., :-n, :], v[..., :-n, :], mask[..., :-n, :-n]
+    return torch.cat(parts, dim=1).transpose(1, 2)  # in memory [B, T, H, d], as the kernel lays out its results too
+
+
+def rms_norm(x, weight, eps):
+    """Step 2's rms_norm: x [..., D], weight [D] -> [..., D], in the type of x."""
+    if torch.is_grad_enabled():
+        return RMSNorm.apply(x, weight, eps)
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+def fused_rms_norm(x, weight, eps):
+    """Step 2's rms_norm, by PyTorch's kernel: the soonest on a GPU."""
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+def rope_angles(positions, head_dim, theta):
+    """Step 2's rope_angles: positions [B, T] -> [B, 1, T, d/2]."""
+    return positions[:, None, :, None] * frequencies(head_dim, theta, positions.device)
+
+
+@functools.cache
+@torch.inference_mode(False)  # made during `generate` or not, they serve training too
+def frequencies(head_dim, theta, device):
+    return theta ** (-torch.arange(0, head_dim, 2, device=device).float() / head_dim)
+
+
+def apply_rope(x, angles):
+    """Step 2's apply_rope: x [B, H, T, d], angles [B, 1, T, d/2] -> [B, H, T, d], laid out in memory as x is."""
+    turn = Turn.by(angles, x.dtype)
+    return (Rotation.apply if torch.is_grad_enabled() else turned)(x, turn.cos, turn.sin)
+
+
+def cos_and_sin(angles):
+    """Of angles [..., d/2], as wide as a head: cos, cos and -sin, sin, each [..., d]."""
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+
+class Turn:
+    """cos_and_sin of angles, worked out once a forward pass and not again in each layer."""
+
+    newest = None
+
+    def __init__(self, angles, dtype):
+        self.angles, self.dtype = angles, dtype
+        self.cos, self.sin = (x.to(dtype) for x in cos_and_sin(angles))
+
+    @classmethod
+    def by(cls, angles, dtype):
+        """The newest turn, if it is by these very angles."""
+        if cls.newest is None or cls.newest.angles is not angles or cls.newest.dtype != dtype:
+            cls.newest = cls(angles, dtype)
+        return cls.newest
+
+
+def turned(x, cos, sin):
+    """Halves (a, b) of x -> (a cos - b sin, b cos + a sin), with cos and sin as wide as x."""
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
+
+
+def rope_to_compile(x, angles):
+    """Step 2's apply_rope, for torch.compile: without halves that are put together."""
+    cos, sin = sealed_cos_and_sin(angles)
+    return (x * cos + x.roll(x.shape[-1] // 2, -1) * sin).type_as(x)
+
+
+@torch.library.custom_op("course::cos_and_sin", mutates_args=())
+def sealed_cos_and_sin(angles: torch.Tensor) -> torch.Tensor:
+    """cos_and_sin, [2, ..., d]. The compiler cannot look into it, and so keeps the result. What it can look into it works out
+    again for each head of each layer, which took a quarter of all time on an H200."""
+    return torch.stack(cos_and_sin(angles))
+
+
+@sealed_cos_and_sin.register_fake
+def its_shape(angles):
+    return angles.new_empty(2, *angles.shape[:-1], 2 * angles.shape[-1])
+
+
+def root_mean_square(x, eps):
+    """[..., D] -> [..., 1], without writing the squares down."""
+    return (torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1] + eps).sqrt()
+
+
+def cross_entropy(input, target, *others, ignore_index=-100, **more):
+    """PyTorch's cross_entropy, as step 2 calls it: logits [N, V], labels [N] -> their mean. Else PyTorch's own."""
+    if others or more or input.dim() != 2 or target.is_floating_point():
+        return F.cross_entropy(input, target, *others, ignore_index=ignore_index, **more)
+    return CrossEntropy.apply(input, target, ignore_index)
+
+
+class RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, eps):
+        scale = root_mean_square(x, eps).reciprocal()
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight, scale = ctx.saved_tensors
+        product = gradient * x
+        of_weight = scale.reshape(-1) @ product.reshape(-1, x.shape[-1])
+        # What makes x longer is taken out again by the division by its length.
+        along = (product @ weight)[..., None] * scale.square() / -x.shape[-1]
+        of_x = torch.mul(gradient, weight, out=product).addcmul_(x, along).mul_(scale)
+        return of_x, of_weight, None
+
+
+class Rotation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        return turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        cos, sin = ctx.saved_tensors
+        return turned(gradient, cos, -sin), None, None    # back by the same angle
+
+
+class CrossEntropy(torch.autograd.Function):
+    """Logits are the largest tensor there is, so nothing of that size is made but their gradient: the loss needs one
+    number a row, and the softmax is worked out again, in the very memory where its gradient is returned.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, labels, ignored):
+        ctx.save_for_backward(logits, labels)
+        ctx.ignored = ignored
+        parts = zip(logits.split(256), labels.split(256))  # small enough for the processor's cache
+        total = sum(F.cross_entropy(*part, ignore_index=ignored, reduction="sum") for part in parts)
+        return total / (labels != ignored).sum()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logits, labels = ctx.saved_tensors
+        counted = labels != ctx.ignored
+        share = (gradient * counted / counted.sum().clamp(min=1))[:, None]
+        of_logits = logits.softmax(-1).mul_(share)
+        return of_logits.scatter_add_(1, labels.where(counted, 0)[:, None], -share), None, None

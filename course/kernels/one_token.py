@@ -1,0 +1,101 @@
+"""Step 2's `generate` on a CPU, sooner: blocks read one token with few calls to PyTorch, because for a single token the
+calls take longer than the arithmetic.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+
+from course.kernels.functions import Turn
+
+
+def token_by_token(generate):
+    """Step 2's `generate`, in which OneToken reads what follows the prompt, and only the last logits are worked out."""
+
+    @functools.wraps(generate)
+    def sooner(self, *inputs, **options):
+        modules = (self.lm_head, *self.model.layers)
+        if self.lm_head.weight.dtype not in (torch.float32, torch.float64) or "forward" in vars(self.lm_head):
+            return generate(self, *inputs, **options)  # numbers too coarse for this, or it is done already
+        try:
+            with torch.inference_mode():  # PyTorch writes nothing down for gradients, not even that there will be none
+                for module, forward in zip(modules, (LastLogits(self.lm_head.weight), *map(OneToken, self.model.layers))):
+                    module.forward = forward
+                ids = generate(self, *inputs, **options)
+        finally:
+            for module in modules:
+                vars(module).pop("forward", None)  # its class has one
+        return ids.clone()  # what was made in inference mode could not be trained on
+
+    return sooner
+
+
+class LastLogits:
+    """An lm_head during one call of `generate`, where nobody asks for other logits than the last."""
+
+    def __init__(self, weight):
+        self.weight, self.transposed = weight, weight.T.contiguous()
+
+    def __call__(self, x):
+        """[B, T, D] -> [B, T, V], 0 everywhere but at the last of T."""
+        if x.dim() != 3:
+            return F.linear(x, self.weight)
+        last = x[:, -1:]
+        last = last @ self.transposed if len(x) == 1 else F.linear(last, self.weight)  # each is sooner for its rows
+        return last if x.shape[1] == 1 else F.pad(last, (0, 0, x.shape[1] - 1, 0))
+
+
+class OneToken:
+    """A block's forward during one call of `generate`: for one token after others, with half of the calls to PyTorch.
+
+    Matrices that read the same vector lie side by side and are one product, with the weight of the norm before them in
+    it; all lie in memory as a product with one vector reads them. Keys and values are written where there is room for
+    more, so that the past is not copied for each token. The price is a second copy of all matrices, for as long as the
+    call takes.
+    """
+
+    def __init__(self, block):
+        attention, mlp = block.self_attn, block.mlp
+        self.block, self.layer = block, attention.layer
+        self.heads, self.kv_heads, self.head_dim = attention.num_heads, attention.num_kv_heads, attention.head_dim
+        self.qkv = side_by_side(block.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj)
+        self.gate_up = side_by_side(block.post_attention_layernorm, mlp.gate_proj, mlp.up_proj)
+        self.o, self.down = attention.o_proj.weight.T.contiguous(), mlp.down_proj.weight.T.contiguous()
+        self.eps = self.o.new_tensor(block.input_layernorm.eps)
+        self.room = None  # keys and values [B, 2, K, more than S, d]
+        self.written = None  # the part of it that the cache has, if that is still what the cache has
+
+    def __call__(self, x, angles, mask=None, cache=None):
+        """[B, T, D] -> [B, T, D], by the block itself unless T is 1 and there is a past."""
+        if cache is None or x.shape[1] > 1 or self.layer == len(cache.layers):
+            return type(self.block).forward(self.block, x, angles, mask, cache)
+        q, k, v = self.queries_keys_values(x := x.squeeze(1), angles, cache)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.heads > self.kv_heads)
+        x = x + torch.mm(y.flatten(1), self.o)
+        gate, up = torch.mm(self.unit(x), self.gate_up).chunk(2, dim=-1)
+        return x.add_(torch.mm(F.silu(gate).mul_(up), self.down)).unsqueeze(1)
+
+    def queries_keys_values(self, x, angles, cache):
+        """Of new tokens x [B, D] the queries [B, H, 1, d]; of them and the past the keys and values [B, K, S + 1, d]."""
+        B, H, K, d, S = len(x), self.heads, self.kv_heads, self.head_dim, cache.layers[self.layer][0].shape[2]
+        qkv = torch.mm(self.unit(x), self.qkv).view(B, H + 2 * K, 1, d)
+        turn, qk = Turn.by(angles, qkv.dtype), qkv.narrow(1, 0, H + K)
+        halves_swapped = qk.roll(d // 2, -1)
+        qk.mul_(turn.cos).addcmul_(halves_swapped, turn.sin)
+        if self.written is not cache.layers[self.layer] or S == self.room.shape[3]:
+            self.room = qkv.new_empty(B, 2, K, 2 * S + 32, d)
+            self.room[:, :, :, :S] = torch.stack(cache.layers[self.layer], dim=1)
+        self.room.narrow(3, S, 1).copy_(qkv.narrow(1, H, 2 * K).view(B, 2, K, 1, d))
+        k, v = self.written = cache.layers[self.layer] = self.room.narrow(3, 0, S + 1).unbind(1)
+        return qkv.narrow(1, 0, H), k, v
+
+    def unit(self, x):
+        """x [B, D] with root mean square 1, in calls that need not make a tensor of a number first."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x * torch.addcmul(self.eps, length, length, value=1 / x.shape[-1]).rsqrt_()
+
+
+def side_by_side(norm, *parts):
+    """The matrices of linear layers that read what a norm returns, as one [D, all that comes out]."""
+    return (torch.cat([part.weight for part in parts]) * norm.weight).T.contiguous()
