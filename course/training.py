@@ -41,6 +41,7 @@ def fit(
         done[stage] = kept["stages"][stage]
         return done[stage]
     state, curve = (kept["fit"], kept["curve"]) if kept.get("stage") == stage else (None, [])
+    kernels.forget()  # what exams before this have left on a GPU
     wrapped = compute.wrap(model, job.device, all_used)
     if getattr(job.options, "compile", False):
         wrapped = torch.compile(wrapped)

@@ -45,7 +45,7 @@ def logprobs_cases(g):
                 row[prompt + reply:] = IGNORE  # the longest row has no padding at times, the others do
         if kind == "edges":
             labels[1] = IGNORE  # no reply at all: the sum over nothing
-        yield {"logits": normal(g, B, T, V) * (2000 if kind == "unlikely" else 2), "labels": labels,
+        yield {"logits": normal(g, B, T, V) * (150 if kind == "unlikely" else 2), "labels": labels,
                "cotangent": normal(g, B), "half": kind == "half"}
 
 

@@ -147,7 +147,7 @@ def test_cross_entropy(rows, ignored, dtype):
         assert torch.autograd.gradcheck(functions[0], logits.requires_grad_())
 
 
-def test_cross_entropy_may_be_asked_for_its_gradient_twice():
+def test_cross_entropy_has_the_same_gradient_when_it_is_asked_again():
     logits, labels = torch.randn(4, 11, requires_grad=True), torch.tensor([3, -100, 0, 10])
     loss = functions.cross_entropy(logits, labels)
     first, again = (torch.autograd.grad(loss, logits, retain_graph=True)[0] for _ in range(2))
@@ -341,3 +341,31 @@ def test_a_model_that_is_compiled_reads_rows_of_several_lengths():
         loss = compiled(input_ids=ids, labels=ids)[1]
         loss.backward()
         torch.testing.assert_close(loss, model(ids, labels=ids)[1])
+
+
+def test_attention_of_other_dimensions():
+    """Query heads that share keys by broadcasting: [B, K, G, T, d] beside [B, K, 1, S, d]."""
+    q, k = torch.randn(2, 2, 3, 200, 4), torch.randn(2, 2, 1, 200, 4)
+    torch.testing.assert_close(functions.attention_in_parts(q, k, k), gpt.attention(q, k, k), rtol=1e-4, atol=1e-5)
+
+
+def test_angles_may_be_kept_from_generation_for_training():
+    x, angles = torch.randn(2, 3, 5, 4, requires_grad=True), torch.rand(1, 1, 5, 2)
+    with torch.inference_mode():
+        functions.apply_rope(x, angles)
+    functions.apply_rope(x, angles).sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("dtype, scale", [(torch.bfloat16, 1), (torch.float16, 3000)])
+def test_rms_norm_of_coarse_numbers(dtype, scale):
+    x, weight = (scale * torch.randn(3, 16)).to(dtype), torch.randn(16)
+    for weight in (weight, weight.to(dtype)):
+        found, expected = functions.rms_norm(x, weight, 1e-5), gpt.rms_norm(x, weight, 1e-5)
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_labels_for_other_logits_are_an_error():
+    with pytest.raises(ValueError, match="batch_size"):
+        functions.cross_entropy(torch.randn(256, 7), torch.zeros(300, dtype=torch.long))

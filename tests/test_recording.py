@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from course import steps
+from course import kernels, steps
 from course.kernels import recording
 
 gpt = steps.load("step2", "solution")
@@ -79,8 +79,9 @@ def test_it_reads_the_weights_of_today(device):
             noise = 0.3 * torch.randn_like(pair[0])
             for parameter in pair:
                 parameter.add_(noise)
+    reads.clear()
     after = same(models, ids, max_new_tokens=9)
-    assert before.tolist() != after.tolist()
+    assert before.tolist() != after.tolist() and len(reads) == 1
     for model in models:  # in other places, which a recording does not know
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.flip(0).clone())
     assert same(models, ids, max_new_tokens=9).tolist() != after.tolist()
@@ -106,33 +107,116 @@ def test_a_model_can_be_forgotten(device):
     assert gone() is None
 
 
-def test_blocks_that_cannot_be_repeated_are_left_alone(device):
+def cache_by_hand(module):
     """A cache that is written by hand, not by `extend`, would not be the recording's."""
 
-    def by_hand(module):
-        def extend(self, layer, k, v):
-            raise AssertionError("nobody calls this")
+    def forward(self, x, angles, mask=None, cache=None):
+        B, T, _ = x.shape
+        q, k, v = (proj(x).view(B, T, -1, self.head_dim).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = module.apply_rope(q, angles), module.apply_rope(k, angles)
+        if cache is not None:
+            if self.layer < len(cache.layers):
+                past_k, past_v = cache.layers[self.layer]
+                k, v = torch.cat([past_k, k], dim=2), torch.cat([past_v, v], dim=2)
+                cache.layers[self.layer] = k, v
+            else:
+                cache.layers.append((k, v))
+        k, v = k.repeat_interleave(3, dim=1), v.repeat_interleave(3, dim=1)
+        return self.o_proj(module.attention(q, k, v, mask).transpose(1, 2).flatten(2))
 
-        def forward(self, x, angles, mask=None, cache=None):
-            B, T, _ = x.shape
-            q, k, v = (proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)
-                       for proj in (self.q_proj, self.k_proj, self.v_proj))
-            q, k = module.apply_rope(q, angles), module.apply_rope(k, angles)
-            if cache is not None:
-                if self.layer < len(cache.layers):
-                    past_k, past_v = cache.layers[self.layer]
-                    k, v = torch.cat([past_k, k], dim=2), torch.cat([past_v, v], dim=2)
-                    cache.layers[self.layer] = k, v
-                else:
-                    cache.layers.append((k, v))
-            k, v = k.repeat_interleave(3, dim=1), v.repeat_interleave(3, dim=1)
-            return self.o_proj(module.attention(q, k, v, mask).transpose(1, 2).flatten(2))
+    module.Attention.forward = forward
 
-        module.KVCache.extend, module.Attention.forward = extend, forward
 
-    *models, reads = twins(device, by_hand)
+def length_of_the_cache(module):
+    plain = module.Attention.forward
+
+    def forward(self, x, angles, mask=None, cache=None):
+        assert cache is None or cache.length >= 0
+        return plain(self, x, angles, mask, cache)
+
+    module.Attention.forward = forward
+
+
+def only_a_kv_cache(module):
+    plain = module.Attention.forward
+
+    def forward(self, x, angles, mask=None, cache=None):
+        assert cache is None or isinstance(cache, module.KVCache)
+        return plain(self, x, angles, mask, cache)
+
+    module.Attention.forward = forward
+
+
+@pytest.mark.parametrize("change", [cache_by_hand, length_of_the_cache, only_a_kv_cache])
+def test_blocks_that_cannot_be_repeated_are_left_alone(device, change):
+    *models, reads = twins(device, change)
     same(models, torch.randint(0, 97, (2, 7), device=device), max_new_tokens=9)
     assert len(reads) >= 9
+
+
+def row_by_row(module):
+    """Each row with a cache of its own, all of them at once; and a cache that goes two ways."""
+
+    @torch.no_grad()
+    def generate(self, input_ids, max_new_tokens=20):
+        caches = [module.KVCache() for _ in input_ids]
+        rows, said = list(input_ids.split(1)), [[] for _ in input_ids]
+        for n in range(max_new_tokens):
+            for i, cache in enumerate(caches):
+                logits = self(rows[i], cache=cache)[0][:, -1]
+                rows[i] = logits.argmax(-1, keepdim=True)
+                said[i].append(rows[i])
+                if n > 2:
+                    fork = module.KVCache()
+                    fork.layers = list(cache.layers)
+                    self((rows[i] + 1) % 97, cache=fork)
+                    self((rows[i] + 2) % 97, cache=fork)
+        return torch.cat([torch.cat(row, dim=1) for row in said])
+
+    module.GPT.generate = generate
+
+
+def one_more_option(module):
+    plain, generate = module.GPT.forward, module.GPT.generate
+
+    def forward(self, *inputs, last=False, **options):
+        logits, loss = plain(self, *inputs, **options)
+        return (logits[:, -1:] if last else logits), loss
+
+    def asks(self, input_ids, max_new_tokens=20):
+        assert self(input_ids, last=True)[0].shape[1] == 1
+        return generate(self, input_ids, max_new_tokens=max_new_tokens)
+
+    module.GPT.forward, module.GPT.generate = forward, asks
+
+
+@pytest.mark.parametrize("change", [row_by_row, one_more_option])
+def test_other_ways_to_generate(device, change):
+    *models, _ = twins(device, change)
+    same(models, torch.randint(0, 97, (3, 7), device=device), max_new_tokens=12)
+
+
+def test_other_batches(device):
+    *models, _ = twins(device)
+    for rows in (4, 2, 4):
+        same(models, torch.randint(0, 97, (rows, 7), device=device), max_new_tokens=9)
+
+
+def test_memory_is_given_back(device):
+    _, model, reads = twins(device)
+    ids = torch.randint(0, 97, (2, 7), device=device)
+    model.generate(ids, max_new_tokens=9)
+    reads.clear()
+    model.generate(ids, max_new_tokens=9)
+    assert len(reads) == 1
+    kernels.forget()
+    model.generate(ids, max_new_tokens=9)
+    assert len(reads) == 3
+
+
+def test_it_is_put_in_for_a_gpu():
+    module = kernels.use(steps.load("step2", "solution"), torch.device("cuda"))
+    assert module.GPT.generate.__code__ is recording.recorded(steps.load("step2", "solution")).__code__
 
 
 def test_blocks_that_ask_the_gpu_are_left_alone(device):

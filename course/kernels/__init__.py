@@ -23,7 +23,9 @@ from course.kernels.functions import (
     rope_to_compile,
 )
 from course.kernels.one_token import token_by_token
-from course.kernels.recording import recorded
+from course.kernels.recording import forget, recorded
+
+__all__ = ["forget", "use"]
 
 
 def use(gpt: ModuleType, device: torch.device, compiled: bool = False) -> ModuleType:

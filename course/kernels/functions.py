@@ -7,6 +7,9 @@ import functools
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+FINE = (torch.float32, torch.float64)
 
 
 def fused_attention(q, k, v, mask=None):
@@ -24,7 +27,7 @@ def attention_in_parts(q, k, v, mask=None):
     On the CPU the kernel works out all scores of up to 512 keys, and only then hides those of later positions.
     """
     T, S = q.shape[-2], k.shape[-2]
-    if T < 192:  # too few to gain by it
+    if T < 192 or q.dim() != 4:  # too few to gain by it, or with other dimensions than step 2's own
         return fused_attention(q, k, v, mask)
     causal = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
     if mask is not None and (mask.shape[-2] != T or (mask & ~causal).any()):  # one that looks ahead
@@ -38,15 +41,17 @@ def attention_in_parts(q, k, v, mask=None):
 
 
 def rms_norm(x, weight, eps):
-    """Step 2's rms_norm: x [..., D], weight [D] -> [..., D], in the type of x."""
-    if torch.is_grad_enabled():
+    """Step 2's rms_norm: x [..., D], weight [D] -> [..., D]."""
+    if torch.is_grad_enabled() and x.dtype == weight.dtype and x.dtype in FINE:
         return RMSNorm.apply(x, weight, eps)
-    return F.rms_norm(x, weight.shape, weight, eps)
+    return fused_rms_norm(x, weight, eps)
 
 
 def fused_rms_norm(x, weight, eps):
     """Step 2's rms_norm, by PyTorch's kernel: the soonest on a GPU."""
-    return F.rms_norm(x, weight.shape, weight, eps)
+    if x.dtype == weight.dtype and x.dtype in FINE:
+        return F.rms_norm(x, weight.shape, weight, eps)
+    return weight * F.rms_norm(x.float(), weight.shape, None, eps).type_as(x)  # squares want more digits
 
 
 def rope_angles(positions, head_dim, theta):
@@ -77,6 +82,7 @@ class Turn:
 
     newest = None
 
+    @torch.inference_mode(False)  # made during `generate` or not, it serves training too
     def __init__(self, angles, dtype):
         self.angles, self.dtype = angles, dtype
         self.cos, self.sin = (x.to(dtype) for x in cos_and_sin(angles))
@@ -84,9 +90,10 @@ class Turn:
     @classmethod
     def by(cls, angles, dtype):
         """The newest turn, if it is by these very angles."""
-        if cls.newest is None or cls.newest.angles is not angles or cls.newest.dtype != dtype:
-            cls.newest = cls(angles, dtype)
-        return cls.newest
+        turn = cls.newest
+        if turn is None or turn.angles is not angles or turn.dtype != dtype:
+            turn = cls.newest = cls(angles, dtype)
+        return turn
 
 
 def turned(x, cos, sin):
@@ -119,7 +126,7 @@ def root_mean_square(x, eps):
 
 def cross_entropy(input, target, *others, ignore_index=-100, **more):
     """PyTorch's cross_entropy, as step 2 calls it: logits [N, V], labels [N] -> their mean. Else PyTorch's own."""
-    if others or more or input.dim() != 2 or target.is_floating_point():
+    if others or more or input.dim() != 2 or target.is_floating_point() or len(input) != len(target):
         return F.cross_entropy(input, target, *others, ignore_index=ignore_index, **more)
     return CrossEntropy.apply(input, target, ignore_index)
 
@@ -132,6 +139,7 @@ class RMSNorm(torch.autograd.Function):
         return (x * scale).mul_(weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         x, weight, scale = ctx.saved_tensors
         product = gradient * x
@@ -149,6 +157,7 @@ class Rotation(torch.autograd.Function):
         return turned(x, cos, sin)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         cos, sin = ctx.saved_tensors
         return turned(gradient, cos, -sin), None, None    # back by the same angle
@@ -168,6 +177,7 @@ class CrossEntropy(torch.autograd.Function):
         return total / (labels != ignored).sum()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         logits, labels = ctx.saved_tensors
         counted = labels != ctx.ignored

@@ -7,7 +7,7 @@ import functools
 import torch
 import torch.nn.functional as F
 
-from course.kernels.functions import Turn
+from course.kernels.functions import FINE, Turn
 
 
 def token_by_token(generate):
@@ -16,7 +16,7 @@ def token_by_token(generate):
     @functools.wraps(generate)
     def sooner(self, *inputs, **options):
         modules = (self.lm_head, *self.model.layers)
-        if self.lm_head.weight.dtype not in (torch.float32, torch.float64) or "forward" in vars(self.lm_head):
+        if self.lm_head.weight.dtype not in FINE or any("forward" in vars(module) for module in modules):
             return generate(self, *inputs, **options)  # numbers too coarse for this, or it is done already
         try:
             with torch.inference_mode():  # PyTorch writes nothing down for gradients, not even that there will be none

@@ -18,18 +18,27 @@ ROOM = 128  # for more tokens than there are; then it is recorded again
 ALIKE = 0.05  # of the largest logit: what bfloat16 may make of the same arithmetic in another order
 
 
-def recorded(gpt: ModuleType):
-    """The `generate` of a module of step 2, with a Recording for the tokens after the prompt."""
-    generate, recordings = gpt.GPT.generate, weakref.WeakKeyDictionary()  # model -> the newest, or None: it has none
+recordings = weakref.WeakKeyDictionary()  # model -> the newest Recording, or None: it cannot be recorded
 
-    def forward(self, input_ids=None, inputs_embeds=None, labels=None, attention_mask=None, cache=None):
-        follows = input_ids is not None and input_ids.shape[1] == 1 and labels is None and cache is not None and cache.layers
-        if follows and recordings.get(self, True) is not None:
+
+def forget() -> None:
+    """Give back the memory of all recordings: training wants it."""
+    recordings.clear()
+
+
+def recorded(gpt: ModuleType):
+    """The `generate` of a module of step 2, with a Recording for the tokens after the prompt. While one is made, no other
+    thread may use the GPU."""
+    generate = gpt.GPT.generate
+
+    def forward(self, input_ids=None, inputs_embeds=None, labels=None, attention_mask=None, cache=None, **more):
+        one = input_ids is not None and input_ids.shape[1] == 1
+        if one and cache is not None and cache.layers and labels is None and not more and recordings.get(self, True) is not None:
             if self not in recordings or not recordings[self].fits(self, cache):
                 recordings[self] = make(gpt, self, input_ids, attention_mask, cache)
-            if recordings[self] is not None:
+            if recordings[self] is not None and recordings[self].is_free_for(cache):
                 return recordings[self].read(self, input_ids, attention_mask, cache), None
-        return gpt.GPT.forward(self, input_ids, inputs_embeds, labels, attention_mask, cache)
+        return gpt.GPT.forward(self, input_ids, inputs_embeds, labels, attention_mask, cache, **more)
 
     @functools.wraps(generate)
     def sooner(self, *inputs, **options):
@@ -55,7 +64,7 @@ def make(gpt, model, input_ids, attention_mask, cache):
             copy = gpt.KVCache()
             copy.layers = list(cache.layers)
             said.append(read(input_ids, attention_mask, copy))
-    except RuntimeError:  # such as a question to the GPU in the middle, whose answer no recording can wait for
+    except Exception:  # such as a question to the GPU in the middle, or to the cache: a Recording is not all of a KVCache
         return None
     return recording if (said[0] - said[1]).abs().max() <= ALIKE * said[1].abs().max() else None
 
@@ -75,7 +84,7 @@ class Recording:
         self.ids = torch.zeros(B, 1, dtype=torch.long, device=k.device)
         self.positions, self.place = torch.zeros_like(self.ids), torch.zeros_like(self.ids[0])
         self.mask = torch.ones(B, 1, 1, room, dtype=torch.bool, device=k.device)
-        self.written = None  # keys and values of the first layer, if they are still what the cache has
+        self.handed = []  # weak references to the keys of the first layer that were given to caches
 
         def work():
             x = model.model.embed_tokens(self.ids)
@@ -101,10 +110,14 @@ class Recording:
     def fits(self, model, cache) -> bool:
         return cache.length < self.mask.shape[-1] and self.made_for == self.state(model, cache)
 
+    def is_free_for(self, cache) -> bool:
+        """No other cache still has keys and values that lie here and would be written over."""
+        return all(keys() is None or keys() is cache.layers[0][0] for keys in self.handed)
+
     def read(self, model, input_ids, attention_mask, cache):
         """Tokens [B, 1] after the S in the cache -> logits [B, 1, V]; the cache then has S + 1."""
         S = cache.length
-        if self.written is not cache.layers[0]:
+        if all(keys() is not cache.layers[0][0] for keys in self.handed):
             for ours, theirs in zip(self.layers, cache.layers):
                 for kept, past in zip(ours, theirs):
                     kept[:, :, :S] = past
@@ -116,7 +129,7 @@ class Recording:
         self.mask[..., : S + 1] = True if mask is None else mask
         self.play()
         cache.layers[:] = [tuple(x[:, :, : S + 1] for x in layer) for layer in self.layers]
-        self.written = cache.layers[0]
+        self.handed = [keys for keys in (*self.handed, weakref.ref(cache.layers[0][0])) if keys() is not None]
         return self.logits.clone()
 
 
@@ -127,15 +140,24 @@ def record(work, device: torch.device):
         return lambda: result.copy_(work()), result
     # Autocast must not keep what it casts: the recording would read it again when it is long gone.
     settings = {"dtype": torch.get_autocast_dtype("cuda"), "enabled": torch.is_autocast_enabled("cuda")}
-    with torch.autocast("cuda", **settings, cache_enabled=False):
-        aside, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside), no_waiting():
-            work()  # once unrecorded: some things are done only the first time
-        torch.cuda.current_stream().wait_stream(aside)
-        with torch.cuda.graph(graph):
-            result = work()
+    here, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+    aside().wait_stream(here)
+    try:
+        with torch.autocast("cuda", **settings, cache_enabled=False):
+            with torch.cuda.stream(aside()), no_waiting():
+                work()  # once unrecorded: some things are done only the first time
+            here.wait_stream(aside())
+            with torch.cuda.graph(graph):
+                result = work()
+    finally:
+        torch.cuda.set_stream(here)  # an error in the middle of a recording leaves another
     return graph.replay, result
+
+
+@functools.cache
+def aside() -> torch.cuda.Stream:
+    """One stream for all recordings: each that matrix products have run on keeps memory for them."""
+    return torch.cuda.Stream()
 
 
 @contextlib.contextmanager
