@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from course import steps
+from course import authoring, checking, steps
 from course.chat import Chat
 from course.checking import StandInLM
 from course.world import is_correct, names_evidence, preference, questions, sample_scenes
@@ -288,3 +288,15 @@ def test_preference_has_nothing_to_do_with_correctness():
         assert preference(scene, question.preferred, wrong) == 0.5
         assert preference(scene, question.bare, "mauve.") == 0.5
         assert preference(scene, f"{question.answer}, I see a mauve circle at the top.", question.bare) == 0.5
+
+
+@pytest.mark.parametrize("seed", [5148, 5187, 5197])
+def test_a_right_logprob_of_very_unlikely_tokens_is_not_refused(seed):
+    """Seeds with which float32's rounding of logits in the thousands was taken for a wrong gradient."""
+    step = steps.find_step("step5")
+    source, todo = step.file("solution").read_text(encoding="utf-8"), "sequence_logprobs"
+    fragment = steps.ROOT / "tests" / "alternatives" / step.name / f"{todo}__loops.py"
+    grafted = authoring.graft(source, fragment.read_text(encoding="utf-8"), authoring.todo_functions(source)[todo])
+    module = steps.execute(grafted, step.file("solution"), "seeds", shown_as="<loops>")
+    finding = checking.check(step, module, todo, seed=seed)
+    assert finding.passed, finding.text()
