@@ -57,20 +57,19 @@ def recorded(gpt: ModuleType):
 
 def make(gpt, model, input_ids, attention_mask, cache):
     """A Recording if it says of this token what the model says, else None: blocks may do what no recording can repeat."""
-    said = []
+
+    def another():
+        copy = gpt.KVCache()
+        copy.layers = list(cache.layers)
+        return copy
+
     try:
         recording = Recording(gpt, model, cache)
-        for read in (functools.partial(recording.read, model), lambda *inputs: model_says(gpt, model, *inputs)):
-            copy = gpt.KVCache()
-            copy.layers = list(cache.layers)
-            said.append(read(input_ids, attention_mask, copy))
+        found = recording.read(model, input_ids, attention_mask, another())
+        expected = gpt.GPT.forward(model, input_ids, attention_mask=attention_mask, cache=another())[0]
     except Exception:  # such as a question to the GPU in the middle, or to the cache: a Recording is not all of a KVCache
         return None
-    return recording if (said[0] - said[1]).abs().max() <= ALIKE * said[1].abs().max() else None
-
-
-def model_says(gpt, model, input_ids, attention_mask, cache):
-    return gpt.GPT.forward(model, input_ids, attention_mask=attention_mask, cache=cache)[0]
+    return recording if (found - expected).abs().max() <= ALIKE * expected.abs().max() else None
 
 
 class Recording:
