@@ -32,8 +32,8 @@ def recorded(gpt: ModuleType):
     generate = gpt.GPT.generate
 
     def forward(self, input_ids=None, inputs_embeds=None, labels=None, attention_mask=None, cache=None, **more):
-        one = input_ids is not None and input_ids.shape[1] == 1
-        if one and cache is not None and cache.layers and labels is None and not more and recordings.get(self, True) is not None:
+        follows = cache is not None and cache.layers and input_ids is not None and input_ids.shape[1] == 1
+        if follows and labels is None and not more and recordings.get(self, True) is not None:
             if self not in recordings or not recordings[self].fits(self, cache):
                 recordings[self] = make(gpt, self, input_ids, attention_mask, cache)
             if recordings[self] is not None and recordings[self].is_free_for(cache):
