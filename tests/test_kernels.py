@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import library
 
 from course import kernels, steps
 from course.kernels import functions, one_token
@@ -95,7 +96,7 @@ def test_parts_for_the_gpu():
     torch.testing.assert_close(*both(lambda x: functions.rope_to_compile(x, angles), lambda x: gpt.apply_rope(x, angles), x),
                                rtol=1e-5, atol=1e-6)
     assert functions.rope_to_compile(x.bfloat16(), angles).dtype == torch.bfloat16
-    torch.library.opcheck(functions.sealed_cos_and_sin, (angles,))
+    library.opcheck(functions.sealed_cos_and_sin, (angles,))
     x, weight = 3 * torch.randn(2, 5, 31) + 1, torch.randn(31)
     torch.testing.assert_close(*both(lambda x, w: functions.fused_rms_norm(x, w, 1e-3),
                                      lambda x, w: gpt.rms_norm(x, w, 1e-3), x, weight), rtol=1e-4, atol=1e-5)

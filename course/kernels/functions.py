@@ -7,6 +7,7 @@ import functools
 
 import torch
 import torch.nn.functional as F
+from torch import library
 from torch.autograd.function import once_differentiable
 
 FINE = (torch.float32, torch.float64)
@@ -107,7 +108,7 @@ def rope_to_compile(x, angles):
     return (x * cos + x.roll(x.shape[-1] // 2, -1) * sin).type_as(x)
 
 
-@torch.library.custom_op("course::cos_and_sin", mutates_args=())
+@library.custom_op("course::cos_and_sin", mutates_args=())
 def sealed_cos_and_sin(angles: torch.Tensor) -> torch.Tensor:
     """cos_and_sin, [2, ..., d]. The compiler cannot look into it, and so keeps the result. What it can look into it works
     out again for each head of each layer, which took a fifth of all time on an H200."""
