@@ -209,7 +209,7 @@ def on_gpu(config, device, rows: int, context: int, rounds: int, compiled: bool 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=32, help="of a batch on a GPU; 32 take 24 GB, with Hugging Face's Llama 46")
+    parser.add_argument("--rows", type=int, default=32, help="of a batch on a GPU; 32 took up to 46 GiB")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     compute.flush_denormals()

@@ -135,7 +135,7 @@ CHECKS = [
         id="sequence_logprobs",
         asks="add up the log-probabilities of each row's reply, and of nothing else",
         call=sequence_logprobs, cases=logprobs_cases,
-        atol=2e-4,  # float32 has logits of some hundreds to 5 digits behind the point, and gradients are their exponentials
+        atol=2e-4,  # float32 has logits of some hundreds to 4 digits behind the point, and gradients are their exponentials
         shows=lambda case: f"sequence_logprobs({shapes(case, 'logits', 'labels')})",
         hints=(
             "The logits at position t are a guess about one token. Which one? And which positions of a row "

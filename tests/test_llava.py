@@ -1,6 +1,7 @@
 """Training with real weights, on small random checkpoints: pictures as CLIP prepares them, LLaVA's conversations, two
 stages, a memory estimate that holds, and an export that stock transformers answers alike with."""
 
+import importlib.util
 import json
 import os
 import random
@@ -267,7 +268,8 @@ def test_what_is_trained_is_exported(real, trained, tmp_path):
                       padding=True, return_tensors="pt")
     shown = torch.stack([Processor.read(real / "eye", 32)(picture) for picture in pictures])
     # Where torchvision is installed, transformers resizes with that, and here and there to the next of 256 brightnesses.
-    torch.testing.assert_close(batch["pixel_values"], shown, atol=0.016, rtol=0)
+    atol = 0.016 if importlib.util.find_spec("torchvision") else 1e-5
+    torch.testing.assert_close(batch["pixel_values"], shown, atol=atol, rtol=0)
     words = torch.tensor([chat.ids([{"role": "user", "content": asked[0]}], True)])
     first = processor(images=pictures[0], text=processor.apply_chat_template(talks[0], add_generation_prompt=True), return_tensors="pt")
     assert first["input_ids"].tolist() == [[300] * 16 + words[0].tolist()]

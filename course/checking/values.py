@@ -172,7 +172,8 @@ def compare(answer, expected, rtol: float = 1e-4, atol: float = 1e-5, where: str
 
     Goes down lists and dicts and compares types, lengths and keys, then of tensors shape, dtype, device and
     values. NaN agrees with NaN only, and an infinity with the same infinity only. Half precision gets the
-    tolerance it needs, and in float32 a small number that of the largest beside it. An int may stand for a float, and a tensor of no dimensions for a number.
+    tolerance it needs, and in float32 a small number that of the largest beside it. An int may stand for a float, and
+    a tensor of no dimensions for a number.
     """
     if answer is expected:
         return []

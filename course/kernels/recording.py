@@ -17,7 +17,6 @@ DEVICES = ("cuda",)  # where it is done; everything but the graph itself works, 
 ROOM = 128  # for more tokens than there are; then it is recorded again
 ALIKE = 0.05  # of the largest logit: what bfloat16 may make of the same arithmetic in another order
 
-
 recordings = weakref.WeakKeyDictionary()  # model -> the newest Recording, or None: it cannot be recorded
 
 
