@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks.rounds import best_seconds, machine, verdict
 from course import compute, kernels, steps
-from course.kernels.one_token import OneToken
+from course.kernels.one_token import OneToken, laid_out, product
 
 gpt = steps.load("step2_gpt", "solution")
 
@@ -142,16 +142,15 @@ def on_cpu(config, rows: int, context: int, rounds: int) -> None:
 
 def matrix_products(model, new: int):
     """What is left of generation if everything but the large matrix products cost nothing, as a program."""
-    steps_of_blocks = [OneToken(block) for block in model.model.layers]
-    matrices = [matrix.detach() for one in steps_of_blocks for matrix in (one.qkv, one.o, one.gate_up, one.down)]
-    matrices.append(model.lm_head.weight.detach().T.contiguous())
-    inputs = [torch.randn(1, len(matrix)) for matrix in matrices]
+    matrices = [matrix for one in map(OneToken, model.model.layers) for matrix in (one.qkv, one.o, one.gate_up, one.down)]
+    matrices.append(laid_out(model.lm_head.weight))
+    inputs = [torch.randn(1, len(matrix) if matrix.dim() == 2 else matrix.shape[2]) for matrix in matrices]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def products():
         for _ in range(new):
             for x, matrix in zip(inputs, matrices):
-                torch.mm(x, matrix)
+                product(x, matrix)
 
     return products
 

@@ -238,9 +238,32 @@ def twins(kv_heads=2, dtype=torch.float64):
     return one, other
 
 
+@pytest.fixture(params=["matrices whole", "matrices in parts"])
+def layout(request, monkeypatch):
+    """The models here are so small that no matrix would be read in parts."""
+    if request.param == "matrices in parts":
+        monkeypatch.setattr(one_token, "LARGE", 0)
+        monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("shape, whole", [((96, 31), False), ((96, 1), False), ((97, 31), True)])
+def test_product(shape, whole, rows, dtype, layout, request):
+    weight, x = torch.randn(shape, dtype=dtype), torch.randn(rows, 7, shape[1], dtype=dtype)[:, 3]
+    matrix = one_token.laid_out(weight)
+    assert (matrix.dim() == 2) == (whole or "whole" in request.node.name)  # 97 columns cannot be parted evenly
+    torch.testing.assert_close(one_token.product(x, matrix), F.linear(x, weight))
+
+
+def test_only_large_matrices_are_read_in_parts():
+    assert one_token.laid_out(torch.randn(2048, 512)).dim() == (3 if torch.backends.mkl.is_available() else 2)
+    assert one_token.laid_out(torch.randn(512, 128)).dim() == 2
+
+
 @pytest.mark.parametrize("rows, padding", [(1, 0), (1, 3), (3, 0), (3, 3)])
 @pytest.mark.parametrize("kv_heads", [1, 2, 6])
-def test_generation(rows, padding, kv_heads):
+def test_generation(rows, padding, kv_heads, layout):
     models = twins(kv_heads)
     ids, mask = torch.randint(0, 97, (rows, 7)), None
     if padding:
@@ -263,7 +286,7 @@ def test_generation(rows, padding, kv_heads):
         same(input_ids=ids[:, :1], max_new_tokens=9)
 
 
-def test_generation_in_float32_and_in_coarser_numbers(monkeypatch):
+def test_generation_in_float32_and_in_coarser_numbers(monkeypatch, layout):
     ids = torch.randint(0, 97, (2, 7))
     expected, found = (model.generate(ids, max_new_tokens=9) for model in twins(2, torch.float32))
     assert found.tolist() == expected.tolist()
@@ -284,7 +307,7 @@ def other_ways(model, ids):
     return torch.cat([logits, *alone])
 
 
-def test_a_generate_of_another_kind():
+def test_a_generate_of_another_kind(layout):
     plain, fast = twins()
     ids = torch.randint(0, 97, (3, 7))
     expected = other_ways(plain, ids)

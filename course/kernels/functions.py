@@ -74,8 +74,8 @@ def apply_rope(x, angles):
 
 def cos_and_sin(angles):
     """Of angles [..., d/2], as wide as a head: cos, cos and -sin, sin, each [..., d]."""
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+    both = torch.cat([-angles, angles], dim=-1)
+    return both.cos(), both.sin()
 
 
 class Turn:

@@ -3,11 +3,14 @@ calls take longer than the arithmetic.
 """
 
 import functools
+import math
 
 import torch
 import torch.nn.functional as F
 
 from course.kernels.functions import FINE, Turn
+
+LARGE = 150_000  # of a matrix: a smaller one is read sooner by one core than a second core begins
 
 
 def token_by_token(generate):
@@ -35,34 +38,32 @@ class LastLogits:
     """An lm_head during one call of `generate`, where nobody asks for other logits than the last."""
 
     def __init__(self, weight):
-        self.weight, self.transposed = weight, weight.T.contiguous()
+        self.weight, self.matrix = weight, laid_out(weight)
 
     def __call__(self, x):
         """[B, T, D] -> [B, T, V], 0 everywhere but at the last of T."""
         if x.dim() != 3:
             return F.linear(x, self.weight)
-        last = x[:, -1:]
-        last = last @ self.transposed if len(x) == 1 else F.linear(last, self.weight)  # each is sooner for its rows
+        last = product(x[:, -1], self.matrix)[:, None]
         return last if x.shape[1] == 1 else F.pad(last, (0, 0, x.shape[1] - 1, 0))
 
 
 class OneToken:
     """A block's forward during one call of `generate`: for one token after others, with half of the calls to PyTorch.
 
-    Matrices that read the same vector lie side by side and are one product, with the weight of the norm before them in
-    it; all lie in memory as a product with one vector reads them. Keys and values are written where there is room for
-    more, so that the past is not copied for each token. The price is a second copy of all matrices, for as long as the
-    call takes.
+    Matrices that read the same vector are joined to one, with the weight of the norm before them in it. Keys and values
+    are written where there is room for more, so that the past is not copied for each token. The price is a second copy
+    of the joined matrices, for as long as the call takes.
     """
 
     def __init__(self, block):
         attention, mlp = block.self_attn, block.mlp
         self.block, self.layer = block, attention.layer
         self.heads, self.kv_heads, self.head_dim = attention.num_heads, attention.num_kv_heads, attention.head_dim
-        self.qkv = side_by_side(block.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj)
-        self.gate_up = side_by_side(block.post_attention_layernorm, mlp.gate_proj, mlp.up_proj)
-        self.o, self.down = attention.o_proj.weight.T.contiguous(), mlp.down_proj.weight.T.contiguous()
-        self.eps = self.o.new_tensor(block.input_layernorm.eps)
+        self.qkv = laid_out(joined(block.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj))
+        self.gate_up = laid_out(joined(block.post_attention_layernorm, mlp.gate_proj, mlp.up_proj))
+        self.o, self.down = laid_out(attention.o_proj.weight), laid_out(mlp.down_proj.weight)
+        self.eps = self.o.new_tensor(block.input_layernorm.eps * attention.q_proj.in_features).sqrt()
         self.room = None  # keys and values [B, 2, K, more than S, d]
         self.written = None  # the part of it that the cache has, if that is still what the cache has
 
@@ -72,14 +73,14 @@ class OneToken:
             return type(self.block).forward(self.block, x, angles, mask, cache)
         q, k, v = self.queries_keys_values(x := x.squeeze(1), angles, cache)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.heads > self.kv_heads)
-        x = x + torch.mm(y.flatten(1), self.o)
-        gate, up = torch.mm(self.unit(x), self.gate_up).chunk(2, dim=-1)
-        return x.add_(torch.mm(F.silu(gate).mul_(up), self.down)).unsqueeze(1)
+        x = x + product(y.flatten(1), self.o)
+        gate, up = product(self.unit(x), self.gate_up).chunk(2, dim=-1)
+        return x.add_(product(F.silu(gate).mul_(up), self.down)).unsqueeze(1)
 
     def queries_keys_values(self, x, angles, cache):
         """Of new tokens x [B, D] the queries [B, H, 1, d]; of them and the past the keys and values [B, K, S + 1, d]."""
         B, H, K, d, S = len(x), self.heads, self.kv_heads, self.head_dim, cache.layers[self.layer][0].shape[2]
-        qkv = torch.mm(self.unit(x), self.qkv).view(B, H + 2 * K, 1, d)
+        qkv = product(self.unit(x), self.qkv).reshape(B, H + 2 * K, 1, d)
         turn, qk = Turn.by(angles, qkv.dtype), qkv.narrow(1, 0, H + K)
         halves_swapped = qk.roll(d // 2, -1)
         qk.mul_(turn.cos).addcmul_(halves_swapped, turn.sin)
@@ -91,11 +92,28 @@ class OneToken:
         return qkv.narrow(1, 0, H), k, v
 
     def unit(self, x):
-        """x [B, D] with root mean square 1, in calls that need not make a tensor of a number first."""
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x * torch.addcmul(self.eps, length, length, value=1 / x.shape[-1]).rsqrt_()
+        """Rows x [B, D] with length 1; eps counts as one number more. RMSNorm's are longer: `joined` has their sqrt(D)."""
+        return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.eps)
 
 
-def side_by_side(norm, *parts):
-    """The matrices of linear layers that read what a norm returns, as one [D, all that comes out]."""
-    return (torch.cat([part.weight for part in parts]) * norm.weight).T.contiguous()
+def joined(norm, *parts):
+    """The matrices of linear layers that read what a norm returns, as one [all that comes out, D], for `unit` rows."""
+    return torch.cat([part.weight for part in parts]) * norm.weight * len(norm.weight) ** 0.5
+
+
+def laid_out(matrix):
+    """A linear layer's weight [N, D] as `product` reads it soonest: [D, N], or, where it is large, [P, N / P, D].
+
+    MKL, which PyTorch has on x86 processors, multiplies a matrix and one vector on one core; several matrices on all.
+    """
+    parts = math.gcd(16, len(matrix))
+    if parts == 1 or matrix.numel() < LARGE or not torch.backends.mkl.is_available():
+        return matrix.T.contiguous()
+    return matrix.unflatten(0, (parts, -1))
+
+
+def product(x, matrix):
+    """Rows x [B, D] -> [B, N], by a matrix that is laid out."""
+    if matrix.dim() == 2:
+        return torch.mm(x, matrix)
+    return torch.bmm(matrix, x.T.expand(len(matrix), -1, -1)).view(-1, len(x)).T
