@@ -548,7 +548,7 @@ def ask(args, rest) -> int:
 
 
 def test(args, rest) -> int:
-    """The whole suite runs on all cores; what is chosen after -- in one process, which starts sooner and can be debugged."""
+    """The whole suite runs on all cores; what is chosen after -- in one process, which starts faster and can be debugged."""
     chosen = [] if args.all else ["-m", "not slow"]
     cores = [] if rest else ["-n", str(os.cpu_count()), "--dist", "loadgroup"]
     # One thread for each process: two that share two cores wait for each other most of the time.

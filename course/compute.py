@@ -65,7 +65,7 @@ def flush_denormals() -> None:
 
 
 def leave_out_cudnn_attention() -> None:
-    """Let fused attention on a GPU be one of PyTorch's own. cuDNN's is sooner on a Hopper GPU, but not for rows of many
+    """Let fused attention on a GPU be one of PyTorch's own. cuDNN's is faster on a Hopper GPU, but not for rows of many
     lengths: it compiles itself anew for each (PyTorch's pull request 155958).
     """
     torch.backends.cuda.enable_cudnn_sdp(False)

@@ -8,7 +8,7 @@ from course import compute, kernels
 def load_model(job, step: str) -> torch.nn.Module:
     """The GPT that a step left, in the chain's code (strict: a checkpoint of another shape is refused by name).
 
-    Parts that were learnt and checked in step 2 give way to sooner ones with the same results: see kernels.use.
+    Parts that were learnt and checked in step 2 give way to faster ones with the same results: see kernels.use.
     """
     gpt = kernels.use(job.use("step2_gpt"), job.device, compiled=getattr(job.options, "compile", False))
     artifact = job.load(step)

@@ -150,13 +150,13 @@ def decode_cases(generator):
     yield {"merges": merges, "special": {"<|end|>": 262, "<|user|>": 300},
            "ids": [rng.choice((97, *range(256, 263), 300)) for _ in range(9)]}
     yield {"merges": [], "special": special, "ids": []}
-    yield {"merges": [], "special": special, "ids": [*raw[:3], rng.randint(257, 999)]}    # an id that there is not
+    yield {"merges": [], "special": special, "ids": [*raw[:3], rng.randint(257, 999)]}    # an unknown id
 
 
 def decode_call(module, case):
     tokenizer = module.Tokenizer(_tuples(case["merges"]), case["special"])
     if not set(case["ids"]) <= set(tokenizer.token_bytes):
-        return {"an id that there is not": _raised(lambda: tokenizer.decode_bytes(case["ids"]))}
+        return {"an unknown id": _raised(lambda: tokenizer.decode_bytes(case["ids"]))}
     return {"decode": tokenizer.decode(case["ids"]), "decode_bytes": tokenizer.decode_bytes(case["ids"])}
 
 
@@ -264,7 +264,8 @@ CHECKS = [
             "256 + len(merges) < vocab_size: total = pair_counts(ids, counts); stop if it is empty; find "
             "best; merge it in every piece; append it to merges; return merges. Then, for speed: keep total "
             "and a dict pair -> pieces that hold it, and after a merge visit only those pieces and correct "
-            "only the pairs around the new id.",
+            "only the pairs around the new id. A heap of (-count, pair) finds the next pair: if the count that "
+            "comes out is not total[pair], push the true one (unless it is 0) and take the next.",
         ),
         why=("Counting all pairs anew after each merge is right, and slow. A merge changes only "
              "the pairs beside it, so the solution keeps the totals and which words hold a pair, "
@@ -280,8 +281,8 @@ CHECKS = [
         shows=lambda case: f"Tokenizer({_tuples(case['merges'])}).encode_piece({case['piece']!r})",
         needs=("merge",),
         hints=(
-            "Two pairs in the piece can be merged. Training did one of the two first, at a time when the "
-            "other was still in one piece everywhere. Which one?",
+            "Two pairs in the piece can be merged. Training merged one of the two everywhere before it ever "
+            "looked for the other. Which one?",
             "Of all neighbouring pairs take the one with the smallest self.merged_id[pair]; merge it; look "
             "again. Stop when no pair is in self.merged_id.",
             "ids = list(piece); repeat: pairs = those of zip(ids, ids[1:]) that are in self.merged_id; if "

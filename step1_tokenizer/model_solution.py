@@ -1,8 +1,8 @@
 """A byte-level byte pair encoding (BPE) tokenizer: text -> pieces -> bytes -> ids, and back without loss.
 
 Follows GPT-2 (Radford et al. 2019: BPE over bytes, so that no text is unknown) and GPT-4's way of cutting
-text into pieces first; the style owes much to Karpathy's minbpe. Left out: Unicode normalisation, dropout of
-merges, vocabularies whose first 256 ids are not the bytes in order (GPT-2's are permuted).
+text into pieces first; the style owes much to Karpathy's minbpe. Left out: Unicode normalisation,
+BPE-dropout, vocabularies whose first 256 ids are not the bytes in order (GPT-2's are permuted).
 
 Ids: 0..255 are the bytes, then one id per merge in the order of learning, then the special tokens. Of equally
 frequent pairs the smallest pair of ids wins: (97, 98) before (97, 99) before (98, 0).
@@ -12,6 +12,7 @@ import heapq
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import regex
 
@@ -21,12 +22,12 @@ SPECIAL_TOKENS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>"
 # (cl100k_base, published in OpenAI's tiktoken), written anew. Every character falls into exactly one piece.
 PATTERN = regex.compile("|".join((
     r"'(?:[sdmtSDMT]|[lL]{2}|[vV][eE]|[rR][eE])",   # 's 'd 'm 't 'll 've 're
-    r"[^\r\n\p{L}\p{N}]?\p{L}+",                    # a word, with the one space or sign before it
+    r"[^\r\n\p{L}\p{N}]?\p{L}+",                    # a word, with the space or punctuation before it
     r"\p{N}{1,3}",                                  # at most three digits: 2024 is 202 4
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*",                   # signs, with the space before and the line ends after
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*",                   # punctuation, with the space before and line breaks after
     r"\s*[\r\n]+",                                  # blank lines
     r"\s+(?!\S)",                                   # spaces; the last one is left to the word after it
-    r"\s+",
+    r"\s+",                                         # any other white space
 )))
 
 
@@ -97,36 +98,36 @@ def train_bpe(pieces: Mapping[bytes, int], vocab_size: int) -> list[tuple[int, i
 
     merges = []
     while heap and 256 + len(merges) < vocab_size:
-        count, pair = heapq.heappop(heap)
-        if -count != total[pair]:    # it has become rarer since it was put there
+        negative, pair = heapq.heappop(heap)
+        if -negative != total[pair]:    # it has become rarer since it was put there
             if total[pair] > 0:
                 heapq.heappush(heap, (-total[pair], pair))
             continue
         first, second = pair
         new = chr(256 + len(merges))
         merges.append((ord(first), ord(second)))
-        born = defaultdict(list)
+        new_pairs = defaultdict(list)
         for i in set(where.pop(pair)):
-            word, count, done = words[i], counts[i], 0
+            word, count, end = words[i], counts[i], 0    # end: of the last place that was merged
             at = word.find(pair)
             while at >= 0:           # left [first second] right  becomes  left [new] right
                 if at > 0:
-                    left = new if at == done else word[at - 1]
+                    left = new if at == end else word[at - 1]
                     total[left + first] -= count
                     total[left + new] += count
-                    born[left + new].append(i)
-                done = at + 2
-                if done < len(word):
-                    right = word[done]
+                    new_pairs[left + new].append(i)
+                end = at + 2
+                if end < len(word):
+                    right = word[end]
                     total[second + right] -= count
                     total[new + right] += count
-                    born[new + right].append(i)
-                at = word.find(pair, done)
+                    new_pairs[new + right].append(i)
+                at = word.find(pair, end)
             words[i] = word.replace(pair, new)
         total[pair] = 0
-        where.update(born)
-        for pair in born:
-            if total[pair] > 0:      # not so where both its ids were merged right away, as in abab
+        where.update(new_pairs)
+        for pair in new_pairs:
+            if total[pair] > 0:      # not so where its second id was merged as well, as in abab
                 heapq.heappush(heap, (-total[pair], pair))
     return merges
     ### END SOLUTION
@@ -164,7 +165,8 @@ def count_pieces(texts: Iterable[str], special_tokens: Collection[str] = ()) -> 
 def train(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = SPECIAL_TOKENS, count=count_pieces):
     """A Tokenizer of `vocab_size` ids, special tokens included (fewer where the texts run out of pairs).
 
-    `count` does what count_pieces does; the one in train.py shares long texts out to several processes.
+    `count` does what count_pieces does; the one in train.py shares long texts out to several processes. Raises
+    ValueError for a vocab_size below 256 bytes + the special tokens.
     """
     if vocab_size < 256 + len(special_tokens):
         raise ValueError(f"vocab_size {vocab_size} < 256 bytes + {len(special_tokens)} special tokens")
@@ -173,7 +175,8 @@ def train(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] =
 
 
 class Tokenizer:
-    """Text to ids and back. `special_tokens` maps text to id; a special token is never made by merging."""
+    """Text to ids and back. `special_tokens` maps text to id; a special token is never made by merging. Raises
+    ValueError for a special token whose id is taken."""
 
     def __init__(self, merges: Iterable[tuple[int, int]], special_tokens: Mapping[str, int] | None = None):
         self.merges = [tuple(pair) for pair in merges]
@@ -224,13 +227,16 @@ class Tokenizer:
             text = text.replace(chr(first) + chr(second), chr(new_id))
         return list(map(ord, text))
 
-    def allowed(self, allowed_special: Collection[str] | str) -> list[str]:
-        """Those of its special tokens that are in `allowed_special`; "all" are all."""
+    def allowed(self, allowed_special: Collection[str] | Literal["all"]) -> list[str]:
+        """Those of its special tokens that are in `allowed_special`; "all" allows every one. Raises ValueError for any
+        other string, in which a token could hide."""
         everything = allowed_special == "all"
+        if isinstance(allowed_special, str) and not everything:
+            raise ValueError(f'allowed_special is "all" or a set of tokens, not the string {allowed_special!r}')
         return [token for token in self.special_tokens if everything or token in allowed_special]
 
     # TODO special_tokens
-    def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
+    def encode(self, text: str, allowed_special: Collection[str] | Literal["all"] = frozenset()) -> list[int]:
         """The ids of `text`. A special token in it becomes its one id only if it is allowed ("all" or a set; see
         `allowed`); else it is text like any other, uncut, so that nobody gets one in by typing it."""
         ### BEGIN SOLUTION
@@ -241,7 +247,7 @@ class Tokenizer:
         return ids
         ### END SOLUTION
 
-    def encode_stream(self, chunks: Iterable[str], allowed_special: Collection[str] | str = frozenset()
+    def encode_stream(self, chunks: Iterable[str], allowed_special: Collection[str] | Literal["all"] = frozenset()
                       ) -> Iterator[int]:
         """The ids of a text that comes in chunks (a file larger than memory), wherever it is cut into chunks:
         those of encode("".join(chunks), allowed_special)."""
@@ -268,7 +274,7 @@ class Tokenizer:
             if any(token.startswith(text[at:]) for token in special_tokens):
                 end = at
                 break
-        # What follows can change the last piece and the spaces and line ends around it, nothing before. A new
+        # What follows can change the last piece and the spaces and line breaks around it, nothing before. A new
         # line begins a new piece, so only the last line need be looked at.
         known = text[begin:end].rstrip()
         last = max(known.rfind("\n"), known.rfind("\r")) + 1
@@ -279,7 +285,7 @@ class Tokenizer:
 
     # TODO decode
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes that the ids stand for. Raises KeyError for an id that there is not."""
+        """The bytes that the ids stand for. Raises KeyError for an unknown id."""
         ### BEGIN SOLUTION
         return b"".join([self.token_bytes[i] for i in ids])
         ### END SOLUTION

@@ -47,7 +47,7 @@ def read(name: str, characters: int, seed: int) -> list[str]:
 
 def cut(text: str, size: int = SHARE) -> list[str]:
     """Parts of at least `size` characters that have the pieces of the whole: a part ends with a line, before a line
-    that begins with no space. A piece that holds a line end ends with one, so no piece reaches across."""
+    that begins with no space. A piece that holds a line break ends with one, so no piece reaches across."""
     parts, begin = [], 0
     while border := LINE.search(text, begin + size):
         parts.append(text[begin:border.end()])

@@ -35,7 +35,7 @@ def said(case: dict, *names: str) -> str:
 def in_pieces(case: dict) -> str:
     if not case["parts"]:
         return ""
-    return f", in pieces of {', '.join(map(str, case['parts']))} and the rest tokens with a cache"
+    return f", read in pieces of {', '.join(map(str, case['parts']))} and the remaining tokens, with a cache"
 
 
 def padded(g: torch.Generator, B: int, T: int) -> torch.Tensor:
@@ -439,11 +439,11 @@ CHECKS = [
     ),
     Check(
         id="rope",
-        asks="turn each pair of numbers (i of the first half, i of the second half) by its angle",
+        asks="rotate each pair of numbers (i of the first half, i of the second half) by its angle",
         call=rope, cases=rope_cases,
         shows=lambda case: f"apply_rope({said(case, 'x', 'angles')})" + " in bfloat16" * case["half"],
         hints=(
-            "A point (a, b) of the plane is turned by an angle. Where is it afterwards? And which two "
+            "A point (a, b) of the plane is rotated by an angle. Where is it afterwards? And which two "
             "numbers of a head make a point here?",
             "(a, b) becomes (a cos - b sin, b cos + a sin). a is the first half of the last dimension, b "
             "the second half; cos and sin of angles [B, 1, T, d/2] broadcast over the heads.",
@@ -451,7 +451,7 @@ CHECKS = [
             "a, b = the two halves of x along the last dimension\n"
             "return (a cos - b sin) and (b cos + a sin), one after the other along the last dimension",
         ),
-        why=("Turning queries and keys makes their product depend on the distance only: (R_m q) . "
+        why=("Rotating queries and keys makes their product depend on the distance only: (R_m q) . "
              "(R_n k) = q . R_(n-m) k. Which numbers form a pair does not matter to the idea, but "
              "it does to a checkpoint: Llama's weights in Hugging Face's form were permuted for "
              "halves."),
@@ -474,33 +474,33 @@ CHECKS = [
             "scores where the mask is False = minus infinity\n"
             "return the softmax of the scores over the last dimension, times v",
         ),
-        why=("A fresh mask has ones below the diagonal that belongs to the last query, tril(S - "
-             "T), so the same line serves with a cache. -inf before the softmax means a weight of "
+        why=("A fresh mask has ones up to and including diagonal S - T, on which each query meets "
+             "its own position, so the same line serves with a cache. -inf before the softmax means a weight of "
              "exactly 0; a large negative number would nearly do. FlashAttention computes the same "
              "without ever storing [T, S], which is why step 3 trains with it."),
     ),
     Check(
         id="grouped_query_attention",
-        asks="project, turn, remember, share key/value heads among query heads, attend, project back",
+        asks="project, rotate, remember, share key/value heads among query heads, attend, project back",
         call=gqa, cases=gqa_cases, shows=gqa_shows, needs=("rope", "attention"),
         hints=(
             "x [B, T, D] becomes H queries and only K keys and values per token. In what order do "
-            "splitting into heads, turning, the cache and the sharing of heads have to come, if the "
+            "splitting into heads, rotating, the cache and the sharing of heads have to come, if the "
             "cache is to stay small?",
-            "q is [B, H, T, d], k and v are [B, K, T, d]. Turn q and k, never v. Put the new k and v "
+            "q is [B, H, T, d], k and v are [B, K, T, d]. Rotate q and k, never v. Put the new k and v "
             "into the cache and take everything out of it; only then repeat each of the K heads H/K "
             "times in a row: 0 0 0 1 1 1.",
             "q, k, v = the three projections of x, each split into heads of size d, the heads moved "
             "before the tokens\n"
-            "turn q and k by the angles\n"
+            "rotate q and k by the angles\n"
             "with a cache: k, v = cache.extend(number of this layer, k, v)\n"
             "repeat every head of k and v H/K times, copies side by side\n"
-            "y = attention(q, k, v, mask)                                            # [B, H, S, d]\n"
+            "y = attention(q, k, v, mask)                                            # [B, H, T, d]\n"
             "move the heads back behind the tokens, join them to [B, T, D], return o_proj of it",
         ),
         why=("Keys and values are stored once per group and repeated only for the product, so the "
-             "cache, which limits how many users a GPU serves, shrinks by H / K. Keys are turned "
-             "before they are stored: a position never changes, so no key is turned twice."),
+             "cache, which limits how many users a GPU serves, shrinks by H / K. Keys are rotated "
+             "before they are stored: a position never changes, so no key is rotated twice."),
     ),
     Check(
         id="swiglu",
@@ -513,8 +513,8 @@ CHECKS = [
             "gate = silu of gate_proj(x); up = up_proj(x)\n"
             "return down_proj of their product, number by number",
         ),
-        why=("The gate multiplies: a feature can be switched off by another one, which a plain "
-             "ReLU layer needs two layers for. Shazeer's paper offers no explanation why it works "
+        why=("The gate multiplies: a feature can be switched off by another one. A product of two "
+             "features is something that a plain ReLU layer can only approximate. Shazeer's paper offers no explanation why it works "
              "better, and says so."),
     ),
     Check(

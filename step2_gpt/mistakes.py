@@ -3,7 +3,7 @@
 from course.checking import Mistake
 
 NORM = "y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)"
-TURN = "return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)"
+ROTATE = "return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)"
 ANGLES = "cos, sin = angles.cos().type_as(x), angles.sin().type_as(x)"
 CAUSAL = "mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)"
 SCORES = "scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])"
@@ -11,7 +11,7 @@ SOFTMAX = 'weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)'
 SHARE = "k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)"
 REMEMBER = """q, k = apply_rope(q, angles), apply_rope(k, angles)
         if cache is not None:
-            k, v = cache.extend(self.layer, k, v)  # [B, K, S + T, d]
+            k, v = cache.extend(self.layer, k, v)  # [B, K, S, d]
 """
 JOIN = "return self.o_proj(y.transpose(1, 2).flatten(2))"
 GATED = "return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))"
@@ -67,7 +67,7 @@ MISTAKES = {
                 "The learned weight, one number for each feature, is not applied."),
     ],
     "rope": [
-        Mistake("interleaved", f"a, b = x.chunk(2, dim=-1)\n    {TURN}",
+        Mistake("interleaved", f"a, b = x.chunk(2, dim=-1)\n    {ROTATE}",
                 "a, b = x[..., 0::2], x[..., 1::2]\n"
                 "    return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)",
                 "Neighbouring numbers are paired (0 with 1, 2 with 3). That is the layout of the RoPE "
@@ -76,33 +76,33 @@ MISTAKES = {
         Mistake("interleaved in, halves out", "a, b = x.chunk(2, dim=-1)", "a, b = x[..., 0::2], x[..., 1::2]",
                 "Neighbouring numbers are taken as pairs, and what comes of them is put into two halves: numbers "
                 "change their places. Number i of the first half and number i of the second half are a pair."),
-        Mistake("halves in, interleaved out", TURN,
+        Mistake("halves in, interleaved out", ROTATE,
                 "return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)",
-                "The halves are turned rightly, and then put together number by number, so that they change their "
+                "The halves are rotated rightly, and then put together number by number, so that they change their "
                 "places. The new a is the first half of the result, the new b the second: torch.cat."),
-        Mistake("a overwritten", TURN,
+        Mistake("a overwritten", ROTATE,
                 "a = a * cos - b * sin\n    b = b * cos + a * sin\n    return torch.cat([a, b], dim=-1)",
-                "When b is turned, a has been turned already: the new b needs the old a. Compute both before you give "
+                "When b is rotated, a has been rotated already: the new b needs the old a. Compute both before you give "
                 "either a new value."),
-        Mistake("sign flipped", TURN, "return torch.cat([a * cos + b * sin, b * cos - a * sin], dim=-1)",
-                "Everything is turned the other way round. The model would still see relative distances, "
+        Mistake("sign flipped", ROTATE, "return torch.cat([a * cos + b * sin, b * cos - a * sin], dim=-1)",
+                "Everything is rotated the other way round. The model would still see relative distances, "
                 "but a checkpoint trained with the usual direction would read every distance as its "
                 "negative."),
         Mistake("positions ignored", ANGLES,
                 "angles = angles[:, :, :1]\n    cos, sin = angles.cos().type_as(x), angles.sin().type_as(x)",
-                "All tokens are turned by the same angles, those of the first one. Then positions cannot "
-                "be told apart: q and k turned alike have the same product as unturned."),
+                "All tokens are rotated by the same angles, those of the first one. Then positions cannot "
+                "be told apart: q and k rotated alike have the same product as unrotated."),
         Mistake("first row's angles for all rows", ANGLES,
                 "angles = angles[:1]\n    cos, sin = angles.cos().type_as(x), angles.sin().type_as(x)",
                 "All rows of the batch get the first row's angles. With padding on the left, rows have "
                 "positions of their own: angles is [B, 1, T, d/2]."),
-        Mistake("not turned", TURN, "return x",
+        Mistake("not rotated", ROTATE, "return x",
                 "The input comes back as it was. No position reaches the attention like this: any order "
                 "of the same tokens would look alike."),
-        Mistake("no minus", TURN, "return torch.cat([a * cos + b * sin, b * cos + a * sin], dim=-1)",
+        Mistake("no minus", ROTATE, "return torch.cat([a * cos + b * sin, b * cos + a * sin], dim=-1)",
                 "Without the minus sign this is no rotation: lengths change. One of the two terms with "
                 "sin is subtracted."),
-        Mistake("half not crossed", TURN, "return torch.cat([a * cos - a * sin, b * cos + b * sin], dim=-1)",
+        Mistake("half not crossed", ROTATE, "return torch.cat([a * cos - a * sin, b * cos + b * sin], dim=-1)",
                 "Each half is mixed with itself only. In a rotation the new a needs the old b, and the "
                 "new b the old a."),
         Mistake("type of the angles", ANGLES, "cos, sin = angles.cos(), angles.sin()",
@@ -183,14 +183,14 @@ MISTAKES = {
                 "The key/value heads come in the order 0 1 0 1. Neighbouring query heads share one: 0 0 "
                 "1 1. Shapes are the same, and training from scratch would even work; a checkpoint would "
                 "read nonsense."),
-        Mistake("keys turned again", REMEMBER,
+        Mistake("keys rotated again", REMEMBER,
                 "q = apply_rope(q, angles)\n"
                 "        if cache is not None:\n"
                 "            k, v = cache.extend(self.layer, k, v)\n"
                 "        k = apply_rope(k, angles)\n",
-                "Turn the new keys BEFORE they go into the cache. Here the old ones, taken out of it, "
-                "are turned by the angles of the new tokens."),
-        Mistake("cached keys not turned", REMEMBER,
+                "Rotate the new keys BEFORE they go into the cache. Here the old ones, taken out of it, "
+                "are rotated by the angles of the new tokens."),
+        Mistake("cached keys not rotated", REMEMBER,
                 "if cache is not None:\n"
                 "            past_k, past_v = cache.layers[self.layer] if cache.length and "
                 "self.layer < len(cache.layers) else (k[:, :, :0], v[:, :, :0])\n"
@@ -199,19 +199,19 @@ MISTAKES = {
                 "            k, v = torch.cat([past_k, k], dim=2), torch.cat([past_v, v], dim=2)\n"
                 "        else:\n"
                 "            q, k = apply_rope(q, angles), apply_rope(k, angles)\n",
-                "The cache holds keys as they were before they were turned, and nobody turns them later. "
-                "Put turned keys into it."),
-        Mistake("values turned too", "q, k = apply_rope(q, angles), apply_rope(k, angles)",
+                "The cache holds keys as they were before they were rotated, and nobody rotates them later. "
+                "Put rotated keys into it."),
+        Mistake("values rotated too", "q, k = apply_rope(q, angles), apply_rope(k, angles)",
                 "q, k, v = apply_rope(q, angles), apply_rope(k, angles), apply_rope(v, angles)",
-                "The values are turned as well. Positions are for deciding whom to look at, so only "
-                "queries and keys are turned; what is fetched stays as it is."),
-        Mistake("keys not turned", "q, k = apply_rope(q, angles), apply_rope(k, angles)",
+                "The values are rotated as well. Positions are for deciding whom to look at, so only "
+                "queries and keys are rotated; what is fetched stays as it is."),
+        Mistake("keys not rotated", "q, k = apply_rope(q, angles), apply_rope(k, angles)",
                 "q = apply_rope(q, angles)",
-                "Only the queries are turned. The difference of two positions shows only if queries and "
+                "Only the queries are rotated. The difference of two positions shows only if queries and "
                 "keys are."),
         Mistake("repeated heads in the cache",
                 f"{REMEMBER}        shared = self.num_heads // self.num_kv_heads\n"
-                f"        if shared > 1:\n            {SHARE}  # [B, H, S + T, d]\n",
+                f"        if shared > 1:\n            {SHARE}  # [B, H, S, d]\n",
                 "q, k = apply_rope(q, angles), apply_rope(k, angles)\n"
                 "        shared = self.num_heads // self.num_kv_heads\n"
                 "        k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)\n"
@@ -487,13 +487,13 @@ MISTAKES = {
         Mistake("stops at the first eos", "if eos_token_id is not None and (token == eos_token_id).all():",
                 "if eos_token_id is not None and (token == eos_token_id).any():",
                 "Generation stops as soon as one row has ended. The others are cut off in the middle."),
-        Mistake("prompt returned too", "return torch.stack(ids, dim=1)",
+        Mistake("prompt rerotated too", "return torch.stack(ids, dim=1)",
                 "if input_ids is not None:\n"
                 "            return torch.cat([input_ids, torch.stack(ids, dim=1)], dim=1)\n"
                 "        return torch.stack(ids, dim=1)",
                 "The prompt comes back as well. Only the new ids are asked for (with embeddings as the "
                 "prompt there would be no ids to return)."),
-        Mistake("eos not returned",
+        Mistake("eos not rerotated",
                 "            ids.append(token)\n"
                 "            if eos_token_id is not None and (token == eos_token_id).all():\n"
                 "                break\n",

@@ -3,7 +3,7 @@
 Follows Llama 2/3 (Touvron et al. 2023; Grattafiori et al. 2024) and the names of Hugging Face's `LlamaForCausalLM`:
 the state dict of `GPT` is a Llama checkpoint. Left out: biases, dropout, scaled RoPE, tensor parallelism.
 
-Shapes: B rows, T tokens, D hidden size, H query heads, K key/value heads, d = D / H, V vocabulary.
+Shapes: B rows, T tokens, S keys (the cached tokens and the T new ones), D hidden size, H query heads, K key/value heads, d = D / H, V vocabulary.
 """
 
 import math
@@ -22,11 +22,11 @@ class GPTConfig:
 
     vocab_size: int = 1024
     hidden_size: int = 128
-    intermediate_size: int = 352  # SwiGLU has three matrices instead of two: 8/3 D keeps the parameter count of 4 D
+    intermediate_size: int = 352  # SwiGLU has three matrices instead of two: about 8/3 D keeps the parameter count of 4 D
     num_hidden_layers: int = 4
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
-    max_position_embeddings: int = 512
+    max_position_embeddings: int = 512  # for export and GPT-2's table; RoPE itself knows no limit
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
     tie_word_embeddings: bool = True
@@ -51,7 +51,8 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Scale each vector of x [..., D] to root mean square 1, then by weight [D] (Zhang and Sennrich 2019).
 
     The mean is not subtracted. eps is added to the mean square, inside the root. Computed in float32 at least,
-    whatever the type of x, because squares of bfloat16 numbers are too coarse; the result has the type of x and weight.
+    whatever the type of x, because squares of bfloat16 numbers are too coarse, and taken back to the type of x before it
+    is multiplied by weight.
     """
     ### BEGIN SOLUTION
     y = x if x.dtype == torch.float64 else x.float()
@@ -74,9 +75,9 @@ class RMSNorm(nn.Module):
 
 
 def rope_angles(positions: torch.Tensor, head_dim: int, theta: float) -> torch.Tensor:
-    """The angle by which each pair of numbers is turned: positions [B, T] -> [B, 1, T, d/2].
+    """The angle by which each pair of numbers is rotated: positions [B, T] -> [B, 1, T, d/2].
 
-    Pair i turns by position * theta^(-2i/d): the first pair once every 2 pi tokens, the last ones hardly at all.
+    Pair i rotates by position * theta^(-2i/d): the first pair once every 2 pi tokens, the last ones hardly at all.
     """
     frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)  # [d/2]
     return positions[:, None, :, None].float() * frequencies
@@ -84,7 +85,7 @@ def rope_angles(positions: torch.Tensor, head_dim: int, theta: float) -> torch.T
 
 # TODO rope
 def apply_rope(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """Turn queries or keys x [B, H, T, d] by angles [B, 1, T, d/2] (RoPE, Su et al. 2021).
+    """Rotate queries or keys x [B, H, T, d] by angles [B, 1, T, d/2] (RoPE, Su et al. 2021).
 
     Half-split, as Llama checkpoints have it: number i of the first half and number i of the second half are one
     pair (a, b), which becomes (a cos - b sin, b cos + a sin). The result has the type of x.
@@ -115,7 +116,7 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Ten
 
 
 class KVCache:
-    """Keys and values of the tokens read so far, one pair [B, K, S, d] a layer, so that no token is read twice."""
+    """Keys and values of the tokens read so far, one pair [B, K, S, d] per layer, so that no token is read twice."""
 
     def __init__(self):
         self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -126,7 +127,7 @@ class KVCache:
         return self.layers[0][0].shape[2] if self.layers else 0
 
     def extend(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append the new tokens' k and v [B, K, T, d] to a layer; return all of that layer's, [B, K, S + T, d]."""
+        """Append the T new tokens' k and v [B, K, T, d] to a layer; return all of that layer's, [B, K, S, d]."""
         if layer == len(self.layers):
             self.layers.append((k, v))
         else:
@@ -151,10 +152,10 @@ class Attention(nn.Module):
     def forward(
         self, x: torch.Tensor, angles: torch.Tensor, mask: torch.Tensor | None = None, cache: KVCache | None = None
     ) -> torch.Tensor:
-        """[B, T, D] -> [B, T, D]. Turn queries and keys by angles [B, 1, T, d/2]; attend under the mask (see attention).
+        """[B, T, D] -> [B, T, D]. Rotate queries and keys by angles [B, 1, T, d/2]; attend under the mask.
 
         Query heads 0 .. H/K - 1 share key/value head 0, the next H/K share head 1, and so on. With a cache, the
-        keys (already turned) and values of the T new tokens are appended to it, and all S + T are attended to.
+        keys (already rotated) and values of the T new tokens are appended to it, and all S are attended to.
         """
         ### BEGIN SOLUTION
         B, T, _ = x.shape
@@ -163,10 +164,10 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)
         q, k = apply_rope(q, angles), apply_rope(k, angles)
         if cache is not None:
-            k, v = cache.extend(self.layer, k, v)  # [B, K, S + T, d]
+            k, v = cache.extend(self.layer, k, v)  # [B, K, S, d]
         shared = self.num_heads // self.num_kv_heads
         if shared > 1:
-            k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)  # [B, H, S + T, d]
+            k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)  # [B, H, S, d]
         y = attention(q, k, v, mask)
         return self.o_proj(y.transpose(1, 2).flatten(2))
         ### END SOLUTION
@@ -230,8 +231,8 @@ def sample(
 ) -> torch.Tensor:
     """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B].
 
-    logits / temperature become probabilities. top_k keeps the k most likely tokens (all, if there are fewer). top_p
-    then keeps, of what is left and scaled to sum to 1 again, the fewest most likely tokens that together reach p
+    logits / temperature (above 0) become probabilities. top_k keeps the k most likely tokens (all, if there are fewer).
+    top_p then keeps, of what is left and scaled to sum to 1 again, the fewest most likely tokens that together reach p
     (always at least one). What is kept is scaled to sum to 1, and the chosen token is the first one, in the order of
     the vocabulary, at which the running sum exceeds `uniforms`; there is one also where rounding leaves all sums below 1.
     """
@@ -263,12 +264,12 @@ class GPT(nn.Module):
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def init_weights(self) -> None:
-        """Start with every signal about as loud as the next, with guesses that are nearly uniform, and looking back.
+        """Start with activations of unit variance, guesses that are nearly uniform, and attention that looks back.
 
-        A matrix keeps the size of what it reads (std 1 / sqrt(inputs)), whatever the width of the model; a fixed 0.02,
-        right for GPT-2's 768, makes a narrow model learn far slower. The 2 L parts that are added to the stream
-        speak softer, so that together they are not louder than the embedding (GPT-2). The last norm is turned down:
-        logits close to 0 give a first loss close to ln V.
+        A matrix has std 1 / sqrt(inputs), whatever the width of the model; a fixed 0.02, right for GPT-2's 768, makes
+        a narrow model learn far slower. The 2 L projections into the stream have 1 / sqrt(2 L) of that, so that their
+        sum is no larger than the embedding (GPT-2). The last norm's weight is small: logits near 0 give a first loss
+        near ln V.
         """
         nn.init.normal_(self.model.embed_tokens.weight)
         for name, module in self.named_modules():
@@ -277,25 +278,25 @@ class GPT(nn.Module):
                 std = 1 / math.sqrt(module.in_features * (2 * self.config.num_hidden_layers if added else 1))
                 nn.init.normal_(module.weight, std=std)
         nn.init.constant_(self.model.norm.weight, 0.2 / math.sqrt(self.config.hidden_size))
-        self.ready_to_look_up()
+        self.init_induction_heads()
 
     @torch.no_grad()
-    def ready_to_look_up(self) -> None:
-        """Let attention begin with what looking something up takes: heads that look back, that match, and that copy.
+    def init_induction_heads(self) -> None:
+        """Start attention with what looking something up takes: heads that look back, that match, and that copy.
 
-        A model finds all three by itself (Olsson et al. 2022 call them induction heads), but that takes long.
-        In layers 0, 2, ... head h looks h + 1 tokens back. What every token says alike is the first number of its
-        embedding: queries and keys made of that number alone depend on nothing but the distance, and agree best where
-        RoPE has turned them by the same angle. In layers 1, 3, ... queries resemble keys, so that like looks at like.
-        And o_proj is v_proj turned round, so that what is read is passed on as it is (both after Trockman and Kolter
-        2023).
+        A model finds all three by itself (Olsson et al. 2022: induction heads), but that takes long.
+        Layers 0, 2, ...: head h looks h + 1 tokens back. Feature 0 of every embedding is 8, so what queries and keys
+        read from it depends on positions only; the query gets what the key gets, rotated back by h + 1 positions.
+        Layers 1, 3, ...: queries resemble keys, so a token looks at tokens like itself.
+        All layers: o_proj is v_proj transposed, so what is read is passed on as it is.
+        (The last two after Trockman and Kolter 2023, who have a minus sign in the last.)
         """
         config = self.config
         shared = config.num_attention_heads // config.num_key_value_heads
         self.model.embed_tokens.weight[:, 0] = 8.0
         distances = 1 + torch.arange(config.num_attention_heads)[None]
         angles = rope_angles(-distances, config.head_dim, config.rope_theta)[0, 0]  # [H, d/2]
-        turned = torch.cat([angles.cos() - angles.sin(), angles.cos() + angles.sin()], dim=-1)  # [H, d]
+        rotated = torch.cat([angles.cos() - angles.sin(), angles.cos() + angles.sin()], dim=-1)  # [H, d]
         for i, layer in enumerate(self.model.layers):
             q, k, v, o = (getattr(layer.self_attn, f"{name}_proj").weight for name in "qkvo")
             key, value = (w.unflatten(0, (-1, config.head_dim)).repeat_interleave(shared, 0).flatten(0, 1) for w in (k, v))
@@ -304,7 +305,7 @@ class GPT(nn.Module):
             o.copy_(value.T / math.sqrt(2 * config.num_hidden_layers))
             k[:, 0] = 0.5
             if i % 2 == 0:
-                q[:, 0] = 0.5 * turned.flatten()
+                q[:, 0] = 0.5 * rotated.flatten()
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The token embedding, under the name that Hugging Face's models have for it."""
@@ -322,7 +323,7 @@ class GPT(nn.Module):
             return torch.arange(past, past + T, device=device)[None], None
         positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:]
         causal = torch.ones(T, past + T, dtype=torch.bool, device=device).tril(past)
-        itself = torch.zeros_like(causal).fill_diagonal_(True) if past == 0 else causal & ~causal.tril(past - 1)
+        itself = causal.triu(past)
         return positions, (causal & attention_mask.bool()[:, None, None]) | itself
 
     # TODO gpt_forward
@@ -371,7 +372,8 @@ class GPT(nn.Module):
     ) -> torch.Tensor:
         """Continue input_ids [B, T] (or inputs_embeds [B, T, D]) and return the new ids only, [B, N], N <= max_new_tokens.
 
-        Temperature 0 takes the likeliest token; otherwise column n of uniforms [B, max_new_tokens] chooses token n.
+        attention_mask [B, T] is 0 at padding, which must stand on the left. Temperature 0 takes the likeliest token;
+        otherwise uniforms [B, max_new_tokens] are needed, and column n chooses token n. max_new_tokens is 1 or more.
         A row that has said eos_token_id says it again until all rows have; then generation stops. The prompt is
         read once: after that, each step reads one token and a KV cache.
         """

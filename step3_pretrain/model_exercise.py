@@ -212,23 +212,23 @@ def _check(todo):
 
 
 def test_next_token_batch():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("next_token_batch")
 
 
 def test_learning_rate():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("learning_rate")
 
 
 def test_train_step():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("train_step")
 
 
 def test_bits_per_byte():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("bits_per_byte")
 
 
-# as generated: a20b5f36bab04c00
+# as generated: 062cdf33fdff9aad

@@ -313,58 +313,58 @@ def _check(todo):
 
 
 def test_patch_embed():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("patch_embed")
 
 
 def test_vit_block():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("vit_block")
 
 
 def test_clip_vit():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("clip_vit")
 
 
 def test_freeze():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("freeze")
 
 
 def test_projection():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("projection")
 
 
 def test_token_concat():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("token_concat")
 
 
 def test_place_tokens():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("place_tokens")
 
 
 def test_vlm_labels():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("vlm_labels")
 
 
 def test_vlm_forward():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("vlm_forward")
 
 
 def test_vlm_generate():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("vlm_generate")
 
 
 def test_contrastive_loss():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("contrastive_loss")
 
 
-# as generated: 701cc58858d9c357
+# as generated: d2b52927155dfb19

@@ -1,4 +1,4 @@
-"""The sooner functions that the course trains with are step 2's: the same results, the same gradients."""
+"""The faster functions that the course trains with are step 2's: the same results, the same gradients."""
 
 import shutil
 

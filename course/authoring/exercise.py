@@ -33,7 +33,7 @@ def _check(todo):
 TEST = '''
 
 def test_{todo}():
-    """What the file says now, tested: a finding appears, nothing is raised."""
+    """Run this TODO's check on the file as it is saved, and show what it finds."""
     _check("{todo}")
 '''
 STAMP = "# as generated: "

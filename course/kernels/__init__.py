@@ -1,10 +1,11 @@
-"""Parts of step 2 with the same results, sooner.
+"""Parts of step 2 with the same results, faster.
 
 functions.py  attention, RMSNorm, RoPE and cross-entropy, in training and everywhere else
 one_token.py  generation on a CPU
 recording.py  generation on a GPU
 
-All that real systems change about these formulas is where the numbers lie in the meantime (FlashAttention, Liger, vLLM).
+Real systems do the same: they reorder, fuse and work out again, so that what lies between the input and the result of a
+formula stays in fast memory (FlashAttention, Liger).
 """
 
 from types import ModuleType, SimpleNamespace

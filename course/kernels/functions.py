@@ -1,4 +1,4 @@
-"""Functions of step 2 with the same results, sooner: attention by PyTorch's fused kernel, and of no more keys than are
+"""Functions of step 2 with the same results, faster: attention by PyTorch's fused kernel, and of no more keys than are
 looked at; RMSNorm, RoPE and cross-entropy with gradients written by hand, which read and write memory less often than
 those that autograd puts together.
 """
@@ -49,7 +49,7 @@ def rms_norm(x, weight, eps):
 
 
 def fused_rms_norm(x, weight, eps):
-    """Step 2's rms_norm, by PyTorch's kernel: the soonest on a GPU."""
+    """Step 2's rms_norm, by PyTorch's kernel: the fastest on a GPU."""
     if x.dtype == weight.dtype and x.dtype in FINE:
         return F.rms_norm(x, weight.shape, weight, eps)
     return weight * F.rms_norm(x.float(), weight.shape, None, eps).type_as(x)  # squares want more digits
@@ -69,11 +69,11 @@ def frequencies(head_dim, theta, device):
 def apply_rope(x, angles):
     """Step 2's apply_rope: x [B, H, T, d], angles [B, 1, T, d/2] -> [B, H, T, d], laid out in memory as x is."""
     turn = Turn.by(angles, x.dtype)
-    return (Rotation.apply if torch.is_grad_enabled() else turned)(x, turn.cos, turn.sin)
+    return (Rotation.apply if torch.is_grad_enabled() else rotated)(x, turn.cos, turn.sin)
 
 
 def cos_and_sin(angles):
-    """Of angles [..., d/2], as wide as a head: cos, cos and -sin, sin, each [..., d]."""
+    """Of angles [..., d/2], as wide as a head: (cos, cos) and (-sin, sin), each [..., d]."""
     both = torch.cat([-angles, angles], dim=-1)
     return both.cos(), both.sin()
 
@@ -97,8 +97,8 @@ class Turn:
         return turn
 
 
-def turned(x, cos, sin):
-    """Halves (a, b) of x -> (a cos - b sin, b cos + a sin), with cos and sin as wide as x."""
+def rotated(x, cos, sin):
+    """Halves (a, b) of x [..., d] -> (a cos - b sin, b cos + a sin), with what cos_and_sin returns."""
     return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
 
 
@@ -133,6 +133,10 @@ def cross_entropy(input, target, *others, ignore_index=-100, **more):
 
 
 class RMSNorm(torch.autograd.Function):
+    """x [..., D], weight [D], eps -> y = w x / r, with r the root mean square of x. Backwards, with g the gradient of y:
+    dw = sum g x / r, and dx = (w g - x mean(w g x) / r^2) / r.
+    """
+
     @staticmethod
     def forward(ctx, x, weight, eps):
         scale = root_mean_square(x, eps).reciprocal()
@@ -141,47 +145,49 @@ class RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx, grad_output):
         x, weight, scale = ctx.saved_tensors
-        product = gradient * x
-        of_weight = scale.reshape(-1) @ product.reshape(-1, x.shape[-1])
-        # What makes x longer is taken out again by the division by its length.
+        product = grad_output * x
+        grad_weight = scale.reshape(-1) @ product.reshape(-1, x.shape[-1])
         along = (product @ weight)[..., None] * scale.square() / -x.shape[-1]
-        of_x = torch.mul(gradient, weight, out=product).addcmul_(x, along).mul_(scale)
-        return of_x, of_weight, None
+        grad_x = torch.mul(grad_output, weight, out=product).addcmul_(x, along).mul_(scale)
+        return grad_x, grad_weight, None
 
 
 class Rotation(torch.autograd.Function):
+    """`rotated`, x [..., d] -> [..., d]."""
+
     @staticmethod
     def forward(ctx, x, cos, sin):
         ctx.save_for_backward(cos, sin)
-        return turned(x, cos, sin)
+        return rotated(x, cos, sin)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx, grad_output):
         cos, sin = ctx.saved_tensors
-        return turned(gradient, cos, -sin), None, None    # back by the same angle
+        return rotated(grad_output, cos, -sin), None, None    # back by the same angle
 
 
 class CrossEntropy(torch.autograd.Function):
-    """Logits are the largest tensor there is, so nothing of that size is made but their gradient: the loss needs one
-    number a row, and the softmax is worked out again, in the very memory where its gradient is returned.
+    """Logits [N, V], labels [N] -> the mean loss of the labels that count. Logits are the largest tensor there is, so
+    nothing of that size is made but their gradient: the loss needs one number per row, and the softmax is worked out
+    again, in the very memory where its gradient is returned.
     """
 
     @staticmethod
-    def forward(ctx, logits, labels, ignored):
+    def forward(ctx, logits, labels, ignore_index):
         ctx.save_for_backward(logits, labels)
-        ctx.ignored = ignored
+        ctx.ignore_index = ignore_index
         parts = zip(logits.split(256), labels.split(256))  # small enough for the processor's cache
-        total = sum(F.cross_entropy(*part, ignore_index=ignored, reduction="sum") for part in parts)
-        return total / (labels != ignored).sum()
+        total = sum(F.cross_entropy(*part, ignore_index=ignore_index, reduction="sum") for part in parts)
+        return total / (labels != ignore_index).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx, grad_output):
         logits, labels = ctx.saved_tensors
-        counted = labels != ctx.ignored
-        share = (gradient * counted / counted.sum().clamp(min=1))[:, None]
-        of_logits = logits.softmax(-1).mul_(share)
-        return of_logits.scatter_add_(1, labels.where(counted, 0)[:, None], -share), None, None
+        counted = labels != ctx.ignore_index
+        share = (grad_output * counted / counted.sum().clamp(min=1))[:, None]
+        grad_logits = logits.softmax(-1).mul_(share)
+        return grad_logits.scatter_add_(1, labels.where(counted, 0)[:, None], -share), None, None

@@ -1,4 +1,4 @@
-"""Step 2's `generate` on a CPU, sooner: blocks read one token with few calls to PyTorch, because for a single token the
+"""Step 2's `generate` on a CPU, faster: blocks read one token with few calls to PyTorch, because for a single token the
 calls take longer than the arithmetic.
 """
 
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 
 from course.kernels.functions import FINE, Turn
 
-LARGE = 150_000  # of a matrix: a smaller one is read sooner by one core than a second core begins
+LARGE = 150_000  # numbers in a matrix; with fewer, waking a second core takes longer than it saves
 
 
 def token_by_token(generate):
     """Step 2's `generate`, in which OneToken reads what follows the prompt, and only the last logits are worked out."""
 
     @functools.wraps(generate)
-    def sooner(self, *inputs, **options):
+    def faster_generate(self, *inputs, **options):
         modules = (self.lm_head, *self.model.layers)
         if self.lm_head.weight.dtype not in FINE or any("forward" in vars(module) for module in modules):
             return generate(self, *inputs, **options)  # numbers too coarse for this, or it is done already
@@ -31,7 +31,7 @@ def token_by_token(generate):
                 vars(module).pop("forward", None)  # its class has one
         return ids.clone()  # what was made in inference mode could not be trained on
 
-    return sooner
+    return faster_generate
 
 
 class LastLogits:
@@ -71,7 +71,8 @@ class OneToken:
         """[B, T, D] -> [B, T, D], by the block itself unless T is 1 and there is a past."""
         if cache is None or x.shape[1] > 1 or self.layer == len(cache.layers):
             return type(self.block).forward(self.block, x, angles, mask, cache)
-        q, k, v = self.queries_keys_values(x := x.squeeze(1), angles, cache)
+        x = x.squeeze(1)
+        q, k, v = self.queries_keys_values(x, angles, cache)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.heads > self.kv_heads)
         x = x + product(y.flatten(1), self.o)
         gate, up = product(self.unit(x), self.gate_up).chunk(2, dim=-1)
@@ -102,7 +103,7 @@ def joined(norm, *parts):
 
 
 def laid_out(matrix):
-    """A linear layer's weight [N, D] as `product` reads it soonest: [D, N], or, where it is large, [P, N / P, D].
+    """A linear layer's weight [N, D] as `product` reads it fastest: [D, N], or, where it is large, [P, N / P, D].
 
     MKL, which PyTorch has on x86 processors, multiplies a matrix and one vector on one core; several matrices on all.
     """

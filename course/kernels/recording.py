@@ -1,4 +1,4 @@
-"""Step 2's `generate` on a GPU, sooner: reading one token is recorded once and played back for all that follow.
+"""Step 2's `generate` on a GPU, faster: reading one token is recorded once and played back for all that follow.
 
 For one token a GPU needs a millisecond, and Python several to tell it what to do: hundreds of small things, one after
 the other. A CUDA graph is told once. All that it works on lies where it lay when it was recorded: the token, its
@@ -40,7 +40,7 @@ def recorded(gpt: ModuleType):
         return gpt.GPT.forward(self, input_ids, inputs_embeds, labels, attention_mask, cache, **more)
 
     @functools.wraps(generate)
-    def sooner(self, *inputs, **options):
+    def faster_generate(self, *inputs, **options):
         if next(self.parameters()).device.type not in DEVICES or "forward" in vars(self):
             return generate(self, *inputs, **options)
         try:
@@ -51,7 +51,7 @@ def recorded(gpt: ModuleType):
             vars(self).pop("forward", None)  # its class has one
         return ids.clone()  # what was made in inference mode could not be trained on
 
-    return sooner
+    return faster_generate
 
 
 def make(gpt, model, input_ids, attention_mask, cache):
