@@ -32,6 +32,7 @@ def pair_counts_cases(generator):
     a, b = _ids(rng, count=2)
     yield {"pieces": [[a, b, a, b], [b, a, b]], "counts": [1, rng.randint(2, 9)]}
     yield {"pieces": [[a, a, a], [b]], "counts": [rng.randint(2, 9), rng.randint(2, 9)]}
+    yield {"pieces": [[a, 0], [0, b], [a, 0]], "counts": [1, rng.randint(2, 9), 10]}    # id 0, and equal pieces
     for _ in range(3):
         alphabet = _ids(rng, count=rng.randint(2, 5))
         pieces = [_row(rng, alphabet, rng.randint(1, 9)) for _ in range(rng.randint(3, 7))]
@@ -47,6 +48,9 @@ def merge_cases(generator):
     yield {"ids": [a, b, c, a, b], "pair": [a, b], "new_id": new_id}
     yield {"ids": [a] * rng.choice((5, 7)), "pair": [a, a], "new_id": new_id}
     yield {"ids": [b, a, c, a], "pair": [a, b], "new_id": new_id}
+    yield {"ids": [a, 0, 0, b, a], "pair": [a, 0], "new_id": new_id}
+    x, y = rng.sample(range(1, 10), 2)
+    yield {"ids": [10 * y + x, y, x, y, x, 10 * y], "pair": [x, y], "new_id": new_id}    # ids that end or begin like these
     for alphabet in ([a, b], [a, b, c], [a, b]):
         pair = [rng.choice(alphabet), rng.choice(alphabet)]
         ids = _row(rng, alphabet, rng.randint(12, 20))
@@ -124,10 +128,22 @@ def encode_cases(generator):
         alphabet = rng.sample(range(256), size)
         yield {"merges": _merges(rng, alphabet, count), "piece": bytes(_row(rng, alphabet, length))}
     yield {"merges": [[a, b]], "piece": bytes([c])}
+    yield {"merges": [[a, b], [b, c]], "piece": bytes([a, b, c])}    # a piece as before, other merges
+    # As many merges as a tokenizer of some size has: new ids of four digits.
+    others = [[x, y] for x in range(128, 156) for y in range(128, 156)]
+    yield {"merges": [*others, [b, c], [a, 256 + len(others)]], "piece": bytes([c, a, b, c, b])}
 
 
 def encode_call(module, case):
-    return module.Tokenizer(_tuples(case["merges"])).encode_piece(case["piece"])
+    tokenizer = module.Tokenizer(_tuples(case["merges"]))
+    ids, again = (tokenizer.encode_piece(case["piece"]) for _ in range(2))
+    return ids if ids == again else {"the first time": ids, "the second time": again}
+
+
+def encode_shows(case):
+    merges = _tuples(case["merges"])
+    said = f"[{str(merges[:2])[1:-1]}, ... {len(merges) - 4} more ..., {str(merges[-2:])[1:-1]}]" if len(merges) > 99 else merges
+    return f"Tokenizer({said}).encode_piece({case['piece']!r})"
 
 
 # decode
@@ -137,8 +153,9 @@ def decode_cases(generator):
     text = "".join(rng.choice(UNICODE) for _ in range(8)) + "中"
     raw = list(text.encode())
     special = {"<|end|>": 256}
-    yield {"merges": [], "special": special, "ids": list(rng.choice(("plain", "words", "only")).encode())}
+    yield {"merges": [], "special": special, "ids": list(rng.choice((" plain\n", "\twords ", "\nonly  ")).encode())}
     yield {"merges": [], "special": special, "ids": raw}
+    yield {"merges": [[0xC3, 0xA9]], "special": {"<|end|>": 257}, "ids": [rng.randint(97, 122), 256, 0xC3, 0xA9]}    # éé
     across = next([x, y] for x, y in zip(raw, raw[1:]) if y >= 128)    # it ends inside a character
     joined, i = [], 0
     while i < len(raw):
@@ -148,9 +165,11 @@ def decode_cases(generator):
     yield {"merges": [], "special": special, "ids": noise}
     merges = _merges(rng, rng.sample(range(97, 123), 3), 6)
     yield {"merges": merges, "special": {"<|end|>": 262, "<|user|>": 300},
-           "ids": [rng.choice((97, *range(256, 263), 300)) for _ in range(9)]}
+           "ids": [rng.choice((97, *range(256, 263))) for _ in range(9)] + [300]}
     yield {"merges": [], "special": special, "ids": []}
-    yield {"merges": [], "special": special, "ids": [*raw[:3], rng.randint(257, 999)]}    # an unknown id
+    special["<|user|>"] = 300
+    for unknown in (rng.randint(257, 299), rng.randint(301, 999), -1):
+        yield {"merges": [], "special": special, "ids": [*raw[:3], unknown]}
 
 
 def decode_call(module, case):
@@ -179,6 +198,9 @@ def special_tokens_cases(generator):
     special = {"<|pad|>": 300, "<|user|>": 301, "<|end|>": 302}
     yield {"text": f"{words[0]} <|end|>{words[1]}", "special": special, "allowed": "all"}
     yield {"text": f"{words[0]}<|user|>{words[1]}<|end|>", "special": special, "allowed": ["<|end|>"]}
+    yield {"text": "<|end|><|user|><|end|>", "special": special, "allowed": ["<|end|>"]}
+    yield {"text": f"{words[0]}<|image|>", "special": special, "allowed": ["<|end|>", "<|image|>"]}    # it has no such token
+    yield {"text": "  <|end|>a\0b<|END|><|user|> ", "special": special, "allowed": "all"}
     yield {"text": f"(<|pad|>){words[2]}", "special": special, "allowed": []}
     yield {"text": "<|end|><|end|>pad|<|>", "special": special, "allowed": "all"}
     odd = {"[a]": 400, "[a][b]": 401, "$x": 402, "[": 403}
@@ -198,6 +220,8 @@ def special_tokens_call(module, case):
     tokenizer.encode_piece = lambda piece: [*piece, 256]
     allowed = case["allowed"] if case["allowed"] == "all" else set(case["allowed"])
     names = [*case["special"]]
+    if len(names) != 3:
+        names = tuple(names)    # as SPECIAL_TOKENS is
     return {"split_special": module.split_special(case["text"], names), "its tokens afterwards": names,
             "encode": tokenizer.encode(case["text"], allowed)}
 
@@ -205,7 +229,8 @@ def special_tokens_call(module, case):
 def special_tokens_shows(case):
     allowed = repr(case["allowed"] if case["allowed"] == "all" else set(case["allowed"]) or "set()").replace(
         "'set()'", "set()")
-    return (f"split_special({case['text']!r}, {[*case['special']]}) and Tokenizer([], {case['special']})"
+    names = [*case["special"]]
+    return (f"split_special({case['text']!r}, {names if len(names) == 3 else tuple(names)}) and Tokenizer([], {case['special']})"
             f".encode({case['text']!r}, allowed_special={allowed}), where ordinary text is one id per byte, and 256 after each piece")
 
 
@@ -278,7 +303,7 @@ CHECKS = [
         asks="apply the learned merges to the bytes of one piece, in the order in which they were learned",
         cases=encode_cases,
         call=encode_call,
-        shows=lambda case: f"Tokenizer({_tuples(case['merges'])}).encode_piece({case['piece']!r})",
+        shows=encode_shows,
         needs=("merge",),
         hints=(
             "Two pairs in the piece can be merged. Training merged one of the two everywhere before it ever "

@@ -89,7 +89,8 @@ MISTAKES = {
         Mistake("overlapping pairs merged twice", "            i += 2\n", "            i += 1\n",
                 "After a merge you go on by one place, so the second id of the pair is used again: with "
                 "(1, 2) as 9, [1, 2] became [9, 2], and [7, 7, 7] two merges. A merge uses up two ids: go "
-                "on by two."),
+                "on by two. (i += 2 in a for loop over range has no effect: the loop gives i its next value whatever "
+                "you make of it. Use while.)"),
         Mistake("a for loop over the places", MERGE_BODY, '''\
     merged = []
     for i in range(len(ids) - 1):
@@ -99,6 +100,19 @@ MISTAKES = {
                 "A for loop goes to every place, also to the second id of a pair that you have just "
                 "merged, and not to the last id. With while you choose how far to go on: by two after a "
                 "merge, else by one."),
+        Mistake("text replaced", MERGE_BODY, '''\
+    text = " ".join(map(str, ids)).replace(f"{pair[0]} {pair[1]}", str(new_id))
+    return [int(one) for one in text.split()]
+''' + MERGE_BODY,
+                "You replace in the ids written as text, where 17 2 also holds \"7 2\". Compare the numbers themselves."),
+        Mistake("0 as a sign for nothing", MERGE_BODY, '''\
+    merged, ids = [], [*ids]
+    for i in range(len(ids)):
+        if i + 1 < len(ids) and (ids[i], ids[i + 1]) == tuple(pair):
+            ids[i], ids[i + 1] = new_id, 0
+    return [one for one in ids if one]
+''' + MERGE_BODY,
+                "Ids of 0 are lost. 0 is an id like any other, the byte 0, so it cannot stand for nothing."),
         Mistake("past the end", "if i + 1 < len(ids) and ids[i] == pair[0]", "if ids[i] == pair[0]",
                 "At the last id ids[i + 1] lies behind the end of the list. Ask for i + 1 < len(ids) first."),
         Mistake("from the right", MERGE_BODY, '''    merged, i = [], len(ids) - 1
@@ -175,14 +189,14 @@ MISTAKES = {
                 "A small text runs out of pairs before vocab_size is reached: every piece is then one "
                 "token. Stop there, and return the merges there are."),
         Mistake("overlapping pairs counted twice",
-                "left = new if at == done else word[at - 1]", "left = word[at - 1]",
+                "left = new if at == end else word[at - 1]", "left = word[at - 1]",
                 "Where two occurrences stand side by side, as in abab, the left neighbour of the second "
                 "one is already merged. You count the pair between them for both: once too often."),
         Mistake("pairs that are gone",
                 "            if total[pair] > 0:      # not so", "            if True:      # not so",
                 "You merge a pair that occurs nowhere any more: its count has come down to 0. Where no "
                 "pair is left, training is over."),
-        Mistake("outdated counts", "        if -count != total[pair]:", "        if total[pair] <= 0:",
+        Mistake("outdated counts", "        if -negative != total[pair]:", "        if total[pair] <= 0:",
                 "You trust the count that a pair had when it was put on the heap. Merges next to it have "
                 "made it rarer since: compare with the current count, and put it back when the two differ."),
     ],
@@ -236,6 +250,12 @@ MISTAKES = {
 ''' + ENCODE_BODY,
                 "You look once for pairs that are in the book, before anything is merged: pairs with a new id in "
                 "them are not among these. After each merge look again."),
+        Mistake("merge used up", "ids = merge(ids, pair, self.merged_id[pair])", "ids = merge(ids, pair, self.merged_id.pop(pair))",
+                "After the first piece the tokenizer has forgotten its merges: pop takes an entry out of merged_id. The "
+                "book must be the same for the next piece."),
+        Mistake("merge not kept", "            ids = merge(ids, pair, self.merged_id[pair])\n        return ids\n",
+                "            merge(ids, pair, self.merged_id[pair])\n            break\n        return ids\n",
+                "What merge returns is thrown away: it makes a new list and leaves the old one alone. ids = merge(...)."),
         Mistake("the piece as text", ENCODE_BODY, ENCODE_BODY.replace("list(piece)", "[ord(c) for c in piece.decode()]"),
                 "You read the piece as text. It is bytes already, and the ids of bytes are their values: list(piece). "
                 "(Any bytes may come, not only UTF-8.)"),
@@ -262,6 +282,11 @@ MISTAKES = {
         Mistake("strict", DECODE, DECODE.replace('"utf-8", errors="replace"', '"utf-8"'),
                 "A model can produce any ids, also half a character. decode must not fail on them: "
                 "errors=\"replace\" puts U+FFFD there."),
+        Mistake("ascii", DECODE, DECODE.replace('"utf-8", errors', '"ascii", errors'),
+                "The bytes are read as ASCII, which has only 128 characters: every byte of é or 中 became U+FFFD. They are "
+                "UTF-8."),
+        Mistake("blanks at the ends lost", DECODE, DECODE.rstrip("\n") + ".strip()\n",
+                "Blanks at the beginning and the end are gone. decode gives back all of the text, blanks included."),
         Mistake("a byte as a character", DECODE, DECODE.replace('"utf-8", errors="replace"', '"latin-1"'),
                 "Each byte became one character (é became Ã©). The bytes are UTF-8, in which a character "
                 "takes one to four of them."),
@@ -286,6 +311,12 @@ MISTAKES = {
                 "A special token gets its id though it is not allowed. Then anybody who types <|end|> into "
                 "a chat ends the answer: only those in allowed_special may be special, and by default "
                 "there is none."),
+        Mistake("parsed if it stands alone", ONE_ID, ONE_ID.replace("in allowed else", "in self.special_tokens else"),
+                "You cut at the allowed tokens only, but a part between two cuts may itself be a special token that is "
+                "not allowed, and it gets its id. Ask whether the part is among the allowed ones."),
+        Mistake("allowed but unknown", ALLOWED, ALLOWED + "        if allowed_special != 'all':\n            allowed = list(allowed_special)\n",
+                "allowed_special may name tokens that this tokenizer does not have. They are text like any other: "
+                "self.allowed lists those that it has."),
         Mistake("special tokens merged", ALLOWED, "        allowed = []\n",
                 "Special tokens are cut up and merged like ordinary text, also when they are allowed. Each "
                 "allowed one is a single id: cut the text at them first."),
@@ -297,7 +328,7 @@ MISTAKES = {
                 "for part in split_special(text, self.special_tokens):",
                 "The text is also cut at special tokens that are not allowed. There they are text like any other, and "
                 "encode_ordinary must see it whole: \")<|\" may be one piece. Cut at the allowed ones only."),
-        Mistake("signs not escaped", '"|".join(map(regex.escape, longest_first))', '"|".join(longest_first)',
+        Mistake("special characters not escaped", '"|".join(map(regex.escape, longest_first))', '"|".join(longest_first)',
                 "| and [ mean something in a regular expression: <|end|> reads as \"<\" or \"end\" or \">\". "
                 "regex.escape makes a text stand for itself."),
         Mistake("shorter one wins", "sorted(special_tokens, key=len, reverse=True)", "list(special_tokens)",

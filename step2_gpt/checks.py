@@ -124,7 +124,8 @@ def rope_cases(g):
         B, H, T = between(g, 2, 3), between(g, 4, 5), between(g, 6, 7)
         yield {"x": normal(g, B, H, T, d), "angles": 6 * uniform(g, B if rows else 1, 1, T, d // 2),
                "cotangent": normal(g, B, H, T, d), "half": False}
-    yield {"x": uniform(g, 2, 3, 4, d) - 0.5, "angles": 6 * uniform(g, 1, 1, 4, d // 2), "cotangent": None,
+    # In half precision, and as far on in a text that an angle rounded to it would be another angle.
+    yield {"x": uniform(g, 2, 3, 4, d) - 0.5, "angles": 400 + 100 * uniform(g, 1, 1, 4, d // 2), "cotangent": None,
            "half": True}
 
 
@@ -146,11 +147,16 @@ def attention_cases(g):
     yield case(B, H, T, T, None, 2 * d)
     yield case(B, H, T - 2, S, None, d)
     yield case(B, H, T, S, any_mask(g, B, T, S), d)
+    yield case(B, H, 1, S, any_mask(g, B, 1, S), d)
+    yield case(B, H, T, S, any_mask(g, 1, T, S)[0, 0], d)
     # Scores of many hundreds, whose exponentials overflow in every float type. Whole numbers and d = 16 make
     # them exact, so that the answer does not depend on the order of the arithmetic.
     large = case(B, H, T, T, None, 16)
     large["q"] = 32.0 * torch.randint(-2, 3, (B, H, T, 16), generator=g)
     large["k"] = 32.0 * torch.randint(-2, 3, (B, H, T, 16), generator=g)
+    # The first query may look at its own key only, which it fits worse than -10,000.
+    large["k"][:, :, 0] = 64.0
+    large["q"][:, :, 0] = -64.0
     large["v"], large["cotangent"] = normal(g, B, H, T, 16), None  # gradients would not be as exact
     yield large
 
@@ -172,9 +178,13 @@ def config_of(case, module):
 def gqa_cases(g):
     few = between(g, 2, 3)
     # Sharing by two and by three, and none at all.
-    for kind, K, shared, d in (("causal", few, 5 - few, 4), ("mask", few + 1, 1, 6), ("cache", 7 - few, few, 4)):
+    for kind, K, shared, d in (("causal", few, 5 - few, 4), ("mask", few + 1, 1, 6), ("cache", 7 - few, few, 4),
+                               ("cache and mask", few, 2, 4)):
         B, H, T = 2, K * shared, between(g, 7, 8)
         D, layers = H * d, 2 if kind == "cache" else 1
+        mask = any_mask(g, B, T, T) if "mask" in kind else None
+        if kind == "cache and mask":
+            mask[..., 0], mask[..., 1] = True, False  # in every piece there is something to look at, and something not
         size = {"q": (D, D), "k": (K * d, D), "v": (K * d, D), "o": (D, D)}
         same_rows = between(g, 0, 1)
         yield {
@@ -183,8 +193,7 @@ def gqa_cases(g):
             "weights": [{f"{name}_proj.weight": normal(g, *size[name]) * 1.5 / D ** 0.5 for name in SIZES}
                         for _ in range(layers)],
             "x": normal(g, B, T, D), "angles": 6 * uniform(g, 1 if same_rows else B, 1, T, d // 2),
-            "mask": any_mask(g, B, T, T) if kind == "mask" else None,
-            "parts": [between(g, 3, 4), 1, 1] if kind == "cache" else [], "cotangent": normal(g, B, T, D)}
+            "mask": mask, "parts": [between(g, 3, 4), 1, 1] if "cache" in kind else [], "cotangent": normal(g, B, T, D)}
 
 
 def gqa(module, case):
@@ -196,7 +205,8 @@ def gqa(module, case):
     cache, start, output = module.KVCache(), 0, []
     for length in [*case["parts"], x.shape[1] - sum(case["parts"])]:
         now = slice(start, start + length)
-        output.append([layer(x[:, now], angles[:, :, now], None, cache) for layer in layers])
+        mask = None if case["mask"] is None else case["mask"][:, :, now, :now.stop]
+        output.append([layer(x[:, now], angles[:, :, now], mask, cache) for layer in layers])
         start += length
     return {"output": output, "cache": [list(layer) for layer in cache.layers]}
 
@@ -228,11 +238,14 @@ def swiglu(module, case):
 # block
 
 def block_cases(g):
-    for kind in ("causal", "mask", "cache"):
+    for kind in ("causal", "mask", "cache", "cache and mask"):
         B, T, D, d = between(g, 2, 3), between(g, 4, 5), 2 * between(g, 3, 4), 2
+        mask = any_mask(g, B, T, T) if "mask" in kind else None
+        if kind == "cache and mask":
+            mask[..., 0], mask[..., 1] = True, False  # in every piece there is something to look at, and something not
         yield {"config": {"hidden_size": D, "num_attention_heads": D // d, "num_key_value_heads": 1},
                "x": 2 * normal(g, B, T, D), "angles": 6 * uniform(g, B, 1, T, d // 2),
-               "mask": any_mask(g, B, T, T) if kind == "mask" else None, "with_cache": kind == "cache",
+               "mask": mask, "with_cache": "cache" in kind,
                "norms": 1 + normal(g, 2, D), "parts": normal(g, 2, D, D), "cotangent": normal(g, B, T, D)}
 
 
@@ -243,15 +256,16 @@ def block(module, case):
     if not case["with_cache"]:
         return with_grad(lambda x: block(x, angles, case["mask"]), {"x": x}, case["cotangent"], module=block)
     cache = module.KVCache()
-    pieces = slice(0, 2), slice(2, None)
-    return {"output": [block(x[:, now], angles[:, :, now], None, cache) for now in pieces]}
+    pieces, mask = (slice(0, 2), slice(2, 3), slice(3, x.shape[1])), case["mask"]
+    return {"output": [block(x[:, now], angles[:, :, now], None if mask is None else mask[:, :, now, :now.stop], cache)
+                       for now in pieces]}
 
 
 # gpt_forward
 
-def gpt_sizes(V, D, layers):
+def gpt_sizes(V, D, layers, heads=2, theta=10000.0):
     return {"vocab_size": V, "hidden_size": D, "intermediate_size": D, "num_hidden_layers": layers,
-            "num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": False}
+            "num_attention_heads": heads, "num_key_value_heads": 1, "tie_word_embeddings": False, "rope_theta": theta}
 
 
 def forward_cases(g):
@@ -264,14 +278,16 @@ def forward_cases(g):
             ignored = uniform(g, B, T) < 0.3
             ignored[0, 1], ignored[0, 2], ignored[0, 3] = True, False, False
             ignored[1, 0] = False  # whoever shifts all rows as one would be judged by it
+            if mask is not None:
+                mask[1, :2], ignored[1, 1] = 0, False  # the labels alone say what counts, at padding too
             labels[ignored] = -100
         weight = torch.ones(B, T) if mask is None else mask.float()
-        case = {"config": gpt_sizes(V, D, layers=2),
+        case = {"config": gpt_sizes(V, D, layers=2, heads=1 if kind == "embeddings" else 2, theta=float(between(g, 5, 500))),
                 "embedding": normal(g, V, D), "layers": 2 * normal(g, 2, D, D) / D ** 0.5,
                 "norm": 1 + normal(g, D), "head": normal(g, V, D),
                 "input_ids": torch.randint(0, V, (B, T), generator=g), "labels": labels,
                 "attention_mask": mask, "cotangent": normal(g, B, T, V) * weight[..., None]}
-        if kind == "embeddings":
+        if kind in ("embeddings", "cache and padding"):
             case["inputs_embeds"], case["input_ids"] = normal(g, B, T, D), None
         case["parts"] = [between(g, 3, 4), 1] if "cache" in kind else []
         yield case
@@ -289,9 +305,10 @@ def forward(module, case):
     ids, mask = case["input_ids"], case["attention_mask"]
     if case["parts"]:
         cache, start, output = module.KVCache(), 0, []
-        for length in [*case["parts"], ids.shape[1] - sum(case["parts"])]:
+        name, x = ("inputs_embeds", case["inputs_embeds"]) if ids is None else ("input_ids", ids)
+        for length in [*case["parts"], x.shape[1] - sum(case["parts"])]:
             end = start + length
-            output.append(listed(model(input_ids=ids[:, start:end], cache=cache,
+            output.append(listed(model(**{name: x[:, start:end]}, cache=cache,
                                        attention_mask=None if mask is None else mask[:, :end])))
             start = end
         return {"output": output}
@@ -334,6 +351,7 @@ def sample_cases(g):
         uniforms[0], uniforms[1] = 0, 1 - 2 ** -20  # the first and last token must not come out if not kept
         yield {"logits": logits, "uniforms": uniforms, "temperature": p(0.5, 2), "top_k": top_k,
                "top_p": top_p}
+    yield {"logits": normal(g, 1, 9), "uniforms": uniform(g, 1), "temperature": 1.0, "top_k": None, "top_p": None}
     # Thousands of probabilities, whose running sum ends a little above or below 1, and the largest float32 under 1:
     # it is the last token, which has half of the ruler, and not the one after it.
     B, V = between(g, 70, 80), between(g, 3000, 4000)
@@ -341,6 +359,11 @@ def sample_cases(g):
     logits[:, -1] = logits[:, :-1].logsumexp(-1)
     yield {"logits": logits, "uniforms": torch.full((B,), 1 - 2.0 ** -24), "temperature": 1.0, "top_k": None,
            "top_p": None}
+    # The same where the last token is not kept: it is the last of those that are.
+    logits = normal(g, B, V)
+    logits[:, -1] = -5
+    yield {"logits": logits, "uniforms": torch.full((B,), 1 - 2.0 ** -24), "temperature": 1.0,
+           "top_k": between(g, 400, 600), "top_p": None}
 
 
 def sample(module, case):
@@ -350,23 +373,28 @@ def sample(module, case):
 # generate
 
 def generate_cases(g):
-    for kind in ("ids", "padded", "end", "embeddings", "sampled"):
-        B, T, N = between(g, 2, 3), between(g, 5, 6), between(g, 7, 9)
+    for kind in ("one row", "ids", "padded", "end", "end is 0", "embeddings", "sampled"):
+        B, T, N = 1 if kind == "one row" else between(g, 2, 3), between(g, 5, 6), between(g, 7, 9)
         D, V = 4 * between(g, 2, 3), between(g, 9, 11)
-        mask = padded(g, B, T) if kind in ("padded", "end") else None
-        by_position = normal(g, T + N, V)
-        end = V - 1 if kind != "ids" else None
-        by_position[:, V - 1] = -300
-        if kind == "end":  # said where a row's own position is T + 1: by padded rows later, by all before N
-            by_position[T + 1, V - 1] = 300
+        mask = padded(g, B, T) if kind not in ("one row", "ids") else None
+        by_position = 4 * normal(g, T + N, V)
+        end = {"one row": None, "ids": None, "end is 0": 0}.get(kind, V - 1)
+        by_position[:, V - 1 if end is None else end] = -300
+        input_ids = torch.randint(0, V, (B, T), generator=g)
+        if kind in ("embeddings", "sampled"):
+            mask[:, 0] = 0  # no row is without padding
+        if "end" in kind:  # said where a row's own position is T + 1: by padded rows later, by all before N
+            by_position[T + 1, end] = 300
             mask[:, -3:] = 1
-        sampling = {"temperature": 9.0, "top_k": 5, "top_p": 0.8, "uniforms": uniform(g, B, N)}
+            input_ids[:, -2] = end  # in the prompt it is said by nobody
+        sampling = {"temperature": 9.0, "top_k": 5, "top_p": 0.8}
         yield {"config": gpt_sizes(V, D, layers=1),
                "embedding": 2 * normal(g, V, D), "head": normal(g, V, D), "past": 2 * normal(g, V, D),
                "by_position": by_position,
-               "input_ids": torch.randint(0, V - 1, (B, T), generator=g) if kind != "embeddings" else None,
+               "input_ids": input_ids if kind != "embeddings" else None,
                "inputs_embeds": 2 * normal(g, B, T, D) if kind == "embeddings" else None,
                "attention_mask": mask, "max_new_tokens": N, "eos_token_id": end,
+               "uniforms": uniform(g, B, N) if kind in ("ids", "sampled") else None,  # at temperature 0 nobody asks them
                **(sampling if kind == "sampled" else {})}
 
 
@@ -523,7 +551,7 @@ CHECKS = [
         call=block, cases=block_cases,
         shows=lambda case: f"Block(...)({said(case, 'x', 'angles')}" + (
             f", mask {list(case['mask'].shape)})" if case["mask"] is not None else ")")
-        + (" in two pieces with a cache" if case["with_cache"] else ""),
+        + (" in three pieces with a cache" if case["with_cache"] else ""),
         hints=(
             "The stream runs from the embedding to the end, and each part only adds to it. What does "
             "each part read, and what is left of x if a part answers 0?",

@@ -28,6 +28,9 @@ LOGITS = "logits = self(**x, attention_mask=attention_mask, cache=cache)[0][:, -
 NEXT = 'x = {"input_ids": token[:, None]}'
 ENDED = "token = torch.where(ids[-1] == eos_token_id, eos_token_id, token)"
 
+GREEDY = ("The likeliest token is taken, all or most of the time, at a high temperature too. Above 0 sample decides: is it "
+          "called, and does the temperature reach it?")
+
 MISTAKES = {
     "rms_norm": [
         Mistake("mean subtracted", NORM,
@@ -40,8 +43,9 @@ MISTAKES = {
                 "eps is added to the root here. It belongs to the mean square, inside the root: for "
                 "small vectors that is another number, and checkpoints were trained with the one inside."),
         Mistake("no eps", NORM, "y = y * torch.rsqrt(y.square().mean(-1, keepdim=True))",
-                "eps is missing. A vector of zeros is then divided by zero, and one NaN is enough to "
-                "spoil a model."),
+                "eps is not added to the mean square. Without it a vector of zeros is divided by zero, and one NaN is "
+                "enough to spoil a model. (The eps of F.normalize is something else: the smallest length that it "
+                "divides by.)"),
         Mistake("no upcast", "y = x if x.dtype == torch.float64 else x.float()", "y = x",
                 "The squares are computed in the type of x. In half precision they overflow (300 squared "
                 "is infinite in float16) or lose most of their digits; compute the norm in float32 and "
@@ -92,6 +96,9 @@ MISTAKES = {
                 "angles = angles[:, :, :1]\n    cos, sin = angles.cos().type_as(x), angles.sin().type_as(x)",
                 "All tokens are rotated by the same angles, those of the first one. Then positions cannot "
                 "be told apart: q and k rotated alike have the same product as unrotated."),
+        Mistake("angles rounded", ANGLES, "angles = angles.type_as(x)\n    cos, sin = angles.cos(), angles.sin()",
+                "The angles are converted to the type of x before cos and sin. In bfloat16 an angle of 400 is off by up "
+                "to a radian, which is another position. Take cos and sin in float32, and convert these."),
         Mistake("first row's angles for all rows", ANGLES,
                 "angles = angles[:1]\n    cos, sin = angles.cos().type_as(x), angles.sin().type_as(x)",
                 "All rows of the batch get the first row's angles. With padding on the left, rows have "
@@ -128,6 +135,17 @@ MISTAKES = {
                 "mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()",
                 "With fewer queries than keys (T < S, as with a cache) the queries are the LAST T "
                 "positions. This mask takes them for the first T, so they see far too little."),
+        Mistake("diagonal of the wrong sign", CAUSAL,
+                "mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(T - S)",
+                "tril(T - S) moves the diagonal to the wrong side. With fewer queries than keys the first queries then "
+                "see nothing at all, and get NaN. Query t stands at position S - T + t."),
+        Mistake("a single query not masked", SOFTMAX,
+                'weights = (scores.masked_fill(~mask, float("-inf")) if T > 1 else scores).softmax(-1)',
+                "A single query is not masked. Nothing lies in its future, but a mask that is handed in may hide "
+                "padding from it."),
+        Mistake("hidden by a large number", SOFTMAX, "weights = scores.masked_fill(~mask, -1e4).softmax(-1)",
+                "Hidden scores become -10,000. Where all that is allowed fits even worse, the hidden tokens get the "
+                "weight. Minus infinity is below every score."),
         Mistake("given mask ignored", f"if mask is None:\n        {CAUSAL}", CAUSAL,
                 "The mask that was handed in is replaced by the causal one. A given mask says everything "
                 "about who may look where; only without one attention is causal."),
@@ -227,6 +245,14 @@ MISTAKES = {
                 "Every layer has keys and values of its own: extend wants the number of this layer."),
         Mistake("mask not handed on", "y = attention(q, k, v, mask)", "y = attention(q, k, v)",
                 "The mask is not handed to attention, so padding would be looked at."),
+        Mistake("mask dropped with a cache", "y = attention(q, k, v, mask)",
+                "y = attention(q, k, v, mask if cache is None else None)",
+                "With a cache the mask does not reach attention, so padding that was read before is looked at."),
+        Mistake("mask dropped for a single token", "y = attention(q, k, v, mask)",
+                "y = attention(q, k, v, mask if T > 1 else None)",
+                "A single token comes without a mask. Nothing lies in its future, but the cache may hold padding."),
+        Mistake("residual added", JOIN, "return x + self.o_proj(y.transpose(1, 2).flatten(2))",
+                "x is added to the result. That is the block's work: it would be added twice."),
         Mistake("heads joined without moving them back", JOIN, "return self.o_proj(y.reshape(x.shape))",
                 "[B, H, T, d] was read as [B, T, H d] without moving the heads behind the tokens first: "
                 "numbers of different tokens end up in one vector. The shape is right, the order is not."),
@@ -259,6 +285,8 @@ MISTAKES = {
                                           "self.up_proj(x))",
                 "The gate is added. To let through more or less of a feature, it has to be multiplied "
                 "with it."),
+        Mistake("residual added", GATED, "return x + self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))",
+                "x is added to the result. That is the block's work: it would be added twice."),
         Mistake("silu of the product", GATED, "return self.down_proj(F.silu(self.gate_proj(x) * "
                                               "self.up_proj(x)))",
                 "SiLU is applied to the product. It belongs to the gate alone."),
@@ -310,6 +338,22 @@ MISTAKES = {
                 "        return x + y + self.mlp(self.post_attention_layernorm(x))",
                 "The MLP reads the stream as it was before attention (GPT-J does that). In a Llama it "
                 "reads what attention has already added to."),
+        Mistake("norms exchanged", f"{ATTEND}\n        {THINK}",
+                "x = x + self.self_attn(self.post_attention_layernorm(x), angles, mask, cache)\n"
+                "        return x + self.mlp(self.input_layernorm(x))",
+                "The norms have changed places: attention reads through input_layernorm, the MLP through "
+                "post_attention_layernorm."),
+        Mistake("MLP first", f"{ATTEND}\n        {THINK}",
+                "x = x + self.mlp(self.post_attention_layernorm(x))\n"
+                "        return x + self.self_attn(self.input_layernorm(x), angles, mask, cache)",
+                "The MLP comes before attention. It is the other way round."),
+        Mistake("attention without its norm", ATTEND, "x = x + self.self_attn(x, angles, mask, cache)",
+                "Attention reads the stream itself. It should read it through input_layernorm."),
+        Mistake("MLP without its norm", THINK, "return x + self.mlp(x)",
+                "The MLP reads the stream itself. It should read it through post_attention_layernorm."),
+        Mistake("mask dropped with a cache", ATTEND,
+                "x = x + self.self_attn(self.input_layernorm(x), angles, mask if cache is None else None, cache)",
+                "With a cache the mask does not reach attention, so padding that was read before is looked at."),
         Mistake("mask forgotten", ATTEND, "x = x + self.self_attn(self.input_layernorm(x), angles, None, "
                                           "cache)",
                 "The mask does not reach attention."),
@@ -331,6 +375,15 @@ MISTAKES = {
                 "ignore_index=IGNORE)",
                 "The logits at t are judged by the label at t - 1, a token that was already read. Drop "
                 "the last logits and the first label, not the other way round."),
+        Mistake("labels rolled", SHIFT, "labels = labels.roll(-1, 1)",
+                "roll brings the first label of each row round to its end, and the last logits are judged by it. They "
+                "have no partner: cut both off, or put IGNORE there."),
+        Mistake("softmax before the loss", LOSS,
+                "loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float().softmax(-1), labels[:, 1:].flatten(), "
+                "ignore_index=IGNORE)",
+                "cross_entropy wants logits: it takes the softmax itself. Here it is taken twice."),
+        Mistake("loss without gradient", "return logits, loss", "return logits, loss.detach()",
+                "The loss is cut off from the weights (detach, item, or no_grad), so nothing can be learned from it."),
         Mistake("rows joined before the shift", LOSS,
                 "loss = F.cross_entropy(logits.flatten(0, 1)[:-1].float(), labels.flatten()[1:], "
                 "ignore_index=IGNORE)",
@@ -357,6 +410,13 @@ MISTAKES = {
         Mistake("positions restart after the cache", PAST, "past = 0",
                 "After a cache the positions start at 0 again. New tokens come after the ones in the "
                 "cache: they continue at cache.length."),
+        Mistake("positions restart with embeddings", PAST,
+                "past = cache.length if cache is not None and input_ids is not None else 0",
+                "With embeddings the positions start at 0 although there is a cache. What comes in does not matter: new "
+                "tokens continue at cache.length."),
+        Mistake("theta taken for granted", "angles = rope_angles(positions, self.config.head_dim, self.config.rope_theta)",
+                "angles = rope_angles(positions, self.config.head_dim, 10000.0)",
+                "theta is 10,000 whatever the configuration says. Llama 3 has 500,000: take self.config.rope_theta."),
         Mistake("cache off by one", PAST, "past = cache.length - 1 if cache is not None and cache.length "
                                           "else 0",
                 "The positions after a cache are off by one. With n tokens in the cache, at positions 0 "
@@ -414,7 +474,8 @@ MISTAKES = {
                 "The k-th largest probability of the first row is used for all rows. Each row has its own."),
         Mistake("top_p before top_k's scaling", "        probs = probs / probs.sum(-1, keepdim=True)\n", "",
                 "After top_k the probabilities no longer sum to 1, and top_p is measured against the old "
-                "total. Scale what top_k has kept to sum to 1 first."),
+                "total. Scale what top_k has kept to sum to 1 first. (The same comes out where top_p goes before "
+                "top_k: top_k is first.)"),
         Mistake("in sorted order", "probs = probs.scatter(-1, order, ordered.where(before < top_p, 0.0))",
                 "probs = ordered.where(before < top_p, 0.0)",
                 "The chosen number is a place in the sorted list, not a token's id. Put what is kept "
@@ -429,6 +490,16 @@ MISTAKES = {
                 "Rounding leaves the last running sum a little below 1 at times, and a uniform number close to 1 then "
                 "points past the last token: out comes the size of the vocabulary, which is no id. Divide the running "
                 "sums by the last of them."),
+        Mistake("the last of all", REACHED,
+                "reached = (probs / probs.sum(-1, keepdim=True)).cumsum(-1)\n"
+                "    return (reached <= uniforms[:, None]).sum(-1).clamp(max=probs.shape[-1] - 1)",
+                "Rounding leaves the last running sum a little below 1 at times. For a uniform number close to 1 the last "
+                "token of the vocabulary then comes out, also if it was not kept. Divide the running sums by the last "
+                "of them."),
+        Mistake("squeezed", "return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
+                "return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1).squeeze()",
+                "squeeze() takes out every dimension of size 1: a batch of one row is no batch any more. Say which "
+                "one, squeeze(-1), where there is one to take out."),
         Mistake("first above, or the first of all", "return (reached <= uniforms[:, None] * reached[:, -1:]).sum(-1)",
                 "probs = probs / probs.sum(-1, keepdim=True)\n"
                 "    return (probs.cumsum(-1) > uniforms[:, None]).int().argmax(-1)",
@@ -483,17 +554,23 @@ MISTAKES = {
                 "the end."),
         Mistake("no stop at eos", "if eos_token_id is not None and (token == eos_token_id).all():",
                 "if False:",
-                "Generation goes on to max_new_tokens although every row has ended."),
+                "Generation goes on to max_new_tokens although every row has ended. (With `if eos_token_id`? An id of 0 "
+                "counts as False in Python: ask `is not None`.)"),
+        Mistake("eos in the prompt", ENDED,
+                "said = (input_ids == eos_token_id).any(1) if input_ids is not None else False\n"
+                "                token = torch.where((ids[-1] == eos_token_id) | said, eos_token_id, token)",
+                "An eos in the prompt ends the row. Only what is said from now on does: in a conversation there is "
+                "one behind every answer."),
         Mistake("stops at the first eos", "if eos_token_id is not None and (token == eos_token_id).all():",
                 "if eos_token_id is not None and (token == eos_token_id).any():",
                 "Generation stops as soon as one row has ended. The others are cut off in the middle."),
-        Mistake("prompt rerotated too", "return torch.stack(ids, dim=1)",
+        Mistake("prompt returned too", "return torch.stack(ids, dim=1)",
                 "if input_ids is not None:\n"
                 "            return torch.cat([input_ids, torch.stack(ids, dim=1)], dim=1)\n"
                 "        return torch.stack(ids, dim=1)",
                 "The prompt comes back as well. Only the new ids are asked for (with embeddings as the "
                 "prompt there would be no ids to return)."),
-        Mistake("eos not rerotated",
+        Mistake("eos not returned",
                 "            ids.append(token)\n"
                 "            if eos_token_id is not None and (token == eos_token_id).all():\n"
                 "                break\n",
@@ -508,6 +585,20 @@ MISTAKES = {
         Mistake("mask does not grow", "attention_mask = F.pad(attention_mask, (0, 1), value=1)", "pass",
                 "attention_mask does not grow with the text. It speaks of all tokens, those in the cache "
                 "and the new one, so it needs one more column of ones for each new token."),
+        Mistake("new column is 0", "attention_mask = F.pad(attention_mask, (0, 1), value=1)",
+                "attention_mask = F.pad(attention_mask, (0, 1))",
+                "The new column of attention_mask is 0, as F.pad makes it by itself, so the new token counts as padding. "
+                "It is 1."),
+        Mistake("new column on the left", "attention_mask = F.pad(attention_mask, (0, 1), value=1)",
+                "attention_mask = F.pad(attention_mask, (1, 0), value=1)",
+                "The new column of attention_mask stands on the left. The new token comes last, and so does its column."),
+        Mistake("mask of embeddings does not grow", "            if attention_mask is not None:\n",
+                "            if attention_mask is not None and input_ids is not None:\n",
+                "Where the prompt is embeddings attention_mask does not grow. What the prompt was does not matter: one "
+                "more column of ones for each new token."),
+        Mistake("mask of embeddings not handed on", LOGITS,
+                "logits = self(**x, attention_mask=attention_mask if inputs_embeds is None else None, cache=cache)[0][:, -1]",
+                "Where the prompt is embeddings the mask is not handed on. They may be padded like ids."),
         Mistake("mask dropped", LOGITS,
                 "logits = self(**x, attention_mask=attention_mask if n == 0 else None, "
                 "cache=cache)[0][:, -1]",
@@ -517,8 +608,17 @@ MISTAKES = {
                                               "top_k, top_p)",
                 "token = sample(logits, uniforms[:, 0], temperature, top_k, top_p)",
                 "Every token is chosen with the first column of uniforms. Token n has column n."),
+        Mistake("temperature not handed on",
+                "token = sample(logits, uniforms[:, n], temperature, top_k, top_p)",
+                "token = sample(logits, uniforms[:, n], 1.0, top_k, top_p)",
+                GREEDY),
+        Mistake("uniforms decide", "if temperature == 0:", "if uniforms is None:",
+                "Whether to sample is decided by whether there are uniforms. The temperature decides: at 0 the likeliest "
+                "is taken, and uniforms are not asked."),
+        Mistake("squeezed", "return torch.stack(ids, dim=1)", "return torch.stack(ids, dim=1).squeeze()",
+                "squeeze() takes out every dimension of size 1: a batch of one row is no batch any more."),
         Mistake("greedy always", "if temperature == 0:", "if True:",
-                "The likeliest token is taken at every temperature. Above 0, sample decides."),
+                GREEDY),
         Mistake("top_k and top_p not handed on",
                 "token = sample(logits, uniforms[:, n], temperature, top_k, top_p)",
                 "token = sample(logits, uniforms[:, n], temperature)",

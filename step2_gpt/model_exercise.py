@@ -196,11 +196,11 @@ def sample(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> torch.Tensor:
-    """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B].
+    """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B], int64.
 
     logits / temperature (above 0) become probabilities. top_k keeps the k most likely tokens (all, if there are fewer).
-    top_p then keeps, of what is left and scaled to sum to 1 again, the fewest most likely tokens that together reach p
-    (always at least one). What is kept is scaled to sum to 1, and the chosen token is the first one, in the order of
+    top_p (above 0) then keeps, of what is left and scaled to sum to 1 again, the fewest most likely tokens that together
+    reach p (always at least one). What is kept is scaled to sum to 1, and the chosen token is the first one, in the order of
     the vocabulary, at which the running sum exceeds `uniforms`; there is one also where rounding leaves all sums below 1.
     """
     raise NotImplementedError("TODO sample: write sample")
@@ -381,4 +381,4 @@ def test_generate():
     _check("generate")
 
 
-# as generated: ca7c61de38a3af36
+# as generated: f623f9526385df44

@@ -60,6 +60,7 @@ def batch_cases(g):
         # Well inside the share that belongs to a start, so that no way of rounding the product matters.
         uniforms = (starts + 0.1 + 0.8 * torch.rand(B, generator=g)) / windows
         uniforms[1], uniforms[2] = 0.0, 1 - 2 ** -20
+        uniforms[3] = 0.9 / windows  # the first start, if nobody rounds up
         yield {"tokens": tokens.to(torch.int16) if kind in ("int16", "long") else tokens, "context": context,
                "uniforms": uniforms}
 

@@ -655,7 +655,7 @@ def generate_cases(g):
         yield {"input_ids": ids, "words": words, "num_patches": P, "image_token_id": image if inside else -1,
                "features": features if inside else torch.cat(features) if any(counts) else None,
                "attention_mask": None if inside else mask,
-               "options": {"max_new_tokens": new, **({} if inside else {"eos_token_id": integer(g, 0, words)})},
+               "options": {"max_new_tokens": new, **({} if any(counts) else {"eos_token_id": integer(g, 0, words)})},
                "llm": {"embed_tokens.weight": torch.randn(words, D, generator=g),
                        "mix.weight": 3 * torch.randn(D, D, generator=g), "mix.bias": torch.randn(D, generator=g),
                        "lm_head.weight": torch.randn(words, D, generator=g)},

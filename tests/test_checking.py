@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import typing
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torch import nn
 
 from course import checking, steps
 from course.checking import Check, calling, compare, plain
-from course.checking.values import fresh, untouched
+from course.checking.values import NotPlain, fresh, untouched
 from tests import toy
 
 MEAN = "return x.sum(-1) / x.shape[-1]"
@@ -490,6 +491,35 @@ def test_plain_values():
     assert value["r"] == [0, 1] and value["y"] == b"z" and len(value["t"]) == 2
     one = torch.ones(2)
     assert plain(one).data_ptr() != one.data_ptr()
+
+
+def test_a_subclass_of_tuple_or_dict_is_what_is_in_it():
+    class Pair(typing.NamedTuple):
+        left: int
+        right: int
+
+    class Zeros(dict):
+        def __missing__(self, key):
+            return 0
+
+    class Liar(tuple):
+        def __iter__(self):
+            return iter([1, 2])
+
+        def __eq__(self, other):
+            return True
+
+        def __repr__(self):
+            raise ValueError("not to be called")
+
+        __hash__ = tuple.__hash__
+
+    value = plain({"pair": Pair(1, 2), "zeros": Zeros({Pair(3, 4): 5}), "liar": Liar([7]), "key": {Liar([8]): 9}})
+    assert value == {"pair": [1, 2], "zeros": {(3, 4): 5}, "liar": [7], "key": {(8,): 9}}
+    assert type(value["zeros"]) is dict and {type(key) for one in ("zeros", "key") for key in value[one]} == {tuple}
+    for odd in (type("Odd", (list,), {})([1]), type("Odd", (int,), {})(1), type("Odd", (str,), {})("a")):
+        with pytest.raises(NotPlain):
+            plain(odd)
 
 
 @pytest.mark.parametrize(

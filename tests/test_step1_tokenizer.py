@@ -286,3 +286,11 @@ def test_long_pieces_give_the_same_ids(tokenizer):
     word = "".join(rng.choice("etaoin") for _ in range(1500))
     ids = tokenizer.encode_piece(word.encode())
     assert tokenizer.encode(word) == ids == tokenizer._encode_long(word.encode())
+
+
+def test_a_special_token_cannot_hide_in_a_string():
+    tokenizer = tok.Tokenizer([], {"<|end|>": 256})
+    for call in (lambda: tokenizer.encode("a<|end|>", "<|end|><|user|>"), lambda: list(tokenizer.encode_stream(["a"], "<|end|>"))):
+        with pytest.raises(ValueError, match='"all" or a set of tokens, not the string'):
+            call()
+    assert tokenizer.encode("<|end|>", "all") == tokenizer.encode("<|end|>", ["<|end|>"]) == [256]

@@ -4,7 +4,6 @@ Plain are tensors, int, float, bool, str, bytes, None, and lists and dicts of th
 as they are: no object that says of itself that it equals everything gets any further than `plain`.
 """
 
-import collections
 import math
 import operator
 
@@ -29,8 +28,8 @@ class NotPlain(TypeError):
 
 def plain(value, where: str = "answer", depth: int = 0):
     """A copy of `value` that holds plain values only: tensors detached, tuples and ranges as lists,
-    NumPy's numbers as Python's. Raises NotPlain for everything else: NumPy arrays, generators, sets,
-    subclasses, objects.
+    NumPy's numbers as Python's, a subclass of tuple or dict as what is in it. Raises NotPlain for everything
+    else: NumPy arrays, generators, sets, other subclasses, objects.
     """
     kind = type(value)
     if depth > DEEPEST:
@@ -39,15 +38,14 @@ def plain(value, where: str = "answer", depth: int = 0):
         return value
     if kind is torch.Tensor or kind is nn.Parameter or kind is nn.Buffer:
         return _plain_tensor(value, where)
-    if kind in (list, tuple, range, torch.Size) or kind.__module__ == "torch.return_types":
+    if kind in (list, range) or issubclass(kind, tuple):    # with tuple's own methods, not the subclass's
         return [
             plain(item, f"{where}[{number}]", depth + 1)
             for number, item in enumerate(tuple.__iter__(value) if isinstance(value, tuple) else value)
         ]
-    if kind in (dict, collections.OrderedDict, collections.defaultdict, collections.Counter):
-        return {
-            _key(key, where): plain(item, f"{where}[{key!r}]", depth + 1) for key, item in dict.items(value)
-        }
+    if issubclass(kind, dict):
+        items = [(_key(key, where), item) for key, item in dict.items(value)]
+        return {key: plain(item, f"{where}[{key!r}]", depth + 1) for key, item in items}
     if kind is bytearray:
         return bytes(value)
     if kind.__module__ == "numpy" and isinstance(value, (np.integer, np.floating, np.bool_)):
@@ -72,8 +70,8 @@ def plain(value, where: str = "answer", depth: int = 0):
 def _key(key, where):
     if isinstance(key, np.generic):
         key = key.item()
-    if type(key) is tuple:
-        return tuple(_key(part, where) for part in key)
+    if issubclass(type(key), tuple):
+        return tuple(_key(part, where) for part in tuple.__iter__(key))
     if type(key) in (int, float, bool, str, bytes, type(None)):
         return key
     raise NotPlain(where, f"a dict's key is of type {type(key).__name__}, where text or a number belongs")

@@ -9,7 +9,5 @@ def sample(logits, uniforms, temperature=1.0, top_k=None, top_p=None):
         drop = sums > top_p
         drop = torch.cat([torch.zeros_like(drop[:, :1]), drop[:, :-1]], dim=-1)
         logits = logits.masked_fill(torch.zeros_like(drop).scatter(1, order, drop), -float("inf"))
-    p = logits.softmax(-1)
-    sums = p.cumsum(-1) / p.sum(-1, keepdim=True)
-    chosen = torch.searchsorted(sums, uniforms[:, None].to(sums).contiguous(), right=True)[:, 0]
-    return chosen.clamp(max=logits.shape[-1] - 1)  # the sums may end a little below 1
+    sums = logits.softmax(-1).cumsum(-1)
+    return torch.searchsorted(sums, uniforms[:, None] * sums[:, -1:], right=True)[:, 0]
