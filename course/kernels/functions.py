@@ -37,6 +37,8 @@ def attention_in_parts(q, k, v, mask=None):
     for part in reversed(q.split(64, dim=-2)):
         n = part.shape[-2]
         parts.insert(0, fused_attention(part, k, v, mask[..., -n:, :]).transpose(1, 2))
+        # Cut from what was cut before, so that backwards each gradient is added to the last, which grows: pieces of
+        # the whole would each be filled up with zeros to the size of the whole.
         k, v, mask = k[..., :-n, :], v[..., :-n, :], mask[..., :-n, :-n]
     return torch.cat(parts, dim=1).transpose(1, 2)  # in memory [B, T, H, d], as the kernel lays out its results too
 
