@@ -40,16 +40,16 @@ def raised(function) -> str:
     except NotImplementedError:
         raise
     except Exception as error:
-        return type(error).__name__
+        return "ValueError" if isinstance(error, ValueError) else type(error).__name__
     return "nothing"
 
 
 # next_token_batch
 
 def batch_cases(g):
-    for kind in ("int64", "int16", "long", "one window", "too short"):
+    for kind in ("int64", "int16", "long", "one window", "one row", "too short", "much too short"):
         context, B = between(g, 5, 8), between(g, 9, 12)
-        N = {"one window": context, "too short": context - 1, "long": between(g, 40_000, 50_000)}.get(
+        N = {"one window": context, "too short": context - 1, "much too short": between(g, 0, context - 2), "long": between(g, 40_000, 50_000)}.get(
             kind, between(g, 20, 40))
         tokens = 300 + torch.randperm(N, generator=g)  # no token twice: each tells where it stood
         if kind == "long":  # more places than an int16 can count; here a few tokens tell
@@ -61,6 +61,8 @@ def batch_cases(g):
         uniforms = (starts + 0.1 + 0.8 * torch.rand(B, generator=g)) / windows
         uniforms[1], uniforms[2] = 0.0, 1 - 2 ** -20
         uniforms[3] = 0.9 / windows  # the first start, if nobody rounds up
+        if kind == "one row":
+            uniforms = uniforms[4:5]
         yield {"tokens": tokens.to(torch.int16) if kind in ("int16", "long") else tokens, "context": context,
                "uniforms": uniforms}
 
@@ -80,7 +82,7 @@ def batch_judge(case, answer, expected):
     if "raised" in expected:
         if answer["raised"] == "ValueError":
             return []
-        return [Problem("short row", f"a row of {len(case['tokens'])} tokens holds no window of "
+        return [Problem("short row" if answer["raised"] == "nothing" else "short row, another error", f"a row of {len(case['tokens'])} tokens holds no window of "
                         f"{case['context']}: a ValueError should say so", "ValueError",
                         f"{answer['raised']} is raised")]
     form = [one for one in compare(answer, expected) if not one.property.endswith("values")]
@@ -101,8 +103,9 @@ def batch_judge(case, answer, expected):
             f"{len(tokens) - case['context'] + 1} places",
             f"starts {wanted}", f"starts {starts}"))
     if not torch.equal(answer["labels"], answer["input_ids"]):
+        shifted = torch.equal(answer["labels"][:, :-1], answer["input_ids"][:, 1:])
         problems.append(Problem(
-            "labels", "labels are not aligned with input_ids: both should hold the same tokens",
+            "labels shifted" if shifted else "labels", "labels are not aligned with input_ids: both should hold the same tokens",
             str(answer["input_ids"][0].tolist()), str(answer["labels"][0].tolist())))
     return problems
 
@@ -110,11 +113,13 @@ def batch_judge(case, answer, expected):
 # learning_rate
 
 def rate_cases(g):
-    for kind in ("usual", "usual", "no warm-up", "constant"):
+    for kind in ("usual", "usual", "no warm-up", "constant", "to nothing"):
         warmup = 0 if kind == "no warm-up" else between(g, 5, 9)
         length = between(g, 30, 60)
         peak = uniform(g, 0.5, 2)
         floor = peak if kind == "constant" else peak * uniform(g, 0.1, 0.4)
+        if kind == "to nothing":  # and as small as the rates of real models are
+            peak, floor = peak * 1e-4, 0.0
         config = {"max_steps": warmup + length, "learning_rate": peak, "min_lr": floor,
                   "warmup_steps": warmup}
         quarter = warmup + length // 4
@@ -151,7 +156,11 @@ def step_cases(g):
         if kind != "one batch":
             sizes = [(B, between(g, 4, 5), 0.5), (B + 2, between(g, 11, 13), 0.0), (1, between(g, 6, 8), 0.6)]
         given = weights(g, V, D)
-        yield {"weights": given, "batches": [text(g, B, T, V, ignored) for B, T, ignored in sizes],
+        batches = [text(g, B, T, V, ignored) for B, T, ignored in sizes]
+        if kind == "own loss":
+            for batch in batches:
+                batch["worth"] = 0.5 + torch.rand(len(batch["labels"]), generator=g)
+        yield {"weights": given, "batches": batches,
                "max_grad_norm": uniform(g, 0.02, 0.05) if kind in ("clipped", "own loss") else 100.0,
                "lr": uniform(g, 2, 4),
                "frozen": ["embed_tokens.weight"] if kind in ("three", "own loss") else [],
@@ -160,26 +169,29 @@ def step_cases(g):
                "loss_fn": kind == "own loss"}
 
 
-def surprise(model, batch):
-    """A loss that is not the model's own: the mean square of how much each token that counts surprises."""
-    logits, labels = model(input_ids=batch["input_ids"])[0][:, :-1], batch["labels"][:, 1:]
+def surprise(network, rows):
+    """A loss that is not the model's own: how much each row surprises, times what it is worth; n counts rows."""
+    logits, labels = network(input_ids=rows["input_ids"])[0][:, :-1], rows["labels"][:, 1:]
     each = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="none")
-    n = int((labels != IGNORE).sum())
-    return each.square().sum() / n, n
+    return (each.sum(1) * rows["worth"]).mean(), len(each)
 
 
 def train_step(module, case):
     model = stand_in(case)
+    model.spare = torch.nn.Parameter(next(model.parameters()).new_ones(3))  # used by nothing
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in case["frozen"])
         if name in case["old_gradients"]:
             parameter.grad = case["old_gradients"][name].clone()
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=case["lr"])
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": [p for p in learning if p.dim() > 1]},
+              {"params": [p for p in learning if p.dim() == 1], "lr": case["lr"] / 2}]
+    optimizer = torch.optim.SGD(groups, lr=case["lr"], momentum=0.9, nesterov=True)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     loss, norm = module.train_step(model, optimizer, case["batches"], case["max_grad_norm"],
                                    **({"loss_fn": surprise} if case["loss_fn"] else {}))
     change = {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
-    return {"loss": loss, "norm": norm, "change": change,
+    return {"loss": loss, "norm": norm, "change": change, "in training mode": model.training,
             "the loss still holds its graph": bool(getattr(loss, "requires_grad", False))}
 
 
@@ -195,11 +207,11 @@ def step_shows(case):
 # bits_per_byte
 
 class Moody(StandInLM):
-    """In training mode its logits are halved, as if half of it were dropped."""
+    """While a part of it is in training mode its logits are halved, as if half of it were dropped."""
 
     def forward(self, input_ids=None, inputs_embeds=None, labels=None, attention_mask=None, cache=None):
         logits, _ = super().forward(input_ids, inputs_embeds, None, attention_mask, cache)
-        logits = logits / 2 if self.training else logits
+        logits = logits / 2 if self.mix.training else logits
         if labels is None:
             return logits, None
         labels = labels[:, 1:].flatten()
@@ -207,17 +219,18 @@ class Moody(StandInLM):
 
 
 def bits_cases(g):
-    for kind in ("short", "rest", "one more", "no rest"):
+    for kind in ("short", "rest", "one more", "no rest", "bytes"):
         V, D, context, batch_size = between(g, 9, 12), between(g, 4, 6), between(g, 6, 8), between(g, 2, 3)
         N = (2 * batch_size + 1) * (context - 1) + 1  # fills 2 batches and one window, to the last token
-        if kind == "rest":
+        if kind in ("rest", "bytes"):
             N += between(g, 2, context - 3)
         elif kind == "one more":  # a last window of two tokens
             N += 1
         elif kind == "short":
             N = context - 2
         tokens = torch.randint(0, V, (N,), generator=g)
-        yield {"weights": weights(g, V, D), "tokens": tokens.to(torch.int16) if kind == "no rest" else tokens,
+        stored = {"no rest": torch.int16, "bytes": torch.uint8}.get(kind, torch.int64)
+        yield {"weights": weights(g, V, D), "tokens": tokens.to(stored),
                "num_bytes": N * 3 + between(g, 1, 9), "context": context, "batch_size": batch_size,
                "training": kind != "short"}
 
@@ -226,7 +239,7 @@ def bits(module, case):
     model = stand_in(case, Moody).train(case["training"])
     value = module.bits_per_byte(model, case["tokens"], case["num_bytes"], case["context"],
                                  case["batch_size"])
-    return {"bits per byte": value, "model.training afterwards": model.training}
+    return {"bits per byte": value, "training afterwards, part by part": [part.training for part in model.modules()]}
 
 
 def bits_shows(case):

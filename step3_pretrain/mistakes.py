@@ -189,6 +189,11 @@ MISTAKES = {
                 "        losses.append(loss.item() * n)\n",
                 "You clip before the gradient is complete, and divide what is left. Clip once, when all micro-batches "
                 "are added up and divided."),
+        Mistake("each group clipped alone", CLIP,
+                "for group in optimizer.param_groups:\n        norm = nn.utils.clip_grad_norm_(group[\"params\"], max_grad_norm)\n"
+                "    optimizer.step()",
+                "Each group of parameters is clipped by itself. The limit is for all gradients together: one norm, over the "
+                "whole model."),
         Mistake("clipped before dividing", DIVIDE + NORM, NORM + DIVIDE,
                 "You clip the sum of the gradients and divide afterwards, so what is left is far below "
                 "max_grad_norm. Divide first: the mean is the gradient of the large batch."),

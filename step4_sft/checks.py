@@ -34,17 +34,23 @@ def said(ids: list[int], words: dict[int, str]) -> str:
 def template_cases(g):
     turns = between(g, 2, 3)
     shapes = [["user", "assistant"] * turns, ["user", "assistant"] * turns + ["user"],
-              ["user", "user", "assistant", "assistant"], [], ["user", "system"]]
+              ["user", "user", "assistant", "assistant"], [],
+              ["user"], ["user", "assistant"], ["user", "system"], ["system", "user"], ["user", "image"], ["tool"]]
     for number, roles in enumerate(shapes):
         ids = numbers(g, 256 + len(SPECIAL), 0, 400)
+        if number in (0, 1):    # a role's marker may have the id 0
+            ids = [401 if token == 0 else token for token in ids]
+            ids[256 + 1 + number] = 0
+        special = dict(zip(SPECIAL, ids[256:]))
+        special = {SPECIAL[i]: special[SPECIAL[i]] for i in torch.randperm(len(SPECIAL), generator=g).tolist()}
         contents = [WORDS[i] for i in numbers(g, len(roles), 0, len(WORDS) - 1)]
         if number == 1:     # somebody who types special tokens
             contents[0], contents[1] = WORDS[between(g, 7, 9)], WORDS[between(g, 7, 9)]
         if number == 2:     # spaces and line ends belong to what is said
             contents[0], contents[-1] = WORDS[3], WORDS[5]
         yield {"messages": [{"role": role, "content": text} for role, text in zip(roles, contents)],
-               "table": ids[:256], "special_tokens": dict(zip(SPECIAL, ids[256:])),
-               "add_generation_prompt": number in (1, 3)}
+               "table": ids[:256], "special_tokens": special,
+               "add_generation_prompt": number in (1, 3, 5)}
 
 
 def chat_template(module, case):
@@ -65,11 +71,12 @@ def chat_template(module, case):
 
 def template_judge(case, answer, expected):
     if isinstance(expected, dict):
+        role = next(message["role"] for message in case["messages"] if message["role"] not in ("user", "assistant"))
         if answer["raised"] == "ValueError":
-            return [] if "system" in answer["says"] else [Problem(
-                "role not named", "the ValueError does not name the role that is wrong, system",
-                "a message with the word system", repr(answer["says"]))]
-        return [Problem("unknown role", "the role system is neither user nor assistant: a ValueError should "
+            return [] if role in answer["says"] else [Problem(
+                "role not named", f"the ValueError does not name the role that is wrong, {role}",
+                f"a message with the word {role}", repr(answer["says"]))]
+        return [Problem("unknown role", f"the role {role} is neither user nor assistant: a ValueError should "
                         "say so", "ValueError", f"{answer['raised']} is raised")]
     if answer == expected:
         return []
@@ -95,7 +102,7 @@ def template_shows(case):
 # loss_mask
 
 def mask_cases(g):
-    for kind in ("turns", "cut off", "prompt", "image"):
+    for kind in ("turns", "cut off", "prompt", "image", "two replies", "no reply", "prompt at once"):
         specials, ids = dict(zip(SPECIAL, numbers(g, len(SPECIAL), 0, 30))), []
         for turn in range(between(g, 2, 3)):
             for role in ("<|user|>", "<|assistant|>"):
@@ -104,6 +111,13 @@ def mask_cases(g):
                     ids += [specials["<|image|>"]] * 3
                 ids += numbers(g, between(g, 2, 5), 31, 60)
             ids.append(specials["<|end|>"])
+        specials = {name: specials[name] for name in sorted(specials)}      # in another order than SPECIAL
+        if kind == "two replies":
+            ids += [specials["<|assistant|>"], 40, 41 if 0 in specials.values() else 0, 42, specials["<|end|>"]]
+        elif kind == "no reply":
+            ids = [specials["<|user|>"], 40, 41]
+        elif kind == "prompt at once":
+            ids += [specials["<|assistant|>"]]
         if kind == "cut off":       # a row that was too long, so that the last reply has no end
             del ids[-2:]
         elif kind == "prompt":
@@ -133,7 +147,11 @@ def place(case, expected, t):
 def mask_judge(case, answer, expected):
     if answer == expected:
         return []
-    form = not isinstance(answer, list) or len(answer) != len(expected) or {type(x) for x in answer} != {int}
+    if isinstance(answer, list) and len(answer) != len(expected):
+        name = "one label less" if len(answer) == len(expected) - 1 else "number of labels"
+        return [Problem(name, f"there are {len(answer)} labels for {len(expected)} ids: each id has its label, at its own "
+                        "place", f"{len(expected)} labels", f"{len(answer)} labels")]
+    form = not isinstance(answer, list) or {type(x) for x in answer} != {int}
     if form:
         return compare(answer, expected)
     ids, words, problems = case["ids"], case["words"], {}
@@ -184,7 +202,7 @@ def collate_cases(g):
 
 def collate(module, case):
     given = () if case["labels"] is None else (case["labels"],)
-    return module.collate(case["rows"], *given, **case["options"])
+    return module.collate(tuple(case["rows"]), *map(tuple, given), **case["options"])
 
 
 def collate_shows(case):

@@ -128,6 +128,20 @@ MISTAKES = {
                 "learn every turn."),
         Mistake("everything after the first marker", "replying = False\n", "pass\n",
                 "From the first reply on everything is learned, later questions too. <|end|> ends a reply."),
+        Mistake("first word not learned", "    return labels", """    for t, token in enumerate(ids[:-1]):
+        if token == special_tokens["<|assistant|>"]:
+            labels[t + 1] = IGNORE
+    return labels""",
+                "The first word of each reply is not learned. <|assistant|> is not, since the template writes it; what "
+                "comes right after it is."),
+        Mistake("last word not learned", "    return labels", """    for t, token in enumerate(ids[1:]):
+        if token == special_tokens["<|end|>"]:
+            labels[t] = IGNORE
+    return labels""",
+                "The word before <|end|> is not learned. The reply goes up to <|end|>, and <|end|> belongs to it."),
+        Mistake("until the next user", LEARN, LEARN.replace("<|end|>", "<|user|>"),
+                "You learn until <|user|> comes. A reply ends at <|end|>: another <|assistant|> may follow, and a marker is "
+                "never learned."),
         Mistake("labels shifted here", "    return labels", "    return [*labels[1:], IGNORE]", SHIFTED),
         Mistake("labels shifted and shorter", "    return labels", "    return labels[1:]", SHIFTED),
         Mistake("a mask of 0 and 1", "token if replying else IGNORE", "1 if replying else 0",

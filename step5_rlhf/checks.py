@@ -32,8 +32,8 @@ def shapes(case: dict, *names: str) -> str:
 # sequence_logprobs
 
 def logprobs_cases(g):
-    for kind in ("one turn", "two turns", "edges", "unlikely", "half"):
-        B, T, V = between(g, 4, 5), between(g, 8, 10), between(g, 12, 17)
+    for kind in ("one turn", "two turns", "edges", "unlikely", "half", "far out", "one row"):
+        B, T, V = 1 if kind == "one row" else between(g, 4, 5), between(g, 8, 10), between(g, 12, 17)
         labels = torch.randint(0, V, (B, T), generator=g)
         for row in labels:
             prompt, reply = between(g, 1, 3), between(g, 3, T - 4)
@@ -45,7 +45,7 @@ def logprobs_cases(g):
                 row[prompt + reply:] = IGNORE  # the longest row has no padding at times, the others do
         if kind == "edges":
             labels[1] = IGNORE  # no reply at all: the sum over nothing
-        yield {"logits": normal(g, B, T, V) * (80 if kind == "unlikely" else 2), "labels": labels,
+        yield {"logits": normal(g, B, T, V) * (400 if kind == "far out" else 80 if kind == "unlikely" else 2), "labels": labels,
                "cotangent": normal(g, B), "half": kind == "half"}
 
 
@@ -90,14 +90,18 @@ def dpo_cases(g):
         else:
             shift = 3 * normal(g, 2, B) * (kind == "trained")
         policy = dict(zip(VECTORS, (one + move for one, move in zip(reference.values(), shift))))
-        yield {**policy, **reference, "beta": float(uniform(g, 0.2, 0.7)), "cotangents": normal(g, 2, B)}
+        yield {**policy, **reference, "beta": float(uniform(g, 0.2, 0.7)), "cotangents": normal(g, 2, B),
+               "views": kind == "step 0"}
 
 
 def dpo_loss(module, case):
     returned = []
 
     def run(part, **vectors):
-        answer = module.dpo_loss(*(vectors[name] for name in VECTORS), case["beta"])
+        given = [vectors[name] for name in VECTORS]
+        if case["views"]:  # halves of one tensor, as one pass over chosen and rejected gives them: detach_ refuses these
+            given = [half for pair in (given[:2], given[2:]) for half in torch.cat(pair).chunk(2)]
+        answer = module.dpo_loss(*given, case["beta"])
         returned.append(answer)
         return part(answer) if isinstance(answer, (tuple, list)) and len(answer) == 3 else answer
 
@@ -111,9 +115,10 @@ def dpo_loss(module, case):
 def dpo_judge(case, answer, expected):
     returned, wanted = answer["returned"], expected["returned"]
     if not isinstance(returned, list) or len(returned) != 3:
-        return [Problem("form", "dpo_loss returns three tensors: the loss, the rewards of the chosen replies "
+        returns = f"{len(returned)} values" if isinstance(returned, list) else "one value"
+        return [Problem(f"form: {returns}", "dpo_loss returns three tensors: the loss, the rewards of the chosen replies "
                         "and those of the rejected ones", "(loss, rewards [B], rewards [B])",
-                        f"{len(returned)} values" if isinstance(returned, list) else "one value")]
+                        returns)]
     problems = compare(dict(zip(RETURNED, returned)), dict(zip(RETURNED, wanted)), where="answer")
     if any(gradient is not None for gradient in answer["reward_grad"].values()):
         problems.append(Problem("rewards detached", "a gradient flows through the returned rewards: they are "

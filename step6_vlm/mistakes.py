@@ -204,6 +204,12 @@ MISTAKES = {
                 "block; that is state 0."),
     ],
     "freeze": [
+        Mistake("nothing passes", STILL, STILL.replace("    return module", "    module.forward = torch.no_grad()(module.forward)\n    return module"),
+                "no_grad inside the module also stops the gradients that only pass through it. Its own parameters are "
+                "frozen, no more: a projection is trained in front of a frozen language model."),
+        Mistake("the rest thawed", TRAIN, TRAIN.replace("        return self\n", "        self.llm.requires_grad_(True)\n        return self\n"),
+                "train() switches modes only. Here it also makes the language model's parameters learn, which somebody may "
+                "have frozen on purpose."),
         Mistake("left in training mode", STILL,
                 "    for parameter in module.parameters():\n        parameter.requires_grad = False\n"
                 "    return module\n",
@@ -262,6 +268,11 @@ MISTAKES = {
                 "vision may be None (when only ready-made features are passed in), and None has no eval()."),
     ],
     "projection": [
+        Mistake("layers in a plain list", ONE,
+                ONE + "\n        self.more = [nn.Linear(text_dim, text_dim)]\n"
+                "        self.linear_1.register_forward_hook(lambda layer, inputs, output: self.more[0](output))",
+                "A layer in a plain list is invisible to PyTorch: it is not trained, moved or saved. nn.ModuleList and "
+                "nn.Sequential make it known."),
         Mistake("sizes swapped", ONE, "self.linear_1 = nn.Linear(text_dim, vision_dim)",
                 "nn.Linear takes the size that comes in first, then the size that goes out: vision_dim "
                 "comes in."),
@@ -309,8 +320,8 @@ MISTAKES = {
                 "different."),
         Mistake("layer made in forward", PROJECT,
                 "return nn.Linear(features.shape[-1], self.linear_2.out_features)(features)",
-                "A layer that is made in forward is new, and random, at every call, and never learns. "
-                "Make it in __init__."),
+                "One input gives two outputs. A layer that is made in forward is new, and random, at every call, and "
+                "never learns: make it in __init__. (Or are random numbers drawn in forward?)"),
         Mistake("unused layer", PROJECT, "return self.linear_1(features)",
                 "A layer is made in __init__ and never used in forward: no gradient reaches it, so it never "
                 "learns."),
@@ -567,6 +578,26 @@ MISTAKES = {
                 "The language model reads input_ids and never sees the picture. Hand it inputs_embeds."),
     ],
     "vlm_generate": [
+        Mistake("mask lost with a list", GENERATE,
+                "        embeds, whole = self.embed(input_ids, features, attention_mask)\n"
+                "        if isinstance(features, list):\n            whole = None\n"
+                "        return self.llm.generate(inputs_embeds=embeds, attention_mask=whole, **options)\n",
+                "With pictures in their places the mask does not reach the language model: padding is read as if it were "
+                "words."),
+        Mistake("mask wanted", GENERATE,
+                "        embeds, _ = self.embed(input_ids, features)\n"
+                "        attention_mask = F.pad(attention_mask, (embeds.shape[1] - input_ids.shape[1], 0), value=1)\n"
+                "        return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **options)\n",
+                "Without an attention mask there is nothing to make longer: None means that nothing is hidden. embed takes "
+                "care of both."),
+        Mistake("some options only", GENERATE,
+                "        embeds, attention_mask = self.embed(input_ids, features, attention_mask)\n"
+                "        some = {name: options[name] for name in (\"max_new_tokens\", \"eos_token_id\") if name in options}\n"
+                "        return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **some)\n",
+                "Some of the options do not reach the language model's generate: hand on all of them, **options."),
+        Mistake("left in eval mode", GENERATE, "        self.eval()\n" + GENERATE,
+                "generate leaves the VLM in eval mode. Whoever calls it in the middle of training goes on without dropout: "
+                "leave the mode to the caller."),
         Mistake("blind", GENERATE,
                 "        return self.llm.generate(input_ids=input_ids, attention_mask=attention_mask, **options)\n",
                 "The language model generates from input_ids and never sees the picture. Hand it what embed gives."),
@@ -628,6 +659,10 @@ MISTAKES = {
                 "Only the new ids are asked for; the prompt is known already."),
     ],
     "contrastive_loss": [
+        Mistake("scale clamped", LOGITS,
+                "logits = logit_scale.exp().clamp(max=100) * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T",
+                "The scale is kept below 100. CLIP's training did that to its parameter; the loss itself takes what it is "
+                "given."),
         Mistake("temperature not exponentiated", LOGITS,
                 "logits = logit_scale * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T",
                 "logit_scale is a logarithm (so that the scale stays positive while it is learned): take "
