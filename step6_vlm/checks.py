@@ -657,6 +657,8 @@ def call_vlm_forward(module, case):
     cotangent = case["cotangent"] if labels is None else [case["cotangent"], None]
     result = with_grad(forward, inputs, cotangent, vlm)
     logits = result["output"] if said["loss"] is None else result["output"][0]
+    if listed and not any(map(len, case["features"])):    # nothing to learn from: no gradient, or one of zeros
+        result = {**result, "grad": {}, "parameters": {}}
     return {"embeds": embeds, "attention_mask": said["mask"], "logits": logits, "loss": said["loss"],
             "grad": result["grad"], "parameters": result["parameters"], "in training mode": vlm.training}
 
