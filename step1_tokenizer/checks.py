@@ -142,8 +142,9 @@ def encode_call(module, case):
 
 def encode_shows(case):
     merges = _tuples(case["merges"])
-    said = f"[{str(merges[:2])[1:-1]}, ... {len(merges) - 4} more ..., {str(merges[-2:])[1:-1]}]" if len(merges) > 99 else merges
-    return f"Tokenizer({said}).encode_piece({case['piece']!r})"
+    if len(merges) > 99:
+        merges = f"[{str(merges[:2])[1:-1]}, ... {len(merges) - 4} more ..., {str(merges[-2:])[1:-1]}]"
+    return f"Tokenizer({merges}).encode_piece({case['piece']!r})"
 
 
 # decode
@@ -229,9 +230,9 @@ def special_tokens_call(module, case):
 def special_tokens_shows(case):
     allowed = repr(case["allowed"] if case["allowed"] == "all" else set(case["allowed"]) or "set()").replace(
         "'set()'", "set()")
-    names = [*case["special"]]
-    return (f"split_special({case['text']!r}, {names if len(names) == 3 else tuple(names)}) and Tokenizer([], {case['special']})"
-            f".encode({case['text']!r}, allowed_special={allowed}), where ordinary text is one id per byte, and 256 after each piece")
+    names = [*case["special"]] if len(case["special"]) == 3 else (*case["special"],)
+    return (f"split_special({case['text']!r}, {names}) and Tokenizer([], {case['special']}).encode({case['text']!r}, "
+            f"allowed_special={allowed}), where ordinary text is one id per byte, and 256 after each piece")
 
 
 CHECKS = [

@@ -250,7 +250,8 @@ MISTAKES = {
 ''' + ENCODE_BODY,
                 "You look once for pairs that are in the book, before anything is merged: pairs with a new id in "
                 "them are not among these. After each merge look again."),
-        Mistake("merge used up", "ids = merge(ids, pair, self.merged_id[pair])", "ids = merge(ids, pair, self.merged_id.pop(pair))",
+        Mistake("merge used up", "ids = merge(ids, pair, self.merged_id[pair])",
+                "ids = merge(ids, pair, self.merged_id.pop(pair))",
                 "After the first piece the tokenizer has forgotten its merges: pop takes an entry out of merged_id. The "
                 "book must be the same for the next piece."),
         Mistake("merge not kept", "            ids = merge(ids, pair, self.merged_id[pair])\n        return ids\n",
@@ -314,7 +315,8 @@ MISTAKES = {
         Mistake("parsed if it stands alone", ONE_ID, ONE_ID.replace("in allowed else", "in self.special_tokens else"),
                 "You cut at the allowed tokens only, but a part between two cuts may itself be a special token that is "
                 "not allowed, and it gets its id. Ask whether the part is among the allowed ones."),
-        Mistake("allowed but unknown", ALLOWED, ALLOWED + "        if allowed_special != 'all':\n            allowed = list(allowed_special)\n",
+        Mistake("allowed but unknown", ALLOWED,
+                ALLOWED + "        if allowed_special != 'all':\n            allowed = list(allowed_special)\n",
                 "allowed_special may name tokens that this tokenizer does not have. They are text like any other: "
                 "self.allowed lists those that it has."),
         Mistake("special tokens merged", ALLOWED, "        allowed = []\n",

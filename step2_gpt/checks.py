@@ -542,8 +542,8 @@ CHECKS = [
             "return down_proj of their product, number by number",
         ),
         why=("The gate multiplies: a feature can be switched off by another one. A product of two "
-             "features is something that a plain ReLU layer can only approximate. Shazeer's paper offers no explanation why it works "
-             "better, and says so."),
+             "features is something that a plain ReLU layer can only approximate. Shazeer's paper offers no "
+             "explanation why it works better, and says so."),
     ),
     Check(
         id="block",

@@ -49,8 +49,8 @@ def raised(function) -> str:
 def batch_cases(g):
     for kind in ("int64", "int16", "long", "one window", "one row", "too short", "much too short"):
         context, B = between(g, 5, 8), between(g, 9, 12)
-        N = {"one window": context, "too short": context - 1, "much too short": between(g, 0, context - 2), "long": between(g, 40_000, 50_000)}.get(
-            kind, between(g, 20, 40))
+        N = {"one window": context, "too short": context - 1, "much too short": between(g, 0, context - 2),
+             "long": between(g, 40_000, 50_000)}.get(kind, between(g, 20, 40))
         tokens = 300 + torch.randperm(N, generator=g)  # no token twice: each tells where it stood
         if kind == "long":  # more places than an int16 can count; here a few tokens tell
             tokens = torch.randint(0, 32_000, (N,), generator=g)
@@ -82,8 +82,9 @@ def batch_judge(case, answer, expected):
     if "raised" in expected:
         if answer["raised"] == "ValueError":
             return []
-        return [Problem("short row" if answer["raised"] == "nothing" else "short row, another error", f"a row of {len(case['tokens'])} tokens holds no window of "
-                        f"{case['context']}: a ValueError should say so", "ValueError",
+        return [Problem("short row" if answer["raised"] == "nothing" else "short row, another error",
+                        f"a row of {len(case['tokens'])} tokens holds no window of {case['context']}: a ValueError should "
+                        "say so", "ValueError",
                         f"{answer['raised']} is raised")]
     form = [one for one in compare(answer, expected) if not one.property.endswith("values")]
     if form:
@@ -105,7 +106,8 @@ def batch_judge(case, answer, expected):
     if not torch.equal(answer["labels"], answer["input_ids"]):
         shifted = torch.equal(answer["labels"][:, :-1], answer["input_ids"][:, 1:])
         problems.append(Problem(
-            "labels shifted" if shifted else "labels", "labels are not aligned with input_ids: both should hold the same tokens",
+            "labels shifted" if shifted else "labels",
+            "labels are not aligned with input_ids: both should hold the same tokens",
             str(answer["input_ids"][0].tolist()), str(answer["labels"][0].tolist())))
     return problems
 

@@ -190,7 +190,8 @@ MISTAKES = {
                 "You clip before the gradient is complete, and divide what is left. Clip once, when all micro-batches "
                 "are added up and divided."),
         Mistake("each group clipped alone", CLIP,
-                "for group in optimizer.param_groups:\n        norm = nn.utils.clip_grad_norm_(group[\"params\"], max_grad_norm)\n"
+                "for group in optimizer.param_groups:\n"
+                "        norm = nn.utils.clip_grad_norm_(group[\"params\"], max_grad_norm)\n"
                 "    optimizer.step()",
                 "Each group of parameters is clipped by itself. The limit is for all gradients together: one norm, over the "
                 "whole model."),

@@ -362,7 +362,8 @@ def judge_projection(case, answer, expected):
                              "some layers are unknown to PyTorch, so they are not trained, moved or saved (a plain list "
                              "hides them; nn.ModuleList or nn.Sequential does not)"))
     if answer["frozen"]:
-        found.append(Problem("frozen", f"these parameters take no gradients, so they never learn: {', '.join(answer['frozen'])}"))
+        found.append(Problem("frozen", "these parameters take no gradients, so they never learn: "
+                                       f"{', '.join(answer['frozen'])}"))
     none = answer["none"]
     if not isinstance(none, torch.Tensor) or list(none.shape) != [0, *wanted[1:]]:
         found.append(Problem("no picture", f"features [0, {wanted[1]}, V], of a row without pictures, should give "
@@ -633,7 +634,8 @@ def call_vlm_forward(module, case):
     vlm = together(module, case, StandInLM)
     if not case["fits"]:
         features = case["features"]
-        return {**refused(lambda: vlm.embed(ids, features, mask)), "by forward": refused(lambda: vlm(ids, features, labels, mask))}
+        return {**refused(lambda: vlm.embed(ids, features, mask)),
+                "by forward": refused(lambda: vlm(ids, features, labels, mask))}
     said = {}
 
     def given(features):
@@ -775,7 +777,8 @@ def judge_vlm_generate(case, answer, expected):
 
 def shows_vlm_generate(case):
     made, inputs = shown_inputs(case)
-    options = ", ".join(f"{name}={list(value.shape) if name == 'uniforms' else value}" for name, value in case["options"].items())
+    options = ", ".join(f"{name}={list(value.shape) if name == 'uniforms' else value}"
+                        for name, value in case["options"].items())
     return f"{made}.generate({inputs}, {options})"
 
 

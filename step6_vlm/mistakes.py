@@ -204,10 +204,12 @@ MISTAKES = {
                 "block; that is state 0."),
     ],
     "freeze": [
-        Mistake("nothing passes", STILL, STILL.replace("    return module", "    module.forward = torch.no_grad()(module.forward)\n    return module"),
+        Mistake("nothing passes", STILL,
+                STILL.replace("    return", "    module.forward = torch.no_grad()(module.forward)\n    return"),
                 "no_grad inside the module also stops the gradients that only pass through it. Its own parameters are "
                 "frozen, no more: a projection is trained in front of a frozen language model."),
-        Mistake("the rest thawed", TRAIN, TRAIN.replace("        return self\n", "        self.llm.requires_grad_(True)\n        return self\n"),
+        Mistake("the rest thawed", TRAIN,
+                TRAIN.replace("        return", "        self.llm.requires_grad_(True)\n        return"),
                 "train() switches modes only. Here it also makes the language model's parameters learn, which somebody may "
                 "have frozen on purpose."),
         Mistake("left in training mode", STILL,
