@@ -3,7 +3,8 @@
 Follows Llama 2/3 (Touvron et al. 2023; Grattafiori et al. 2024) and the names of Hugging Face's `LlamaForCausalLM`:
 the state dict of `GPT` is a Llama checkpoint. Left out: biases, dropout, scaled RoPE, tensor parallelism.
 
-Shapes: B rows, T tokens, S keys (the cached tokens and the T new ones), D hidden size, H query heads, K key/value heads, d = D / H, V vocabulary.
+Shapes: B rows, T tokens, S keys (the cached tokens and the T new ones), D hidden size, H query heads, K key/value
+heads, d = D / H, V vocabulary.
 """
 
 import math
@@ -381,4 +382,4 @@ def test_generate():
     _check("generate")
 
 
-# as generated: f623f9526385df44
+# as generated: 4ada4ef7e6eed5be

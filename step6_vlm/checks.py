@@ -673,7 +673,8 @@ def judge_vlm_forward(case, answer, expected):
                 answer = {**answer, "attention_mask": None}
         return compare(answer, expected)
     what = "features is None" if case["features"] is None else (
-        f"the rows keep {[1, 1]} pictures' places and are given {list(map(len, case['features']))}")
+        f"the rows keep {(case['input_ids'] == case['image_token_id']).sum(1).tolist()} places, row by row, and are given "
+        f"{[one.shape[0] * one.shape[1] for one in case['features']]} picture tokens")
     for name, said in (("embed", answer), ("forward", answer["by forward"])):
         if said["raised"] != "ValueError":
             return [Problem(f"{name} {'raises' if said['raised'] else 'accepted'}",
