@@ -1,9 +1,10 @@
-"""How long a learner waits for a verdict: each TODO's check on a right answer, and on the known mistake that takes longest.
+"""How long a learner waits for a verdict: each TODO's check on a right answer, and on the known mistake that takes
+longest.
 
     python3 -m benchmarks.checks
 
-A test cell checks one TODO of the file as it lies on disk; that is what is timed, after torch is imported. Wrong answers
-take longer than right ones, because the mistake behind them is looked for among the known ones.
+A test cell checks one TODO of the file as it lies on disk; that is what is timed, after torch is imported. Wrong
+answers take longer than right ones, because the mistake behind them is looked for among the known ones.
 """
 
 import statistics
@@ -38,7 +39,9 @@ def main() -> None:
                 right = seconds(step, path, todo, 3)
                 wrong = []
                 for mistake in a.mistakes[todo]:
-                    path.write_text(authoring.filled(a.source.replace(mistake.old, mistake.new), step), encoding="utf-8")
+                    path.write_text(
+                        authoring.filled(a.source.replace(mistake.old, mistake.new), step), encoding="utf-8"
+                    )
                     wrong.append((seconds(step, path, todo, 1), mistake.name))
                 slowest, name = max(wrong)
                 right_all, wrong_all = right_all + right, wrong_all + slowest

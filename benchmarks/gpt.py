@@ -26,10 +26,24 @@ from course.kernels.one_token import OneToken, laid_out, product
 gpt = steps.load("step2_gpt", "solution")
 
 TINY = gpt.GPTConfig(vocab_size=1024, **steps.load("step2_gpt", "train").PRESETS["tiny"])
-SMALL = gpt.GPTConfig(vocab_size=4096, hidden_size=256, intermediate_size=688, num_hidden_layers=6,
-                      num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=512)
-LARGE = gpt.GPTConfig(vocab_size=50304, hidden_size=768, intermediate_size=2048, num_hidden_layers=12,
-                      num_attention_heads=12, num_key_value_heads=12, max_position_embeddings=1024)
+SMALL = gpt.GPTConfig(
+    vocab_size=4096,
+    hidden_size=256,
+    intermediate_size=688,
+    num_hidden_layers=6,
+    num_attention_heads=8,
+    num_key_value_heads=8,
+    max_position_embeddings=512,
+)
+LARGE = gpt.GPTConfig(
+    vocab_size=50304,
+    hidden_size=768,
+    intermediate_size=2048,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    num_key_value_heads=12,
+    max_position_embeddings=1024,
+)
 # Dense bfloat16 operations a second, from NVIDIA's data sheets; the first name that the card's name contains counts.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 
@@ -75,26 +89,44 @@ class LeanGPT2(nn.Module):
 
 
 def hugging_llama(config, weights=None):
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(
-        **config.__dict__, attn_implementation="sdpa", pad_token_id=0, bos_token_id=1, eos_token_id=2))
+    model = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            **config.__dict__, attn_implementation="sdpa", pad_token_id=0, bos_token_id=1, eos_token_id=2
+        )
+    )
     if weights is not None:
         model.load_state_dict(weights, strict=True)
     return model
 
 
 def hugging_gpt2(config):
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config(
-        vocab_size=config.vocab_size, n_positions=config.max_position_embeddings, n_embd=config.hidden_size,
-        n_layer=config.num_hidden_layers, n_head=config.num_attention_heads, attn_implementation="sdpa",
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=1, eos_token_id=2))
+    return transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=config.vocab_size,
+            n_positions=config.max_position_embeddings,
+            n_embd=config.hidden_size,
+            n_layer=config.num_hidden_layers,
+            n_head=config.num_attention_heads,
+            attn_implementation="sdpa",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    )
 
 
 def build(config, device, compiled: bool = False) -> dict[str, nn.Module]:
     """Ours and its peers, on the device; Hugging Face's Llama with our weights."""
     torch.manual_seed(0)
     ours = kernels.use(steps.load("step2_gpt", "solution"), torch.device(device), compiled).GPT(config)
-    models = {"ours": ours, "Hugging Face Llama": hugging_llama(config, ours.state_dict()),
-              "lean GPT-2": LeanGPT2(config), "Hugging Face GPT-2": hugging_gpt2(config)}
+    models = {
+        "ours": ours,
+        "Hugging Face Llama": hugging_llama(config, ours.state_dict()),
+        "lean GPT-2": LeanGPT2(config),
+        "Hugging Face GPT-2": hugging_gpt2(config),
+    }
     return {name: model.to(device) for name, model in models.items()}
 
 
@@ -112,8 +144,8 @@ def training_steps(model, optimizer, ids, autocast, in_a_row: int):
 
 
 def training_speeds(models, ids, rounds: int, autocast, warm_up: int = 1) -> dict[str, float]:
-    """Tokens a second of each model, in its best round: of one step, or on a GPU of five in a row, since a wait after each
-    (as in a loop that reads every loss) leaves the GPU idle until the next step's first kernels arrive."""
+    """Tokens a second of each model, in its best round: of one step, or on a GPU of five in a row, since a wait after
+    each (as in a loop that reads every loss) leaves the GPU idle until the next step's first kernels arrive."""
     programs, in_a_row = {}, 5 if ids.is_cuda else 1
     for name, model in models.items():
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=ids.is_cuda)
@@ -130,7 +162,9 @@ def on_cpu(config, rows: int, context: int, rounds: int) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     del ours, theirs
     count = sum(parameter.numel() for parameter in models["ours"].parameters())
-    print(f"\nTraining, {count / 1e6:.1f}M parameters, {rows} rows of {context} tokens, float32, best of {rounds} steps")
+    print(
+        f"\nTraining, {count / 1e6:.1f}M parameters, {rows} rows of {context} tokens, float32, best of {rounds} steps"
+    )
     speeds = training_speeds(models, ids, rounds, contextlib.nullcontext)
     for name, speed in speeds.items():
         print(f"  {name:<20}{speed:8.0f} tokens/s")
@@ -144,7 +178,9 @@ def on_cpu(config, rows: int, context: int, rounds: int) -> None:
 
 def matrix_products(model, new: int):
     """What is left of generation if everything but the large matrix products cost nothing, as a program."""
-    matrices = [matrix for one in map(OneToken, model.model.layers) for matrix in (one.qkv, one.o, one.gate_up, one.down)]
+    matrices = [
+        matrix for one in map(OneToken, model.model.layers) for matrix in (one.qkv, one.o, one.gate_up, one.down)
+    ]
     matrices.append(laid_out(model.lm_head.weight))
     inputs = [torch.randn(1, len(matrix) if matrix.dim() == 2 else matrix.shape[2]) for matrix in matrices]
 
@@ -163,8 +199,10 @@ def generation(config, new: int, rounds: int, device="cpu") -> None:
     prompt = torch.randint(3, config.vocab_size, (1, 16), generator=torch.Generator().manual_seed(0)).to(device)
     programs = {
         "ours": lambda: ours.generate(prompt, max_new_tokens=new),
-        "Hugging Face Llama": lambda: theirs.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
-                                                      max_new_tokens=new, eos_token_id=None)[:, prompt.shape[1]:]}
+        "Hugging Face Llama": lambda: theirs.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=new, eos_token_id=None
+        )[:, prompt.shape[1] :],
+    }
     assert programs["ours"]().tolist() == programs["Hugging Face Llama"]().tolist(), "other ids than Hugging Face"
     if prompt.is_cuda:
         programs = {name: functools.partial(waited, program) for name, program in programs.items()}
@@ -172,8 +210,10 @@ def generation(config, new: int, rounds: int, device="cpu") -> None:
         programs["matrix products only"] = matrix_products(ours, new)
     best = best_seconds(programs, rounds)
     count = sum(parameter.numel() for parameter in ours.parameters())
-    print(f"\nGeneration, {count / 1e6:.1f}M parameters, one row, {new} tokens after 16, greedy, with a cache, float32, "
-          f"{device}, best of {rounds}")
+    print(
+        f"\nGeneration, {count / 1e6:.1f}M parameters, one row, {new} tokens after 16, greedy, with a cache, float32, "
+        f"{device}, best of {rounds}"
+    )
     for name, seconds in best.items():
         print(f"  {name:<22}{new / seconds:7.0f} tokens/s   {1000 * seconds / new:6.2f} ms a token")
     print(" ", verdict("generation, ours / Hugging Face Llama", best["Hugging Face Llama"] / best["ours"], 3.0))
@@ -193,8 +233,10 @@ def on_gpu(config, device, rows: int, context: int, rounds: int, compiled: bool 
     operations = 6 * count + 12 * config.num_hidden_layers * config.hidden_size * context
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "this processor"
     peak = next((value for card, value in PEAKS.items() if card in name), None)
-    print(f"\nTraining on {name}, {count / 1e6:.0f}M parameters, {rows} rows of {context} tokens, bfloat16"
-          f"{', compiled' if compiled else ''}, best of {rounds} times five steps")
+    print(
+        f"\nTraining on {name}, {count / 1e6:.0f}M parameters, {rows} rows of {context} tokens, bfloat16"
+        f"{', compiled' if compiled else ''}, best of {rounds} times five steps"
+    )
     autocast = functools.partial(torch.autocast, device.type, dtype=torch.bfloat16)
     if compiled:
         models = {name: torch.compile(model) for name, model in models.items()}
@@ -205,7 +247,10 @@ def on_gpu(config, device, rows: int, context: int, rounds: int, compiled: bool 
     print(" ", verdict("training, ours / Hugging Face Llama", speeds["ours"] / speeds["Hugging Face Llama"], 1.05))
     if peak and compiled:
         share = speeds["ours"] * operations / peak
-        print(f"  training, share of the peak (MFU): {share:.1%} (goal: at least 45%)  {'met' if share >= 0.45 else 'NOT MET'}")
+        print(
+            f"  training, share of the peak (MFU): {share:.1%} (goal: at least 45%)  "
+            f"{'met' if share >= 0.45 else 'NOT MET'}"
+        )
 
 
 def main() -> None:
@@ -215,8 +260,10 @@ def main() -> None:
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     compute.flush_denormals()
-    print(f"{machine()}\ntorch {torch.__version__} on {torch.get_num_threads()} threads, "
-          f"transformers {transformers.__version__}")
+    print(
+        f"{machine()}\ntorch {torch.__version__} on {torch.get_num_threads()} threads, "
+        f"transformers {transformers.__version__}"
+    )
     on_cpu(SMALL, 16, 256, options.rounds)
     generation(TINY, 200, 2 * options.rounds)
     generation(SMALL, 200, 2 * options.rounds)

@@ -57,7 +57,7 @@ def reverse(text):
     return text[::-1]
     ### END SOLUTION
 '''
-CHECKS = '''
+CHECKS = """
 import torch
 from course.checking import Check
 
@@ -70,16 +70,12 @@ def cases(g):
 CHECKS = [Check("add", "a sum", lambda module, case: module.add(*case["numbers"]), cases),
           Check("double", "twice each", lambda module, case: module.double(case["numbers"]), cases),
           Check("reverse", "backwards", lambda module, case: module.reverse(str(case["numbers"])), cases)]
-'''
+"""
 OTTER_TEST = """OK_FORMAT = True
 test = {{"name": "{name}", "points": 1, "suites": [{{"scored": True, "setup": "", "teardown": "", "type": "doctest",
         "cases": [{{"code": ">>> assert {call}", "hidden": False, "locked": False}} for _ in range(5)]}}]}}
 """
-OTTER_CALLS = {
-    "add": "add(2, 3) == 5",
-    "double": "double([1, 2]) == [2, 4]",
-    "reverse": "reverse('abc') == 'cba'",
-}
+OTTER_CALLS = {"add": "add(2, 3) == 5", "double": "double([1, 2]) == [2, 4]", "reverse": "reverse('abc') == 'cba'"}
 OTTER_RUN = """
 import sys, time
 from otter.api import grade_submission
@@ -93,7 +89,7 @@ for _ in range({count}):
 def memory() -> float:
     """This process's resident memory in MB."""
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2 ** 20
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def a_class(folder: Path, source: str, count: int) -> Path:
@@ -115,11 +111,15 @@ def whole_class(step, count: int) -> dict:
         def say(line):
             if " of " in line and line.startswith("  "):
                 held.append(memory())
+
         start = time.perf_counter()
         grading.grade(grading.Settings(submissions, step, place / "out", trusted=True), say)
         seconds = time.perf_counter() - start
-        wrong = [path for path in (place / "out" / "results").iterdir()
-                 if '"status": "failed"' in path.read_text(encoding="utf-8")]
+        wrong = [
+            path
+            for path in (place / "out" / "results").iterdir()
+            if '"status": "failed"' in path.read_text(encoding="utf-8")
+        ]
         assert not wrong and len(held) == count, "right submissions were marked down"
     return {"count": count, "seconds": seconds, "memory": (held[min(19, count - 1)], held[-1])}
 
@@ -144,8 +144,10 @@ def on_top(step, count: int) -> dict:
     """Seconds per submission beyond the student's own computing, as the child measures that."""
     a = lesson(step)
     head, _, rest = authoring.filled(a.source, step).partition("\nimport ")
-    source = (f"{head}\nimport time; _start = time.perf_counter()\nimport {rest}\n"
-              "print('took', time.perf_counter() - _start)\n").encode()
+    source = (
+        f"{head}\nimport time; _start = time.perf_counter()\nimport {rest}\n"
+        "print('took', time.perf_counter() - _start)\n"
+    ).encode()
     reference = Reference(a, 1)
     torch.set_num_threads(1)
 
@@ -160,8 +162,7 @@ def on_top(step, count: int) -> dict:
         return time.perf_counter() - start
 
     calls, start = stage.calls, time.perf_counter()
-    with mock.patch.object(stage, "calls", lambda *said: calls(*said) + TIMED), \
-            Batch(reference, trusted=True) as batch:
+    with mock.patch.object(stage, "calls", lambda *said: calls(*said) + TIMED), Batch(reference, trusted=True) as batch:
         once, more, own, again = time.perf_counter() - start, [], [], [warm()]
         for _ in range(count):
             start = time.perf_counter()
@@ -175,16 +176,20 @@ def on_top(step, count: int) -> dict:
             more.append(whole - own[-1])
             again.append(warm())
         level = batch.level.says
-    return {"once": once, "own": statistics.median(own), "more": statistics.median(more), "level": level,
-            "warm": statistics.median(again[1:]), "p95": sorted(more)[int(0.95 * (len(more) - 1))]}
+    return {
+        "once": once,
+        "own": statistics.median(own),
+        "more": statistics.median(more),
+        "level": level,
+        "warm": statistics.median(again[1:]),
+        "p95": sorted(more)[int(0.95 * (len(more) - 1))],
+    }
 
 
 def trivial(count: int) -> float:
     """Our seconds per submission of the three trivial tasks, without what is paid once a batch."""
     with tempfile.TemporaryDirectory() as folder:
-        step = steps.Step(
-            "trivial", "Three trivial tasks", ("add", "double", "reverse"), 1, root=Path(folder)
-        )
+        step = steps.Step("trivial", "Three trivial tasks", ("add", "double", "reverse"), 1, root=Path(folder))
         step.folder.mkdir()
         step.file("solution").write_text(TASKS)
         step.file("checks").write_text(CHECKS)
@@ -214,18 +219,14 @@ def otter(python: str, count: int) -> float | None:
         )
         if made.returncode:
             return None
-        done = subprocess.run(
-            [python, "-c", OTTER_RUN.format(count=count)], cwd=place, capture_output=True, text=True
-        )
+        done = subprocess.run([python, "-c", OTTER_RUN.format(count=count)], cwd=place, capture_output=True, text=True)
         took = [line.split() for line in done.stdout.splitlines() if line.startswith("took ")]
         assert len(took) == count and all(float(total) == 3 for _, _, total in took), done.stderr[-2000:]
         return statistics.median(float(seconds) for _, seconds, _ in took)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--otter", default=sys.executable, help="a Python that has otter-grader")
     arguments.add_argument("--count", type=int, default=200, help="submissions of step 6")
     args = arguments.parse_args()
@@ -234,14 +235,10 @@ def main() -> None:
     top = on_top(step, 20)
     whole = whole_class(step, args.count)
     before, after = whole["memory"]
-    print(
-        f"{where}, {os.getloadavg()[0]:.1f} after the end; torch {torch.__version__}; {top['level']}.\n"
-    )
+    print(f"{where}, {os.getloadavg()[0]:.1f} after the end; torch {torch.__version__}; {top['level']}.\n")
     print("| | |\n|---|---|")
     print(f"| once a batch | {top['once']:.1f} s |")
-    print(
-        f"| on top of the student's own computing, median of 20 (95%) | {top['more']:.3f} s ({top['p95']:.3f} s) |"
-    )
+    print(f"| on top of the student's own computing, median of 20 (95%) | {top['more']:.3f} s ({top['p95']:.3f} s) |")
     print(f"| the student's own computing in the child, step 6 | {top['own']:.3f} s |")
     print(f"| the same calls, with their checks' care, in a process that has made them before | {top['warm']:.3f} s |")
     print(f"| {whole['count']} right submissions of step 6, with all reports | {whole['seconds']:.0f} s |")

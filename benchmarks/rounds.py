@@ -39,4 +39,5 @@ def verdict(name: str, ratio: float, bound: float, smaller_is_better: bool = Fal
     """One line: the ratio, what it should be, and whether it is."""
     good = ratio <= bound if smaller_is_better else ratio >= bound
     return f"{name}: {ratio:.2f}x (bound: {'at most' if smaller_is_better else 'at least'} {bound:g}x)  " + (
-        "met" if good else "NOT MET")
+        "met" if good else "NOT MET"
+    )

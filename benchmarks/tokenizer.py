@@ -34,9 +34,12 @@ def ours(texts, vocab_size=VOCAB, count=in_processes):
 
 def hugging_face(texts, vocab_size=VOCAB):
     model = tokenizers.Tokenizer(models.BPE())
-    model.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(tok.PATTERN.pattern), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    model.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(tok.PATTERN.pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False, initial_alphabet=alphabet)
     model.train_from_iterator(texts, trainer)
@@ -74,12 +77,17 @@ def encoding(texts, rounds: int) -> None:
     ranks = {token: i for i, token in trained.token_bytes.items()}
     theirs = tiktoken.Encoding("ours", pat_str=tok.PATTERN.pattern, mergeable_ranks=ranks, special_tokens={})
     rng = random.Random(0)
-    noise = "".join(chr(rng.choice((32, rng.randrange(0x4E00, 0x9FFF), rng.randrange(97, 123)))) for _ in range(300_000))
-    kinds = {"Python source": texts, "Python's reference (English)": [corpus("pydoc")],
-             "random characters, in which nothing repeats itself": [noise[i:i + 3000] for i in range(0, len(noise), 3000)]}
+    noise = "".join(
+        chr(rng.choice((32, rng.randrange(0x4E00, 0x9FFF), rng.randrange(97, 123)))) for _ in range(300_000)
+    )
+    kinds = {
+        "Python source": texts,
+        "Python's reference (English)": [corpus("pydoc")],
+        "random characters, in which nothing repeats itself": [noise[i : i + 3000] for i in range(0, len(noise), 3000)],
+    }
 
     def encode_ours(texts):
-        tokenizer = tok.Tokenizer(trained.merges)    # anew, so that no piece is known yet
+        tokenizer = tok.Tokenizer(trained.merges)  # anew, so that no piece is known yet
         return [tokenizer.encode(text) for text in texts]
 
     def encode_hugging(texts):
@@ -107,14 +115,16 @@ def growth(texts, path: Path, rounds: int) -> None:
     programs = {"ours": ours, **peers()}
 
     def line(points, settings):
-        best = [best_seconds({name: functools.partial(run, *settings(point)) for name, run in programs.items()}, rounds)
-                for point in points]
+        best = [
+            best_seconds({name: functools.partial(run, *settings(point)) for name, run in programs.items()}, rounds)
+            for point in points
+        ]
         return {name: [seconds[name] for seconds in best] for name in programs}
 
     megabytes = sum(map(len, texts)) / 1e6
     sizes = [round(megabytes / part, 2) for part in (10, 5, 2, 1)]
     vocabularies = [512, 1024, 2048, 4096, 8192, 16384]
-    by_text = line(sizes, lambda size: (texts[::round(megabytes / size)], VOCAB))
+    by_text = line(sizes, lambda size: (texts[:: round(megabytes / size)], VOCAB))
     by_vocabulary = line(vocabularies, lambda vocabulary: (texts, vocabulary))
     figure = plots.new_figure(figsize=(8.4, 3))
     with plots.style():
@@ -123,7 +133,9 @@ def growth(texts, path: Path, rounds: int) -> None:
             left.plot(sizes, by_text[name], "o-", label=name)
             right.plot(vocabularies, by_vocabulary[name], "o-", label=name)
         left.set(xlabel=f"MB of Python source, {VOCAB:,} tokens", ylabel="seconds", ylim=0, title="more text")
-        right.set(xlabel=f"tokens, {megabytes:.0f} MB of Python source", ylim=0, xscale="log", title="a larger vocabulary")
+        right.set(
+            xlabel=f"tokens, {megabytes:.0f} MB of Python source", ylim=0, xscale="log", title="a larger vocabulary"
+        )
         right.set_xticks(vocabularies, labels=[f"{n:,}" for n in vocabularies])
         right.minorticks_off()
         left.legend()
@@ -132,8 +144,10 @@ def growth(texts, path: Path, rounds: int) -> None:
         path.write_bytes(plots.png(figure))
     print(f"\nTraining as text and vocabulary grow, seconds: {path}")
     for name in programs:
-        print(f"  {name:<14} by MB {dict(zip(sizes, (round(s, 2) for s in by_text[name])))}, "
-              f"by tokens {dict(zip(vocabularies, (round(s, 2) for s in by_vocabulary[name])))}")
+        print(
+            f"  {name:<14} by MB {dict(zip(sizes, (round(s, 2) for s in by_text[name])))}, "
+            f"by tokens {dict(zip(vocabularies, (round(s, 2) for s in by_vocabulary[name])))}"
+        )
 
 
 def main() -> None:

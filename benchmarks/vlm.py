@@ -19,10 +19,7 @@ from course import compute, kernels, steps
 from course.artifacts import save_tensors, to_json
 from course.weights import export
 
-BATCHES = {
-    "cpu": ("tiny", 8, 64),
-    "cuda": ("small", 64, 128),
-}  # preset of the language model, rows, tokens a row
+BATCHES = {"cpu": ("tiny", 8, 64), "cuda": ("small", 64, 128)}  # preset of the language model, rows, tokens a row
 VOCAB = {"tiny": 1024, "small": 8192}
 NEW_TOKENS = 40
 IMAGE, PAD, END = 1, 0, 2  # ids
@@ -42,15 +39,11 @@ def pair(device: torch.device):
     compute.seed_everything(0)
     llm, eye = gpt.GPT(gpt.GPTConfig(**sizes)), vlm.CLIPVisionModel(vlm.CLIPVisionConfig())
     ours = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye)
-    activation, projector = export.llava_projector(
-        ours.projection, eye.config.hidden_size, llm.config.hidden_size
-    )
+    activation, projector = export.llava_projector(ours.projection, eye.config.hidden_size, llm.config.hidden_size)
     text = export.llama_config(llm.config.__dict__, END, PAD)
     with tempfile.TemporaryDirectory() as folder:
         llama = export.llama_tensors(llm.state_dict(), llm.config.__dict__)
-        save_tensors(
-            Path(folder) / "model.safetensors", export.llava_tensors(eye.state_dict(), projector, llama)
-        )
+        save_tensors(Path(folder) / "model.safetensors", export.llava_tensors(eye.state_dict(), projector, llama))
         config = export.llava_config(text, eye.config.__dict__, IMAGE, activation)
         (Path(folder) / "config.json").write_text(to_json(config), encoding="utf-8")
         theirs = transformers.LlavaForConditionalGeneration.from_pretrained(folder)
@@ -71,8 +64,7 @@ def with_places(ids: torch.Tensor, value: int, count: int) -> torch.Tensor:
 
 
 class Work:
-    """The two tasks, each done by both: `train` one step on the batch, `generate` an answer to one picture.
-    """
+    """The two tasks, each done by both: `train` one step on the batch, `generate` an answer to one picture."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -108,9 +100,7 @@ class Work:
     def generate_ours(self, rows: int = 1) -> torch.Tensor:
         self.ours.eval()
         with compute.autocast(self.device):
-            return self.ours.generate(
-                self.ids[:rows], self.ours.see(self.pictures[:rows]), max_new_tokens=NEW_TOKENS
-            )
+            return self.ours.generate(self.ids[:rows], self.ours.see(self.pictures[:rows]), max_new_tokens=NEW_TOKENS)
 
     @torch.no_grad()
     def generate_theirs(self, rows: int = 1) -> torch.Tensor:
@@ -180,9 +170,7 @@ def waited(work, device: torch.device):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12)
     args = parser.parse_args()
     print(f"{machine()}, {torch.get_num_threads()} threads, {version('torch')}, {version('transformers')}")

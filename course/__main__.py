@@ -2,14 +2,11 @@
 
 import sys
 
-if sys.version_info < (3, 10):
+if sys.version_info < (3, 11):
     sys.exit(
-        "The course needs Python 3.10 or newer; this is Python {}.{} ({}).\n"
-        "Install a newer one (https://www.python.org/downloads, or your system's packages) and run it by "
-        "its name, "
-        "for example:  python3.12 -m course run".format(
-            sys.version_info[0], sys.version_info[1], sys.executable
-        )
+        "The course needs Python 3.11 or newer; this is Python {}.{} ({}).\n"
+        "Install a newer one (https://www.python.org/downloads, or your system's packages) and run it by its name, "
+        "for example:  python3.12 -m course run".format(sys.version_info[0], sys.version_info[1], sys.executable)
     )
 
 import os  # noqa: E402

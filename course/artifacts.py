@@ -139,9 +139,7 @@ def flatten(state) -> tuple[object, dict[str, torch.Tensor]]:
             return {"$bytes": base64.b64encode(value).decode()}
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
-        raise TypeError(
-            f"a state holds tensors, numbers, strings, lists and dicts, not {type(value).__name__}"
-        )
+        raise TypeError(f"a state holds tensors, numbers, strings, lists and dicts, not {type(value).__name__}")
 
     return walk(state), tensors
 
@@ -173,9 +171,7 @@ def save_state(path: Path, state, stamp: dict) -> None:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            save_file(
-                tensors, temporary, metadata={"state": json.dumps({"tree": tree, "stamp": plain(stamp)})}
-            )
+            save_file(tensors, temporary, metadata={"state": json.dumps({"tree": tree, "stamp": plain(stamp)})})
             fsync(temporary)
             os.replace(temporary, path)
         finally:
@@ -188,9 +184,7 @@ def load_stamp(path: Path) -> dict:
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["state"])["stamp"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{path} is damaged ({error}). Remove it and start this step without --resume."
-        ) from error
+        raise ArtifactError(f"{path} is damaged ({error}). Remove it and start this step without --resume.") from error
 
 
 def load_state(path: Path):
@@ -200,9 +194,7 @@ def load_state(path: Path):
             tree = json.loads(file.metadata()["state"])["tree"]
             return unflatten(tree, {name: file.get_tensor(name) for name in file.keys()})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{path} is damaged ({error}). Remove it and start this step without --resume."
-        ) from error
+        raise ArtifactError(f"{path} is damaged ({error}). Remove it and start this step without --resume.") from error
 
 
 # Artifacts --------------------------------------------------------------------------------------------------
@@ -325,9 +317,7 @@ def load_artifact(folder: Path, remake: str) -> Artifact:
     folder = Path(folder)
     recover(folder)
     if not (folder / MANIFEST).exists():
-        raise ArtifactError(
-            f"There is nothing from {folder.name} in {folder.parent} yet. Make it with:  {remake}"
-        )
+        raise ArtifactError(f"There is nothing from {folder.name} in {folder.parent} yet. Make it with:  {remake}")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         intact = manifest["hash"] == hash_files(folder, manifest["config"])

@@ -69,13 +69,24 @@ def audit_todo(step, todo: str, seed: int = 0) -> Result:
         passed, applied = False, not mutation.needs
         for trial in range(3):
             try:
-                module = steps.execute(mutation.source, lesson.step.file("solution"), "course_mutation",
-                                       shown_as=f"<{lesson.step.name} mutated>")
+                module = steps.execute(
+                    mutation.source,
+                    lesson.step.file("solution"),
+                    "course_mutation",
+                    shown_as=f"<{lesson.step.name} mutated>",
+                )
             except Exception:  # caught before it runs
                 applied = True
                 break
-            found = checking.check(lesson.step, module, todo, seed=seed + trial, seconds=PATIENCE, diagnose=False,
-                                   device=elsewhere if mutation.kind == DEVICE else "cpu")
+            found = checking.check(
+                lesson.step,
+                module,
+                todo,
+                seed=seed + trial,
+                seconds=PATIENCE,
+                diagnose=False,
+                device=elsewhere if mutation.kind == DEVICE else "cpu",
+            )
             applied |= mutation.needs in getattr(module, "APPLIED", ())
             steps.forget(module)
             passed |= found.passed
@@ -108,10 +119,14 @@ def audit(tasks, seed: int = 0, workers: int | None = None, each=lambda result: 
 
 def problems(results: list[Result]) -> list[str]:
     """What keeps an audit from being clean; empty when nothing does."""
-    found = [f"{one.todo}: {survivor.id} passes (line {survivor.line}, {survivor.kind})"
-             for one in results for survivor in one.unexplained]
-    found += [f"{one.todo}: HARMLESS has {key!r}, which is caught or no longer there"
-              for one in results for key in one.stale]
+    found = [
+        f"{one.todo}: {survivor.id} passes (line {survivor.line}, {survivor.kind})"
+        for one in results
+        for survivor in one.unexplained
+    ]
+    found += [
+        f"{one.todo}: HARMLESS has {key!r}, which is caught or no longer there" for one in results for key in one.stale
+    ]
     named, catalogued = sum(one.named for one in results), sum(one.catalogued for one in results)
     if named < NAMED * catalogued:
         found.append(f"only {named} of {catalogued} catalogued mistakes are named; the bound is {NAMED:.0%}")
@@ -124,8 +139,10 @@ HEADER = f"{'':<28} {'known':>6} {'caught':>7} {'named':>6}   {'automatic':>9} {
 def row(one: Result) -> str:
     """A result as a line under HEADER."""
     harmless = sum(bool(survivor.reason) for survivor in one.survivors)
-    return (f"{one.todo:<28} {one.catalogued:>6} {one.caught:>7} {one.named:>6}   "
-            f"{one.automatic:>9} {one.rejected:>7} {harmless:>9}")
+    return (
+        f"{one.todo:<28} {one.catalogued:>6} {one.caught:>7} {one.named:>6}   "
+        f"{one.automatic:>9} {one.rejected:>7} {harmless:>9}"
+    )
 
 
 def total(results: list[Result]) -> Result:

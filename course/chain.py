@@ -46,8 +46,10 @@ def _all_mine(step, folder) -> ModuleType:
     missing = [todo for todo in step.todos if verdict["todos"].get(todo) != "passed"]
     if missing:
         do = "does" if len(missing) == 1 else "do"
-        raise CourseError(f"{step.name} is needed here, and {', '.join(missing)} {do} not pass yet. This copy of the "
-                          f"course has no solution to put in its place: python3 -m course check {step.short}")
+        raise CourseError(
+            f"{step.name} is needed here, and {', '.join(missing)} {do} not pass yet. This copy of the "
+            f"course has no solution to put in its place: python3 -m course check {step.short}"
+        )
     module = steps.load(step, "exercise", path)
     module.__course__ = dict.fromkeys(step.todos, "mine")
     return module
@@ -86,8 +88,12 @@ def _filled(step, path, mine) -> ModuleType:
     owned = authoring.todo_functions(solution)
     others = [todo for todo in step.todos if todo not in mine]
     names = [name for todo in others for name in owned[todo]]
-    return steps.execute(authoring.transplant(source, solution, names), path, f"course_{step.name}_chain",
-                         shown_as=f"{path} (with the solution's {', '.join(others)})")
+    return steps.execute(
+        authoring.transplant(source, solution, names),
+        path,
+        f"course_{step.name}_chain",
+        shown_as=f"{path} (with the solution's {', '.join(others)})",
+    )
 
 
 def _trouble(step, path, mine) -> str:
@@ -95,15 +101,16 @@ def _trouble(step, path, mine) -> str:
     on it.
     """
     from course import checking
+
     try:
         module = _filled(step, path, mine)
     except Exception as error:  # given code that was taken out, say
-        return (
-            f"{path.name} does not go together with the solution's functions: {type(error).__name__}: {error}"
-        )
+        return f"{path.name} does not go together with the solution's functions: {type(error).__name__}: {error}"
     failed = [finding for finding in checking.check_step(step, module, diagnose=False) if not finding.passed]
     steps.forget(module)
     if not failed:
         return ""
-    return (f"{path.name} with the solution's functions filled in does not pass "
-            f"{', '.join(finding.todo for finding in failed)}: was given code changed?")
+    return (
+        f"{path.name} with the solution's functions filled in does not pass "
+        f"{', '.join(finding.todo for finding in failed)}: was given code changed?"
+    )

@@ -41,7 +41,9 @@ def conversation(
     # A description is as long as all other answers together, and copied sooner than looked up: one row in four has
     # it. What is learned last is asked twice.
     kinds = [kind for kind in KINDS if kind != "describe" or rng.random() < 0.25] + ["where", "color", "relation"]
-    asked = colorless(questions(scene, rng, 3 * turns, kinds))[:turns] if nameless else questions(scene, rng, turns, kinds)
+    asked = (
+        colorless(questions(scene, rng, 3 * turns, kinds))[:turns] if nameless else questions(scene, rng, turns, kinds)
+    )
     messages = []
     for turn, question in enumerate(asked):
         answer = question.preferred if rng.random() < evidence else question.bare

@@ -75,17 +75,7 @@ NEEDS = {
     "grade": LESSON,
     "release": CORE,
     "gradescope": CORE,
-    "test": (
-        *LESSON,
-        "pytest",
-        "xdist",
-        "nbclient",
-        "nbformat",
-        "ipykernel",
-        "transformers",
-        "tokenizers",
-        "tiktoken",
-    ),
+    "test": (*LESSON, "pytest", "xdist", "nbclient", "nbformat", "ipykernel", "transformers", "tokenizers", "tiktoken"),
 }
 
 
@@ -152,9 +142,9 @@ def parser() -> argparse.ArgumentParser:
 
     verb(
         "upgrade",
-        "After `git pull`, or after git refused to pull over your work: each TODO that you have written moves into the\n"
-        "newly generated model_exercise.py, with the functions and imports that you added. What changed is shown, and\n"
-        "what you had lies in a backup beside it. Without a newer version, nothing happens.",
+        "After `git pull`, or after git refused to pull over your work: each TODO that you have written moves into\n"
+        "the newly generated model_exercise.py, with the functions and imports that you added. What changed is shown,\n"
+        "and what you had lies in a backup beside it. Without a newer version, nothing happens.",
         ["upgrade"],
     )
 
@@ -197,8 +187,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = verb(
         "ask",
-        "Ask the vision-language model that `run` has made about a picture of your own. The picture may be of any kind\n"
-        "and size. The model knows the world of the course: coloured shapes on light paper.",
+        "Ask the vision-language model that `run` has made about a picture of your own. The picture may be of any\n"
+        "kind and size. The model knows the world of the course: coloured shapes on light paper.",
         [
             'ask drawing.png "What colour is the star?"',
             'ask drawing.png "How many shapes are there?" "Describe the picture." --preset small',
@@ -258,9 +248,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--weights", metavar="FILE", help="as for `grade`")
 
     one = verb(
-        "test",
-        "Run the test suite; what follows -- goes to pytest.",
-        ["test", "test --all", "test -- -k tokenizer -x"],
+        "test", "Run the test suite; what follows -- goes to pytest.", ["test", "test --all", "test -- -k tokenizer -x"]
     )
     one.add_argument("--all", action="store_true", help="the slow tests too (about 10 minutes on two cores)")
 
@@ -270,12 +258,8 @@ def parser() -> argparse.ArgumentParser:
         "A file that somebody has edited is reported and left alone.",
         ["build", "build --check"],
     )
-    one.add_argument(
-        "--check", action="store_true", help="change nothing; exit 1 if something is out of date"
-    )
-    one.add_argument(
-        "--force", action="store_true", help="write edited files anew too, with a backup beside each"
-    )
+    one.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is out of date")
+    one.add_argument("--force", action="store_true", help="write edited files anew too, with a backup beside each")
 
     one = verb(
         "audit",
@@ -296,8 +280,7 @@ def machine_arguments(one) -> None:
         "--preset",
         choices=PRESETS,
         default="tiny",
-        help="smoke: seconds, for tests; tiny: minutes on a CPU (default); small: one GPU; "
-        "base: several GPUs",
+        help="smoke: seconds, for tests; tiny: minutes on a CPU (default); small: one GPU; base: several GPUs",
     )
     one.add_argument(
         "--device", default="auto", type=device, help="auto (CUDA if there is one), cpu, cuda, cuda:1, mps"
@@ -315,9 +298,7 @@ def run_arguments(one) -> None:
     """The flags of `run` and of every step's train.py."""
     machine_arguments(one)
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument(
-        "--resume", action="store_true", help="keep what is finished, go on where it was interrupted"
-    )
+    one.add_argument("--resume", action="store_true", help="keep what is finished, go on where it was interrupted")
 
 
 def device(name: str) -> str:
@@ -338,9 +319,7 @@ def chosen(text: str | None) -> list[steps.Step]:
         start = steps.STEPS.index(steps.find_step(first))
         stop = steps.STEPS.index(steps.find_step(last)) if dash else start
         if stop < start:
-            raise UsageError(
-                f"{part} goes backwards; the steps are {', '.join(s.name for s in steps.STEPS)}."
-            )
+            raise UsageError(f"{part} goes backwards; the steps are {', '.join(s.name for s in steps.STEPS)}.")
         picked |= set(range(start, stop + 1))
     if not picked:
         raise UsageError(f"--steps names no step. There is: {', '.join(s.name for s in steps.STEPS)}.")
@@ -395,8 +374,7 @@ def main(argv: list[str] | None = None) -> int:
         if not str(error.filename or "").startswith(str(steps.ROOT)):
             raise
         print(
-            f"{error.filename} is missing from the course. Get it back, for example with git checkout.",
-            file=sys.stderr,
+            f"{error.filename} is missing from the course. Get it back, for example with git checkout.", file=sys.stderr
         )
         return 1
     except KeyboardInterrupt:
@@ -429,8 +407,14 @@ def learn(args, rest) -> int:
         raise CourseError(f"{step.name} has no {notebook.name} in {step.folder}. There is: {there}.")
     print(f"Opening {step.name}: {step.title}. Stop JupyterLab with Ctrl-C.", flush=True)
     # The address rather than the file: given a file, Jupyter serves its folder alone, without the other steps.
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={steps.ROOT}",
-               f"--LabApp.default_url=/lab/tree/{step.name}/{notebook.name}", *rest]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={steps.ROOT}",
+        f"--LabApp.default_url=/lab/tree/{step.name}/{notebook.name}",
+        *rest,
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # containers; Jupyter refuses otherwise
     try:
@@ -493,8 +477,10 @@ def reset(args, rest) -> int:
 
     changed, kept = authoring.reset(args.step, args.todo)
     what = f"{args.step.short}.{args.todo}" if args.todo else f"{args.step.name}/model_exercise.py"
-    print(f"{what} is {'untouched again' if changed else 'untouched already'}."
-          + (f" What you had lies in {args.step.name}/{kept.name}." if kept else ""))
+    print(
+        f"{what} is {'untouched again' if changed else 'untouched already'}."
+        + (f" What you had lies in {args.step.name}/{kept.name}." if kept else "")
+    )
     return 0
 
 
@@ -548,7 +534,8 @@ def ask(args, rest) -> int:
 
 
 def test(args, rest) -> int:
-    """The whole suite runs on all cores; what is chosen after -- in one process, which starts faster and can be debugged."""
+    """The whole suite runs on all cores; what is chosen after -- in one process, which starts faster and can be
+    debugged."""
     chosen = [] if args.all else ["-m", "not slow"]
     cores = [] if rest else ["-n", str(os.cpu_count()), "--dist", "loadgroup"]
     # One thread for each process: two that share two cores wait for each other most of the time.
@@ -588,5 +575,25 @@ def audit(args, rest) -> int:
     return main(args)
 
 
-VERBS = {f.__name__: f for f in (learn, check, hint, status, run, ask, explain, reset, upgrade, doctor, export,
-                                 grade, release, gradescope, test, build, audit)}
+VERBS = {
+    f.__name__: f
+    for f in (
+        learn,
+        check,
+        hint,
+        status,
+        run,
+        ask,
+        explain,
+        reset,
+        upgrade,
+        doctor,
+        export,
+        grade,
+        release,
+        gradescope,
+        test,
+        build,
+        audit,
+    )
+}

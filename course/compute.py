@@ -20,9 +20,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """`auto`: CUDA if there is one, else the CPU (MPS only when asked for). An absent device is an error."""
     kind, _, index = str(name).partition(":")
     if kind not in DEVICES or (index and (kind != "cuda" or not index.isdecimal())):
-        raise UsageError(
-            f"There is no device '{name}'. There is: {', '.join(DEVICES)} (and cuda:0, cuda:1, ...)."
-        )
+        raise UsageError(f"There is no device '{name}'. There is: {', '.join(DEVICES)} (and cuda:0, cuda:1, ...).")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda":
@@ -74,12 +72,7 @@ def leave_out_cudnn_attention() -> None:
 def random_states() -> dict:
     """Where the random streams of Python, numpy and torch stand."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": cuda,
-    }
+    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
 
 
 def set_random_states(states: dict) -> None:
@@ -186,13 +179,7 @@ def memory_mb() -> float | None:
 def hardware(device: torch.device | None = None) -> dict:
     """What the figures were measured on: for report.json and the README."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {
-        "cpu": cpu_model(),
-        "cores": cores,
-        "memory_mb": memory_mb(),
-        "gpu": None,
-        "system": platform.system(),
-    }
+    found = {"cpu": cpu_model(), "cores": cores, "memory_mb": memory_mb(), "gpu": None, "system": platform.system()}
     if device is not None and device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         found |= {"gpu": properties.name, "gpu_memory_mb": round(properties.total_memory / 2**20)}

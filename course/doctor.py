@@ -1,7 +1,8 @@
-"""What is there on this machine, what is missing, and how to mend it; what each preset needs and about how long it takes.
+"""What is there on this machine, what is missing, and how to mend it; what each preset needs and about how long it
+takes.
 
-    python3 -m course doctor
-    python3 -m course.doctor artifacts/tiny/report.json     # keep a run's figures, for the estimate on other machines
+python3 -m course doctor
+python3 -m course.doctor artifacts/tiny/report.json     # keep a run's figures, for the estimate on other machines
 """
 
 import json
@@ -53,11 +54,18 @@ def packages() -> Point:
     found = setup.torch_version()
     if found is not None and found[:2] < setup.TORCH_FLOOR:
         oldest = ".".join(map(str, setup.TORCH_FLOOR))
-        return Point("packages", f"torch {torch.__version__}", f"the course needs torch {oldest} or newer: "
-                     "pip install -r requirements.txt", needed=True)
+        return Point(
+            "packages",
+            f"torch {torch.__version__}",
+            f"the course needs torch {oldest} or newer: pip install -r requirements.txt",
+            needed=True,
+        )
     if lacking:
-        return Point("packages", f"torch {torch.__version__}; not there: {', '.join(lacking)}",
-                     "the command that needs one installs it; all at once: pip install -r requirements.txt")
+        return Point(
+            "packages",
+            f"torch {torch.__version__}; not there: {', '.join(lacking)}",
+            "the command that needs one installs it; all at once: pip install -r requirements.txt",
+        )
     return Point("packages", f"torch {torch.__version__}; all there")
 
 
@@ -69,11 +77,21 @@ def devices() -> list[Point]:
             card = torch.cuda.get_device_properties(i)
             points.append(Point(f"cuda:{i}", f"{card.name}, {card.total_memory / 2**30:.0f} GB"))
     elif shutil.which("nvidia-smi") and torch.version.cuda is None:
-        points.append(Point("GPU", "there is an NVIDIA driver, but this torch was built without CUDA",
-                            "for the GPU, install a torch with CUDA: https://pytorch.org/get-started"))
+        points.append(
+            Point(
+                "GPU",
+                "there is an NVIDIA driver, but this torch was built without CUDA",
+                "for the GPU, install a torch with CUDA: https://pytorch.org/get-started",
+            )
+        )
     elif shutil.which("nvidia-smi"):
-        points.append(Point("GPU", "there is an NVIDIA driver, but torch finds no GPU",
-                            f"nvidia-smi should list one, and the driver must suit CUDA {torch.version.cuda}"))
+        points.append(
+            Point(
+                "GPU",
+                "there is an NVIDIA driver, but torch finds no GPU",
+                f"nvidia-smi should list one, and the driver must suit CUDA {torch.version.cuda}",
+            )
+        )
     elif torch.backends.mps.is_available():
         points.append(Point("mps", "an Apple GPU; used with --device mps"))
     else:
@@ -103,16 +121,24 @@ def memory() -> Point:
 def disk() -> Point:
     free = shutil.disk_usage(steps.ROOT).free / 2**20
     scarce = free < SPARE_MB
-    return Point("disk", f"{free / 1024:.1f} GB free beside the course",
-                 "make room, or keep artifacts elsewhere: python3 -m course run --out FOLDER" if scarce else "", scarce)
+    return Point(
+        "disk",
+        f"{free / 1024:.1f} GB free beside the course",
+        "make room, or keep artifacts elsewhere: python3 -m course run --out FOLDER" if scarce else "",
+        scarce,
+    )
 
 
 def writing() -> Point:
     closed = [step.name for step in steps.STEPS if step.folder.is_dir() and not os.access(step.folder, os.W_OK)]
     if not os.access(steps.ROOT, os.W_OK):
         closed.insert(0, str(steps.ROOT))
-    return Point("folders", f"no permission to write in {', '.join(closed)}" if closed else "can be written",
-                 "copy the course to a folder of your own, for example your home" if closed else "", bool(closed))
+    return Point(
+        "folders",
+        f"no permission to write in {', '.join(closed)}" if closed else "can be written",
+        "copy the course to a folder of your own, for example your home" if closed else "",
+        bool(closed),
+    )
 
 
 def probe(seconds: float = 1.0) -> float:
@@ -147,9 +173,14 @@ def presets() -> list[Point]:
         remedy, free = "", available_mb()
         if free is not None and free < one["memory_mb"] * 1.2:
             remedy = f"it needs {one['memory_mb'] / 1024:.1f} GB of memory: close other programs"
-        points.append(Point(name, f"{needs}; all six steps take about {max(1, round(here))} min here and "
-                            f"{one['memory_mb'] / 1024:.1f} GB (measured: {one['seconds'] / 60:.0f} min on {one['on']})",
-                            remedy))
+        points.append(
+            Point(
+                name,
+                f"{needs}; all six steps take about {max(1, round(here))} min here and "
+                f"{one['memory_mb'] / 1024:.1f} GB (measured: {one['seconds'] / 60:.0f} min on {one['on']})",
+                remedy,
+            )
+        )
     return points
 
 
@@ -183,8 +214,12 @@ def keep(report: dict) -> None:
     measured = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
     machine = report["hardware"]
     where = machine["gpu"] or f"{machine['cores']} {platform.machine()} cores"
-    measured[report["preset"]] = {"seconds": round(report["seconds"]), "memory_mb": round(report["peak_memory_mb"]),
-                                  "on": where, "probe_ms": round(probe(5), 3)}
+    measured[report["preset"]] = {
+        "seconds": round(report["seconds"]),
+        "memory_mb": round(report["peak_memory_mb"]),
+        "on": where,
+        "probe_ms": round(probe(5), 3),
+    }
     authoring.write(MEASURED, json.dumps(measured, indent=1) + "\n")
 
 

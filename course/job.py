@@ -165,9 +165,7 @@ class Job:
             "options": artifacts.plain(vars(self.options)),
             "seed": self.seed,
             "code": self.code,
-            "sources": {
-                name: fingerprint_of(source_of(module)) for name, module in sorted(self._modules.items())
-            },
+            "sources": {name: fingerprint_of(source_of(module)) for name, module in sorted(self._modules.items())},
             "inputs": {name: artifact.hash for name, artifact in sorted(self._inputs.items())},
         }
 
@@ -201,8 +199,8 @@ class Job:
         return self.out / f"{self.step.name}.checkpoint.safetensors"
 
     def due(self, step: int | None = None, every: int | None = None) -> bool:
-        """Is a checkpoint due? About every 20 seconds (or every `every` steps), and when interrupted. A large one, which
-        takes seconds to write, comes less often: writing shall cost no more than a twentieth of the time.
+        """Is a checkpoint due? About every 20 seconds (or every `every` steps), and when interrupted. A large one,
+        which takes seconds to write, comes less often: writing shall cost no more than a twentieth of the time.
         """
         self._asked = time.monotonic()
         if self._signal:
@@ -300,9 +298,7 @@ class Job:
     def interrupt(self, number: int) -> None:
         """A signal came. A recipe that asks `due` may write a checkpoint; any other stops at once."""
         if self._signal:
-            if (
-                time.monotonic() - self._signalled > 1.5
-            ):  # a terminal and `run` may both have sent the first one
+            if time.monotonic() - self._signalled > 1.5:  # a terminal and `run` may both have sent the first one
                 raise Interrupted(number)
             return
         self._signal, self._signalled = number, time.monotonic()
@@ -346,9 +342,7 @@ def parse(parser, train, argv: list[str] | None):
     if hasattr(train, "add_arguments"):
         train.add_arguments(parser.add_argument_group("this step's own"))
     args = parser.parse_args(argv)
-    return args, argparse.Namespace(
-        **{name: value for name, value in sorted(vars(args).items()) if name not in shared}
-    )
+    return args, argparse.Namespace(**{name: value for name, value in sorted(vars(args).items()) if name not in shared})
 
 
 def perform(train, step, args, options, own: str | None = None) -> int:
@@ -358,11 +352,11 @@ def perform(train, step, args, options, own: str | None = None) -> int:
     job, quiet = None, bool(os.environ.get(PARENT))
     try:
         if args.preset not in train.PRESETS:
-            raise UsageError(
-                f"{step.name} has no preset '{args.preset}'. It has: {', '.join(train.PRESETS)}."
-            )
+            raise UsageError(f"{step.name} has no preset '{args.preset}'. It has: {', '.join(train.PRESETS)}.")
         settings, name = (  # `choose(preset, options)`: a recipe's flags may ask for others
-            train.choose(args.preset, options) if hasattr(train, "choose") else (train.PRESETS[args.preset], args.preset)
+            train.choose(args.preset, options)
+            if hasattr(train, "choose")
+            else (train.PRESETS[args.preset], args.preset)
         )
         job = Job(
             step,
@@ -394,9 +388,7 @@ def perform(train, step, args, options, own: str | None = None) -> int:
         if job.is_main:
             if not quiet:
                 print(figure_lines(job.saved["figures"]))
-                print(
-                    f"{job.saved['seconds']:.0f} s, {job.saved['peak_memory_mb']:.0f} MB, in {job.folder()}"
-                )
+                print(f"{job.saved['seconds']:.0f} s, {job.saved['peak_memory_mb']:.0f} MB, in {job.folder()}")
         return 0
     except (Interrupted, KeyboardInterrupt) as stop:
         if not quiet and (job is None or job.is_main):
@@ -415,8 +407,7 @@ def perform(train, step, args, options, own: str | None = None) -> int:
         return getattr(error, "exit_code", 2)
     except torch.OutOfMemoryError as error:
         print(
-            f"\nThe GPU's memory is not enough for this ({error}).\nChoose a smaller --preset, or --device "
-            "cpu.",
+            f"\nThe GPU's memory is not enough for this ({error}).\nChoose a smaller --preset, or --device cpu.",
             file=sys.stderr,
         )
         return 1

@@ -21,8 +21,8 @@ DIARY = "COURSE_MILESTONES"  # the environment variable with the file that `mile
 
 
 def band(values, better: str) -> tuple[float, float]:
-    """(lowest, highest) value that counts as usual: the measured range, widened on either side by its width, at least by
-    a twentieth of the value and by 0.01, and without an end on the better side ("lower", "higher" or "near")."""
+    """(lowest, highest) value that counts as usual: the measured range, widened on either side by its width, at least
+    by a twentieth of the value and by 0.01, and without an end on the better side ("lower", "higher" or "near")."""
     low, high = min(values), max(values)
     slack = max(high - low, 0.05 * max(abs(low), abs(high)), 0.01)
     return (-math.inf if better == "lower" else low - slack, math.inf if better == "higher" else high + slack)
@@ -43,10 +43,14 @@ def milestone(name: str, value: float, better: str, *causes: str) -> bool:
     low, high = band(known[name], better)
     fine = low <= value <= high
     bound = {"lower": f"at most {high:.3g}", "higher": f"at least {low:.3g}", "near": f"from {low:.3g} to {high:.3g}"}
-    usual = f"{bound[better]} (over {len(known[name])} seeds it was from {min(known[name]):.3g} to {max(known[name]):.3g})"
+    usual = (
+        f"{bound[better]} (over {len(known[name])} seeds it was from {min(known[name]):.3g} to {max(known[name]):.3g})"
+    )
     headline = f"{value:.4g}, {'as it should be' if fine else 'which is unusual'}"
     rows = [("usual", usual)] + ([] if fine else [("look at", "\n".join(f"{i}. {c}" for i, c in enumerate(causes, 1)))])
-    text = "\n".join([f"{name}: {headline}"] + [f"  {label:<9} {said}".replace("\n", "\n" + 12 * " ") for label, said in rows])
+    text = "\n".join(
+        [f"{name}: {headline}"] + [f"  {label:<9} {said}".replace("\n", "\n" + 12 * " ") for label, said in rows]
+    )
     sign, color = ("✓", notebook.GREEN) if fine else ("!", notebook.AMBER)
     notebook.show(text, notebook.card(name, headline, rows, color, sign))
     return fine
@@ -62,16 +66,26 @@ def measure(step, seeds: int) -> dict[str, list[float]]:
     cells = notebooks.code_cells(path.read_text(encoding="utf-8"))
     page = "\n".join(cells[: 1 + max(number for number, cell in enumerate(cells) if "milestone(" in cell)])
     for seed in range(seeds):
-        shifted = f"import torch\nset_seed = torch.manual_seed\ntorch.manual_seed = lambda seed: set_seed(seed + {1000 * seed})\n"
+        shifted = (
+            "import torch\nset_seed = torch.manual_seed\n"
+            f"torch.manual_seed = lambda seed: set_seed(seed + {1000 * seed})\n"
+        )
         with tempfile.TemporaryDirectory() as folder:
             script, diary = Path(folder) / "page.py", Path(folder) / "diary"
             script.write_text(f"import sys; sys.path.insert(0, '.')\n{shifted}{page}", encoding="utf-8")
-            subprocess.run([sys.executable, script], cwd=path.parent, stdout=subprocess.DEVNULL, check=True,
-                           env={**os.environ, DIARY: str(diary), "MPLBACKEND": "agg"})
+            subprocess.run(
+                [sys.executable, script],
+                cwd=path.parent,
+                stdout=subprocess.DEVNULL,
+                check=True,
+                env={**os.environ, DIARY: str(diary), "MPLBACKEND": "agg"},
+            )
             for line in diary.read_text(encoding="utf-8").splitlines():
                 name, value = json.loads(line)
                 found.setdefault(name, []).append(round(value, 6))
-        print(f"{path.parent.name}, seed {seed}: {({name: values[-1] for name, values in found.items()})}", flush=True)
+        print(
+            f"{path.parent.name}, seed {seed}: { ({name: values[-1] for name, values in found.items()}) }", flush=True
+        )
     return found
 
 

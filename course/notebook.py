@@ -55,13 +55,17 @@ def card(title: str, headline: str, rows, color: str = QUIET, sign: str = "", co
             said = f'<pre style="{PRE}">{said}</pre>'
         else:
             said = said.replace("\n", "<br>")
-        cells.append(f'<div style="opacity:.7">{html.escape(label)}</div>'
-                     f'<div style="min-width:0;overflow-wrap:anywhere">{said}</div>')
+        cells.append(
+            f'<div style="opacity:.7">{html.escape(label)}</div>'
+            f'<div style="min-width:0;overflow-wrap:anywhere">{said}</div>'
+        )
     mark = f'<span aria-hidden="true" style="color:{color}">{sign}</span> ' if sign else ""
     head = f"<div>{mark}<code>{html.escape(title)}</code> <b>{html.escape(headline)}</b></div>" if title else ""
     layout = f"display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin-top:{'.5em' if head else 0}"
     grid = f'<div style="{layout}">{"".join(cells)}</div>' if cells else ""
-    return f'<div role="status" style="border-left:4px solid {color};padding:.4em .9em;margin:.3em 0">{head}{grid}</div>'
+    return (
+        f'<div role="status" style="border-left:4px solid {color};padding:.4em .9em;margin:.3em 0">{head}{grid}</div>'
+    )
 
 
 def in_cell(text: str) -> str:

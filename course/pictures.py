@@ -39,7 +39,9 @@ def read_picture(path: str | Path) -> Image.Image:
         raise ValueError(f"{path} is no picture that can be read here; save it as PNG or JPEG and try again") from error
     except _Unseen as error:
         raise ValueError(f"{path} {error}; save it as PNG or JPEG and try again") from error
-    except Exception as error:  # each of Pillow's decoders fails in its own way: OSError, SyntaxError, struct.error, ...
+    except (
+        Exception
+    ) as error:  # each of Pillow's decoders fails in its own way: OSError, SyntaxError, struct.error, ...
         raise ValueError(f"{path} is damaged or cut off ({error}); get it again, or save it anew") from error
 
 
@@ -49,7 +51,9 @@ class _Unseen(Exception):
 
 def _as_seen(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
-    if image.mode == "F" or image.mode.startswith("I"):  # 16 bits and more; Pillow's own conversion cuts them off at 255
+    if image.mode == "F" or image.mode.startswith(
+        "I"
+    ):  # 16 bits and more; Pillow's own conversion cuts them off at 255
         image = _in_8_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -12,8 +12,8 @@ COLORS = {  # told apart by colour-blind readers too (after Okabe and Ito)
     False: ("#0072b2", "#d55e00", "#009e73", "#8a5a83", "#8c6d00", "#666666"),
     True: ("#56b4e9", "#e69f00", "#2fbf95", "#cc79a7", "#d9c84a", "#aaaaaa"),
 }
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.5, 1.5)), (0, (8, 3)), (0, (3, 3)))     # ... and in grey
-HATCHES = ("", "//", "..", "xx")        # the same for bars that stand in groups: bar(..., hatch=plots.HATCHES[number])
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.5, 1.5)), (0, (8, 3)), (0, (3, 3)))  # ... and in grey
+HATCHES = ("", "//", "..", "xx")  # the same for bars that stand in groups: bar(..., hatch=plots.HATCHES[number])
 
 
 @contextlib.contextmanager
@@ -72,8 +72,10 @@ def show(figure, alt: str) -> None:
     from IPython.display import display
     from matplotlib import pyplot
 
-    image = (f'<img alt="{html.escape(alt)}" width="{round(100 * figure.get_figwidth())}" '
-             f'style="background:white;max-width:100%" src="{data_uri(png(figure))}">')
+    image = (
+        f'<img alt="{html.escape(alt)}" width="{round(100 * figure.get_figwidth())}" '
+        f'style="background:white;max-width:100%" src="{data_uri(png(figure))}">'
+    )
     pyplot.close(figure)
     display({"text/plain": alt, "text/html": image}, raw=True)
 

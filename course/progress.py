@@ -14,7 +14,7 @@ from pathlib import Path
 from course import authoring, steps
 from course.errors import CourseError
 
-KEPT = 16       # verdicts (and hints) remembered per step: going back to an earlier version of a file costs nothing
+KEPT = 16  # verdicts (and hints) remembered per step: going back to an earlier version of a file costs nothing
 
 
 def fingerprint(step, path=None) -> str:
@@ -76,8 +76,11 @@ def next_hint(step, todo: str, again: bool = False) -> tuple[int, int, str]:
     if not step.file("solution").exists():
         return told, len(hints), "This copy of the course has no solution. Ask whoever teaches it."
     source = step.file("solution").read_text(encoding="utf-8")
-    places = [f"{name}, line {function.first}" for name, function in authoring.functions(source).items()
-              if function.todo == todo]
+    places = [
+        f"{name}, line {function.first}"
+        for name, function in authoring.functions(source).items()
+        if function.todo == todo
+    ]
     return told, len(hints), f"{step.name}/{step.file('solution').name}: {'; '.join(places)}"
 
 
@@ -92,8 +95,10 @@ def explain(step, todo: str) -> str:
     finding = checking.check_step(step, todos=[todo], diagnose=False)[0]
     note(step, {todo: finding.status})
     if not finding.passed:
-        raise CourseError(f"{finding.id} is {finding.headline}; to see the solution now would spoil it. The explanation "
-                          f"comes after the pass, until then: python3 -m course hint {finding.id}")
+        raise CourseError(
+            f"{finding.id} is {finding.headline}; to see the solution now would spoil it. The explanation "
+            f"comes after the pass, until then: python3 -m course hint {finding.id}"
+        )
     lesson = checking.lesson(step)
     solution = lesson.source
     mine = step.file("exercise").read_text(encoding="utf-8")
@@ -167,6 +172,7 @@ def _computed(step, path) -> tuple[dict, bool]:
     was up.
     """
     from course import checking  # torch comes with it
+
     module, raised, _ = checking.imported(step, path)
     if raised is not None:
         where = f", line {raised.line}" if raised.line else ""
@@ -177,9 +183,7 @@ def _computed(step, path) -> tuple[dict, bool]:
         }, True
     findings = checking.check_step(step, module, diagnose=False)
     steps.forget(module)
-    certain = not any(
-        name in finding.error for finding in findings for name in ("KeyboardInterrupt", "TooSlow")
-    )
+    certain = not any(name in finding.error for finding in findings for name in ("KeyboardInterrupt", "TooSlow"))
     return {
         "todos": {finding.todo: finding.status for finding in findings},
         "blocked": {finding.todo: finding.blocked_by for finding in findings if finding.blocked_by},
@@ -211,14 +215,14 @@ def table(which=None) -> str:
         except FileNotFoundError as error:
             name = Path(error.filename or "a file").name
             lines.append(f"{step.short:<6} {step.title:<58} {name} is missing")
-            following = following or (
-                "python3 -m course build" if name == steps.FILES["exercise"] else step.short
-            )
+            following = following or ("python3 -m course build" if name == steps.FILES["exercise"] else step.short)
             continue
         todos = verdict["todos"]
         passed = sum(state == "passed" for state in todos.values())
         count = f"{passed} of {len(todos)}"
-        lines.append(f"{step.short:<6} {step.title:<58} " + (count if passed else f"{count:<9}about {step.hours:g} hours"))
+        lines.append(
+            f"{step.short:<6} {step.title:<58} " + (count if passed else f"{count:<9}about {step.hours:g} hours")
+        )
         if verdict["error"]:
             lines.append(f"         {verdict['error']}")
         if which or any(state != "not started" for state in todos.values()) and passed < len(todos):

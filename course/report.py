@@ -20,12 +20,7 @@ HEADLINES = (
     ("win_rate", "answers preferred", "a tie", lambda f: 0.5),
     ("exact_match", "exact match", "before", lambda f: f.get("exact_match_before")),
     ("exact_match", "exact match", "best blind", lambda f: best_blind(f)),
-    (
-        "exact_match_held_out_combinations",
-        "exact match, new combinations",
-        "best blind",
-        lambda f: best_blind(f),
-    ),
+    ("exact_match_held_out_combinations", "exact match, new combinations", "best blind", lambda f: best_blind(f)),
 )
 RATES = ("exact_match", "win_rate", "blind", "accuracy", "names_evidence")
 LONG = 90  # letters of an answer that are shown: an untrained model rambles
@@ -70,17 +65,13 @@ def table(report: dict) -> str:
     for name, step in report["steps"].items():
         lines = headlines(step["figures"]) or [("", "", "")]
         for i, (label, after, before) in enumerate(lines):
-            head = (
-                (name, f"{step['seconds']:.0f}", f"{step['peak_memory_mb']:.0f}") if i == 0 else ("", "", "")
-            )
+            head = (name, f"{step['seconds']:.0f}", f"{step['peak_memory_mb']:.0f}") if i == 0 else ("", "", "")
             rows.append((*head, label, before, after))
     rows.append(("all", f"{report['seconds']:.0f}", f"{report['peak_memory_mb']:.0f}", "", "", ""))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     left = (0, 3)
     lines = [
-        "  ".join(
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))
-        )
+        "  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
         for row in rows
     ]
     lines.insert(1, "  ".join("-" * w for w in widths))
@@ -172,9 +163,7 @@ def draw_kinds(measures, rows):
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         if len(measures) > 1:
-            figure.legend(
-                *axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(measures))
-            )
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(measures)))
         return figure
 
     return draw
@@ -190,22 +179,14 @@ def gallery_png(items: list[dict], columns: int = 4, questions: int = 3) -> byte
             axes.axis("off")
         for i, item in enumerate(items):
             picture, words = grid[i // columns * 2][i % columns], grid[i // columns * 2 + 1][i % columns]
-            picture.imshow(
-                Image.open(io.BytesIO(base64.b64decode(picture_data(item)))), interpolation="nearest"
-            )
+            picture.imshow(Image.open(io.BytesIO(base64.b64decode(picture_data(item)))), interpolation="nearest")
             height = 1.0
             for q in item["questions"][:questions]:
                 truth = "" if q["correct"] else f" (truth: {q['truth']})"
                 asked = textwrap.wrap(q["question"], 40)
                 said = textwrap.wrap(short(q["answer"], 60) + truth, 37)
                 words.text(
-                    0,
-                    height,
-                    "\n".join(asked),
-                    va="top",
-                    fontsize=7,
-                    color="#555555",
-                    transform=words.transAxes,
+                    0, height, "\n".join(asked), va="top", fontsize=7, color="#555555", transform=words.transAxes
                 )
                 height -= 0.095 * len(asked)
                 words.text(
@@ -272,9 +253,7 @@ def html_table(caption: str, header, rows, text=(0,)) -> str:
         return f"<{tag}{scope}{' class=text' if i in text else ''}>{esc(value)}</{tag}>"
 
     head = "".join(cell("th", i, value) for i, value in enumerate(header))
-    body = "".join(
-        "<tr>" + "".join(cell("td", i, value) for i, value in enumerate(row)) + "</tr>" for row in rows
-    )
+    body = "".join("<tr>" + "".join(cell("td", i, value) for i, value in enumerate(row)) + "</tr>" for row in rows)
     return (
         f'<div class="wide"><table><caption>{esc(caption)}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
@@ -305,10 +284,7 @@ def step_section(name: str, step: dict, folder: Path) -> str:
                     html_table(
                         title.capitalize(),
                         ("kind", *(m.replace("_", " ") for m in measures)),
-                        [
-                            (kind, *(shown("exact_match", row.get(m)) for m in measures))
-                            for kind, row in rows.items()
-                        ],
+                        [(kind, *(shown("exact_match", row.get(m)) for m in measures)) for kind, row in rows.items()],
                     )
                 )
                 spoken = "; ".join(
@@ -323,8 +299,7 @@ def step_section(name: str, step: dict, folder: Path) -> str:
     for title, curves in curve_groups(history.get("curves", {})).items():
         x = history.get("x", {}).get(title, "step")
         spoken = "; ".join(
-            f"{label} from {points[0][1]:.3g} at {x} {points[0][0]} to {points[-1][1]:.3g} at {x} "
-            f"{points[-1][0]}"
+            f"{label} from {points[0][1]:.3g} at {x} {points[0][0]} to {points[-1][1]:.3g} at {x} {points[-1][0]}"
             for label, points in curves.items()
         )
         parts.append(
@@ -335,12 +310,7 @@ def step_section(name: str, step: dict, folder: Path) -> str:
     if isinstance(samples, list) and samples:
         keys = list(samples[0])
         parts.append(
-            html_table(
-                "Samples",
-                keys,
-                [[row.get(key, "") for key in keys] for row in samples],
-                text=range(len(keys)),
-            )
+            html_table("Samples", keys, [[row.get(key, "") for key in keys] for row in samples], text=range(len(keys)))
         )
     if gallery := read_json(folder / "gallery.json"):
         parts.append(gallery_html(gallery))
@@ -387,11 +357,7 @@ def page(report: dict, out: Path) -> str:
         for i, (label, after, before) in enumerate(headlines(step["figures"]) or [("", "", "")]):
             rows.append(
                 (
-                    *(
-                        (name, f"{step['seconds']:.0f}", f"{step['peak_memory_mb']:.0f}")
-                        if i == 0
-                        else ("",) * 3
-                    ),
+                    *((name, f"{step['seconds']:.0f}", f"{step['peak_memory_mb']:.0f}") if i == 0 else ("",) * 3),
                     label,
                     before,
                     after,

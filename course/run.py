@@ -127,13 +127,7 @@ def resume_command(args) -> str:
     words = ["python3 -m course run --resume"]
     if len(args.steps) < len(steps.STEPS):
         words.append("--steps " + ",".join(step.short for step in args.steps))
-    for name, default in (
-        ("preset", "tiny"),
-        ("device", "auto"),
-        ("seed", 0),
-        ("out", None),
-        ("code", "chain"),
-    ):
+    for name, default in (("preset", "tiny"), ("device", "auto"), ("seed", 0), ("out", None), ("code", "chain")):
         if getattr(args, name) != default:
             words.append(f"--{name} {getattr(args, name)}")
     return " ".join(words)

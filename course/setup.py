@@ -57,9 +57,7 @@ def reasons(lacking: list[str]) -> str:
         version = torch_version() if name == "torch" else None
         old = version is not None and importlib.util.find_spec("torch") is not None
         words.append(
-            f"torch {'.'.join(map(str, TORCH_FLOOR))} or newer (it has {'.'.join(map(str, version))})"
-            if old
-            else name
+            f"torch {'.'.join(map(str, TORCH_FLOOR))} or newer (it has {'.'.join(map(str, version))})" if old else name
         )
     return ", ".join(words)
 
@@ -109,9 +107,7 @@ class Venv:
             "print(*missing(sys.argv[2:]))"
         )
         done = subprocess.run(
-            [self.python, "-c", code, str(Path(__file__).parents[1]), *modules],
-            capture_output=True,
-            text=True,
+            [self.python, "-c", code, str(Path(__file__).parents[1]), *modules], capture_output=True, text=True
         )
         return done.stdout.split() if done.returncode == 0 else list(modules)
 
@@ -188,9 +184,7 @@ def prepare(venv: Venv, modules, lacking: list[str]) -> None:
                 try:
                     install(venv, made)
                 except SetupError as error:
-                    venv.mark(
-                        "done", made
-                    )  # with the hash of today: what is there will do, and is not tried again
+                    venv.mark("done", made)  # with the hash of today: what is there will do, and is not tried again
                     say(f"{error}\nGoing on with what is installed.")
             return
     announce(venv, lacking)
@@ -202,9 +196,7 @@ def prepare(venv: Venv, modules, lacking: list[str]) -> None:
 def announce(venv: Venv, lacking: list[str]) -> None:
     gpu = bool(shutil.which("nvidia-smi"))
     linux = sys.platform.startswith("linux")
-    size = (
-        "about 3 GB to download and 7 GB on disk" if linux else "about 0.4 GB to download and 1.5 GB on disk"
-    )
+    size = "about 3 GB to download and 7 GB on disk" if linux else "about 0.4 GB to download and 1.5 GB on disk"
     say(
         f"This Python ({sys.executable}) lacks {reasons(lacking)}.\n"
         f"Setting up the course's own environment, once: {venv.folder}, from {venv.requirements.name}.\n"
@@ -212,12 +204,7 @@ def announce(venv: Venv, lacking: list[str]) -> None:
         "Nothing outside "
         "that folder changes."
     )
-    if (
-        linux
-        and not gpu
-        and not os.environ.get("PIP_EXTRA_INDEX_URL")
-        and not os.environ.get("PIP_FIND_LINKS")
-    ):
+    if linux and not gpu and not os.environ.get("PIP_EXTRA_INDEX_URL") and not os.environ.get("PIP_FIND_LINKS"):
         say(
             "No NVIDIA GPU is seen here. To fetch the CPU-only torch (0.4 GB in all), stop this and run it "
             "with "
@@ -233,9 +220,7 @@ def remove(venv: Venv) -> None:
     try:
         shutil.rmtree(venv.folder)
     except OSError as error:
-        raise SetupError(
-            f"{venv.folder} cannot be removed ({error}). Remove it by hand and try again."
-        ) from error
+        raise SetupError(f"{venv.folder} cannot be removed ({error}). Remove it by hand and try again.") from error
 
 
 def pip_version() -> tuple[int, ...]:
@@ -282,8 +267,7 @@ def pip_of(venv: Venv, python: str) -> list[str] | None:
 def install(venv: Venv, made: bool) -> None:
     """pip install -r requirements.txt in .venv, in full view; what went wrong becomes advice."""
     pip = next(
-        filter(None, (pip_of(venv, python) for python in (str(venv.python), sys.executable, base_python()))),
-        None,
+        filter(None, (pip_of(venv, python) for python in (str(venv.python), sys.executable, base_python()))), None
     )
     if pip is None:
         raise SetupError(f"{venv.folder} has no pip. Remove that folder and try again.")
@@ -293,9 +277,7 @@ def install(venv: Venv, made: bool) -> None:
     # A `user = true` in somebody's pip configuration has no meaning inside an environment.
     environment = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     tail: list[str] = []
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
-    ) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment) as process:
         try:
             for line in process.stderr:
                 sys.stderr.write(line)
@@ -337,9 +319,7 @@ def explain(text: str, venv: Venv) -> str:
             "PIP_FIND_LINKS to a folder of wheels and set PIP_NO_INDEX=1."
         )
     if re.search(r"Permission denied|Errno 13|Read-only file system|Errno 30", text):
-        return (
-            f"{venv.folder.parent} may not be written. Copy the course to a folder of your own and try there."
-        )
+        return f"{venv.folder.parent} may not be written. Copy the course to a folder of your own and try there."
     if found := re.search(
         r"No matching distribution found for (\S+)|Could not find a version that satisfies the "
         r"requirement (\S+)",
@@ -351,18 +331,14 @@ def explain(text: str, venv: Venv) -> str:
             "for "
             "example  python3.12 -m course run  after removing .venv."
         )
-    if re.search(
-        r"Failed (to build|building)|error: subprocess-exited-with-error|metadata-generation-failed", text
-    ):
+    if re.search(r"Failed (to build|building)|error: subprocess-exited-with-error|metadata-generation-failed", text):
         return (
             f"A package had to be built here, because there is no ready wheel of it for Python {version}. "
             "The "
             "pins are for Python 3.10 to 3.13: run the command with such a Python after removing .venv."
         )
     if re.search(r"MemoryError|Killed", text):
-        return (
-            "There was not enough memory. Close other programs, or set PIP_NO_CACHE_DIR=1, and run it again."
-        )
+        return "There was not enough memory. Close other programs, or set PIP_NO_CACHE_DIR=1, and run it again."
     last = [line for line in text.strip().splitlines() if line.strip()]
     return f"It said: {last[-1].strip() if last else 'nothing'}. Mend that, and run the command again."
 

@@ -16,9 +16,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FILES = {"exercise": "model_exercise.py", "solution": "model_solution.py", "checks": "checks.py",
-         "mistakes": "mistakes.py", "train": "train.py",
-         "stored": "stored_cases.bin"}    # in a copy for students, for the solution and the mistakes (checking/stored.py)
+FILES = {
+    "exercise": "model_exercise.py",
+    "solution": "model_solution.py",
+    "checks": "checks.py",
+    "mistakes": "mistakes.py",
+    "train": "train.py",
+    "stored": "stored_cases.bin",
+}  # in a copy for students, for the solution and the mistakes (checking/stored.py)
 
 
 class UnknownName(ValueError):
@@ -28,11 +33,12 @@ class UnknownName(ValueError):
 @dataclass(frozen=True)
 class Step:
     """One lesson: its folder's name, a title, the ids of its TODOs in order, and about how long it takes."""
+
     name: str
     title: str
     todos: tuple[str, ...]
     hours: float
-    root: Path = ROOT       # of a copy, or of the tests
+    root: Path = ROOT  # of a copy, or of the tests
 
     @property
     def folder(self) -> Path:
@@ -55,20 +61,59 @@ class Step:
 
 
 STEPS = (
-    Step("step1_tokenizer", "A tokenizer: from bytes to tokens",
-         ("pair_counts", "merge", "train_bpe", "encode", "decode", "special_tokens"), 2),
-    Step("step2_gpt", "A GPT: from tokens to a guess at the next one",
-         ("rms_norm", "rope", "attention", "grouped_query_attention", "swiglu", "block", "gpt_forward",
-          "sample", "generate"), 4),
-    Step("step3_pretrain", "Pretraining: learning from text",
-         ("next_token_batch", "learning_rate", "train_step", "bits_per_byte"), 2),
-    Step("step4_sft", "Supervised fine-tuning: learning to answer",
-         ("chat_template", "loss_mask", "collate"), 2),
-    Step("step5_rlhf", "Preferences: learning which answer is better",
-         ("sequence_logprobs", "reward_loss", "dpo_loss"), 2),
-    Step("step6_vlm", "A vision-language model: learning to see",
-         ("patch_embed", "vit_block", "clip_vit", "freeze", "projection", "token_concat", "place_tokens",
-          "vlm_labels", "vlm_forward", "vlm_generate", "contrastive_loss"), 5),
+    Step(
+        "step1_tokenizer",
+        "A tokenizer: from bytes to tokens",
+        ("pair_counts", "merge", "train_bpe", "encode", "decode", "special_tokens"),
+        2,
+    ),
+    Step(
+        "step2_gpt",
+        "A GPT: from tokens to a guess at the next one",
+        (
+            "rms_norm",
+            "rope",
+            "attention",
+            "grouped_query_attention",
+            "swiglu",
+            "block",
+            "gpt_forward",
+            "sample",
+            "generate",
+        ),
+        4,
+    ),
+    Step(
+        "step3_pretrain",
+        "Pretraining: learning from text",
+        ("next_token_batch", "learning_rate", "train_step", "bits_per_byte"),
+        2,
+    ),
+    Step("step4_sft", "Supervised fine-tuning: learning to answer", ("chat_template", "loss_mask", "collate"), 2),
+    Step(
+        "step5_rlhf",
+        "Preferences: learning which answer is better",
+        ("sequence_logprobs", "reward_loss", "dpo_loss"),
+        2,
+    ),
+    Step(
+        "step6_vlm",
+        "A vision-language model: learning to see",
+        (
+            "patch_embed",
+            "vit_block",
+            "clip_vit",
+            "freeze",
+            "projection",
+            "token_concat",
+            "place_tokens",
+            "vlm_labels",
+            "vlm_forward",
+            "vlm_generate",
+            "contrastive_loss",
+        ),
+        5,
+    ),
 )
 
 
@@ -112,9 +157,7 @@ def find(text) -> tuple[Step, str | None]:
 _number = itertools.count(1)
 
 
-def execute(
-    source: str | bytes, file: str | Path, name: str, shown_as: str | None = None
-) -> types.ModuleType:
+def execute(source: str | bytes, file: str | Path, name: str, shown_as: str | None = None) -> types.ModuleType:
     """Run `source` as a new module and return it.
 
     `file` becomes its `__file__`; the unique module name starts with `name`. Where the text is not what lies
@@ -125,7 +168,7 @@ def execute(
     module = types.ModuleType(f"{name}_{next(_number)}")
     module.__file__ = str(file)
     module.__source__ = source
-    module.__shown__ = shown = shown_as or str(file)        # what this code's frames carry as their file
+    module.__shown__ = shown = shown_as or str(file)  # what this code's frames carry as their file
     code = compile(source, shown, "exec", dont_inherit=True)
     if shown_as:
         text = source.decode() if isinstance(source, bytes) else source

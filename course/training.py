@@ -1,4 +1,5 @@
-"""What the recipes of steps 3 to 6 share: loading what earlier steps left, and step 3's `fit` with a bar and checkpoints."""
+"""What the recipes of steps 3 to 6 share: loading what earlier steps left, and step 3's `fit` with a bar and
+checkpoints."""
 
 import torch
 
@@ -20,12 +21,12 @@ def load_model(job, step: str) -> torch.nn.Module:
 def load_tokenizer(job):
     """Step 1's tokenizer."""
     artifact = job.load("step1_tokenizer")
-    return job.use("step1_tokenizer").Tokenizer.from_json((artifact.path / "tokenizer.json").read_text(encoding="utf-8"))
+    return job.use("step1_tokenizer").Tokenizer.from_json(
+        (artifact.path / "tokenizer.json").read_text(encoding="utf-8")
+    )
 
 
-def fit(
-    job, model, next_batch, config, loss_fn=None, stage: str = "train", all_used: bool = True
-) -> list[list[float]]:
+def fit(job, model, next_batch, config, loss_fn=None, stage: str = "train", all_used: bool = True) -> list[list[float]]:
     """Train `model` in place with the learner's (or the solution's) trainer; return its curve [[step, loss], ...].
 
     next_batch(i) gives micro-batch i, on the model's device; with several processes each gets other ones. config is
@@ -47,8 +48,9 @@ def fit(
         wrapped = torch.compile(wrapped)
     bar = job.bar(config.max_steps, stage, initial=len(curve))
     rank, world = job.processes.rank, job.world_size
-    loop = trainer.fit(wrapped, lambda i: next_batch(i * world + rank), config, loss_fn or trainer.model_loss, state,
-                       job.autocast)
+    loop = trainer.fit(
+        wrapped, lambda i: next_batch(i * world + rank), config, loss_fn or trainer.model_loss, state, job.autocast
+    )
     for step, loss, state in loop:
         curve.append([step, compute.mean(loss, job.device)])
         bar.set_postfix_str(f"loss {sum(value for _, value in curve[-20:]) / len(curve[-20:]):.3f}", refresh=False)

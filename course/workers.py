@@ -27,21 +27,23 @@ def call(module: ModuleType, function: str, shares: list, *rest) -> list:
     `module` comes from course.steps or course.chain. Arguments and results travel as pickles, through pipes.
     Raises RuntimeError if a process fails; what went wrong has then been said on stderr.
     """
+
     def work(share):
         task = pickle.dumps((module.__source__, module.__file__, function, (share, *rest)))
-        done = subprocess.run([sys.executable, "-m", "course.workers"], input=task, stdout=subprocess.PIPE,
-                              cwd=steps.ROOT)
+        done = subprocess.run(
+            [sys.executable, "-m", "course.workers"], input=task, stdout=subprocess.PIPE, cwd=steps.ROOT
+        )
         if done.returncode:
             raise RuntimeError(f"a process that ran {function} ended with exit code {done.returncode}")
         return pickle.loads(done.stdout)
 
-    with ThreadPoolExecutor(max(len(shares), 1)) as threads:    # a thread only waits for its process
+    with ThreadPoolExecutor(max(len(shares), 1)) as threads:  # a thread only waits for its process
         return list(threads.map(work, shares))
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C is for the program that waits for this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that waits for this one
     source, file, function, arguments = pickle.load(sys.stdin.buffer)
-    result, sys.stdout = sys.stdout.buffer, sys.stderr    # what the module prints must not get into the result
+    result, sys.stdout = sys.stdout.buffer, sys.stderr  # what the module prints must not get into the result
     answer = getattr(steps.execute(source, file, "course_worker"), function)(*arguments)
     result.write(pickle.dumps(answer))

@@ -10,7 +10,7 @@ UNICODE = "aé ßжのर中文字𝄞👍🏽👩‍🔬🇯🇵1½\n\t"
 
 
 def _rng(generator: torch.Generator) -> random.Random:
-    return random.Random(int(torch.randint(2 ** 31, (), generator=generator)))
+    return random.Random(int(torch.randint(2**31, (), generator=generator)))
 
 
 def _ids(rng, low=0, high=50_000, count=1) -> list[int]:
@@ -27,12 +27,13 @@ def _row(rng, alphabet, length) -> list:
 
 # pair_counts
 
+
 def pair_counts_cases(generator):
     rng = _rng(generator)
     a, b = _ids(rng, count=2)
     yield {"pieces": [[a, b, a, b], [b, a, b]], "counts": [1, rng.randint(2, 9)]}
     yield {"pieces": [[a, a, a], [b]], "counts": [rng.randint(2, 9), rng.randint(2, 9)]}
-    yield {"pieces": [[a, 0], [0, b], [a, 0]], "counts": [1, rng.randint(2, 9), 10]}    # id 0, and equal pieces
+    yield {"pieces": [[a, 0], [0, b], [a, 0]], "counts": [1, rng.randint(2, 9), 10]}  # id 0, and equal pieces
     for _ in range(3):
         alphabet = _ids(rng, count=rng.randint(2, 5))
         pieces = [_row(rng, alphabet, rng.randint(1, 9)) for _ in range(rng.randint(3, 7))]
@@ -42,6 +43,7 @@ def pair_counts_cases(generator):
 
 # merge
 
+
 def merge_cases(generator):
     rng = _rng(generator)
     a, b, c, new_id = _ids(rng, count=4)
@@ -50,7 +52,11 @@ def merge_cases(generator):
     yield {"ids": [b, a, c, a], "pair": [a, b], "new_id": new_id}
     yield {"ids": [a, 0, 0, b, a], "pair": [a, 0], "new_id": new_id}
     x, y = rng.sample(range(1, 10), 2)
-    yield {"ids": [10 * y + x, y, x, y, x, 10 * y], "pair": [x, y], "new_id": new_id}    # ids that end or begin like these
+    yield {
+        "ids": [10 * y + x, y, x, y, x, 10 * y],
+        "pair": [x, y],
+        "new_id": new_id,
+    }  # ids that end or begin like these
     for alphabet in ([a, b], [a, b, c], [a, b]):
         pair = [rng.choice(alphabet), rng.choice(alphabet)]
         ids = _row(rng, alphabet, rng.randint(12, 20))
@@ -59,6 +65,7 @@ def merge_cases(generator):
 
 
 # train_bpe
+
 
 def train_bpe_cases(generator):
     rng = _rng(generator)
@@ -86,8 +93,10 @@ def judge_train_bpe(case, answer, expected):
         if got != wanted:
             known = all(type(i) is int and i in tokens for i in got)
             made = f", which makes {tokens[got[0]] + tokens[got[1]]!r}" if known else ", of ids not made yet"
-            text = (f"merge {number} (the one that makes id {256 + number}) is {tuple(got)}{made}; "
-                    f"it should be {tuple(wanted)}, which makes {tokens[wanted[0]] + tokens[wanted[1]]!r}")
+            text = (
+                f"merge {number} (the one that makes id {256 + number}) is {tuple(got)}{made}; "
+                f"it should be {tuple(wanted)}, which makes {tokens[wanted[0]] + tokens[wanted[1]]!r}"
+            )
             return [Problem(f"merge {min(number, 1)}", text, str(expected), str(answer))]
         tokens[256 + number] = tokens[wanted[0]] + tokens[wanted[1]]
     if len(answer) != len(expected):
@@ -98,6 +107,7 @@ def judge_train_bpe(case, answer, expected):
 
 # encode
 
+
 def _tuples(merges) -> list[tuple]:
     return [tuple(pair) for pair in merges]
 
@@ -107,9 +117,9 @@ def _merges(rng, alphabet, count) -> list[list[int]]:
     row, merges = _row(rng, alphabet, 40 * count), []
     while len(merges) < count:
         at, new_id = rng.randrange(len(row) - 1), 256 + len(merges)
-        pair, old, row, i = row[at:at + 2], row, [], 0
+        pair, old, row, i = row[at : at + 2], row, [], 0
         while i < len(old):
-            found = old[i:i + 2] == pair
+            found = old[i : i + 2] == pair
             row.append(new_id if found else old[i])
             i += 2 if found else 1
         merges.append(pair)
@@ -128,7 +138,7 @@ def encode_cases(generator):
         alphabet = rng.sample(range(256), size)
         yield {"merges": _merges(rng, alphabet, count), "piece": bytes(_row(rng, alphabet, length))}
     yield {"merges": [[a, b]], "piece": bytes([c])}
-    yield {"merges": [[a, b], [b, c]], "piece": bytes([a, b, c])}    # a piece as before, other merges
+    yield {"merges": [[a, b], [b, c]], "piece": bytes([a, b, c])}  # a piece as before, other merges
     # As many merges as a tokenizer of some size has: new ids of four digits.
     others = [[x, y] for x in range(128, 156) for y in range(128, 156)]
     yield {"merges": [*others, [b, c], [a, 256 + len(others)]], "piece": bytes([c, a, b, c, b])}
@@ -149,6 +159,7 @@ def encode_shows(case):
 
 # decode
 
+
 def decode_cases(generator):
     rng = _rng(generator)
     text = "".join(rng.choice(UNICODE) for _ in range(8)) + "中"
@@ -156,17 +167,20 @@ def decode_cases(generator):
     special = {"<|end|>": 256}
     yield {"merges": [], "special": special, "ids": list(rng.choice((" plain\n", "\twords ", "\nonly  ")).encode())}
     yield {"merges": [], "special": special, "ids": raw}
-    yield {"merges": [[0xC3, 0xA9]], "special": {"<|end|>": 257}, "ids": [rng.randint(97, 122), 256, 0xC3, 0xA9]}    # éé
-    across = next([x, y] for x, y in zip(raw, raw[1:]) if y >= 128)    # it ends inside a character
+    yield {"merges": [[0xC3, 0xA9]], "special": {"<|end|>": 257}, "ids": [rng.randint(97, 122), 256, 0xC3, 0xA9]}  # éé
+    across = next([x, y] for x, y in zip(raw, raw[1:]) if y >= 128)  # it ends inside a character
     joined, i = [], 0
     while i < len(raw):
-        joined, i = (joined + [256], i + 2) if raw[i:i + 2] == across else (joined + [raw[i]], i + 1)
+        joined, i = (joined + [256], i + 2) if raw[i : i + 2] == across else (joined + [raw[i]], i + 1)
     yield {"merges": [across], "special": {"<|end|>": 257}, "ids": joined + [257]}
     noise = [rng.randrange(256) for _ in range(30)] + [0xFF, 0xE4, 0xB8]
     yield {"merges": [], "special": special, "ids": noise}
     merges = _merges(rng, rng.sample(range(97, 123), 3), 6)
-    yield {"merges": merges, "special": {"<|end|>": 262, "<|user|>": 300},
-           "ids": [rng.choice((97, *range(256, 263))) for _ in range(9)] + [300]}
+    yield {
+        "merges": merges,
+        "special": {"<|end|>": 262, "<|user|>": 300},
+        "ids": [rng.choice((97, *range(256, 263))) for _ in range(9)] + [300],
+    }
     yield {"merges": [], "special": special, "ids": []}
     special["<|user|>"] = 300
     for unknown in (rng.randint(257, 299), rng.randint(301, 999), -1):
@@ -193,6 +207,7 @@ def _raised(function) -> str:
 
 # special_tokens
 
+
 def special_tokens_cases(generator):
     rng = _rng(generator)
     words = rng.sample(("red", "blue", " two", "né", "\n", "  "), 4)
@@ -200,7 +215,11 @@ def special_tokens_cases(generator):
     yield {"text": f"{words[0]} <|end|>{words[1]}", "special": special, "allowed": "all"}
     yield {"text": f"{words[0]}<|user|>{words[1]}<|end|>", "special": special, "allowed": ["<|end|>"]}
     yield {"text": "<|end|><|user|><|end|>", "special": special, "allowed": ["<|end|>"]}
-    yield {"text": f"{words[0]}<|image|>", "special": special, "allowed": ["<|end|>", "<|image|>"]}    # it has no such token
+    yield {
+        "text": f"{words[0]}<|image|>",
+        "special": special,
+        "allowed": ["<|end|>", "<|image|>"],
+    }  # it has no such token
     yield {"text": "  <|end|>a\0b<|END|><|user|> ", "special": special, "allowed": "all"}
     yield {"text": f"(<|pad|>){words[2]}", "special": special, "allowed": []}
     yield {"text": "<|end|><|end|>pad|<|>", "special": special, "allowed": "all"}
@@ -222,17 +241,23 @@ def special_tokens_call(module, case):
     allowed = case["allowed"] if case["allowed"] == "all" else set(case["allowed"])
     names = [*case["special"]]
     if len(names) != 3:
-        names = tuple(names)    # as SPECIAL_TOKENS is
-    return {"split_special": module.split_special(case["text"], names), "its tokens afterwards": names,
-            "encode": tokenizer.encode(case["text"], allowed)}
+        names = tuple(names)  # as SPECIAL_TOKENS is
+    return {
+        "split_special": module.split_special(case["text"], names),
+        "its tokens afterwards": names,
+        "encode": tokenizer.encode(case["text"], allowed),
+    }
 
 
 def special_tokens_shows(case):
     allowed = repr(case["allowed"] if case["allowed"] == "all" else set(case["allowed"]) or "set()").replace(
-        "'set()'", "set()")
+        "'set()'", "set()"
+    )
     names = [*case["special"]] if len(case["special"]) == 3 else (*case["special"],)
-    return (f"split_special({case['text']!r}, {names}) and Tokenizer([], {case['special']}).encode({case['text']!r}, "
-            f"allowed_special={allowed}), where ordinary text is one id per byte, and 256 after each piece")
+    return (
+        f"split_special({case['text']!r}, {names}) and Tokenizer([], {case['special']}).encode({case['text']!r}, "
+        f"allowed_special={allowed}), where ordinary text is one id per byte, and 256 after each piece"
+    )
 
 
 CHECKS = [
@@ -250,10 +275,12 @@ CHECKS = [
             "total = {}; for each piece with its count: for each pair in zip(piece, piece[1:]): add the "
             "count to total[pair], which starts at 0; return total.",
         ),
-        why=("zip of a piece with itself one place further gives its pairs without an index to get "
-             "wrong. Each distinct piece is counted once and weighted by how often it occurs: a "
-             "text of millions of words has some ten thousand distinct ones, and that is where the "
-             "speed of real trainers begins."),
+        why=(
+            "zip of a piece with itself one place further gives its pairs without an index to get "
+            "wrong. Each distinct piece is counted once and weighted by how often it occurs: a "
+            "text of millions of words has some ten thousand distinct ones, and that is where the "
+            "speed of real trainers begins."
+        ),
     ),
     Check(
         "merge",
@@ -269,9 +296,11 @@ CHECKS = [
             "merged = [], i = 0; while i < len(ids): if i + 1 < len(ids) and (ids[i], ids[i + 1]) == pair: "
             "append new_id, i += 2; else append ids[i], i += 1; return merged. Leave ids itself as it is.",
         ),
-        why=("One pass from left to right, which jumps over what it has merged: that is why pairs "
-             "never overlap. Replacing in the list while walking through it would work too, but "
-             "moves everything behind the place each time."),
+        why=(
+            "One pass from left to right, which jumps over what it has merged: that is why pairs "
+            "never overlap. Replacing in the list while walking through it would work too, but "
+            "moves everything behind the place each time."
+        ),
     ),
     Check(
         "train_bpe",
@@ -293,11 +322,13 @@ CHECKS = [
             "only the pairs around the new id. A heap of (-count, pair) finds the next pair: if the count that "
             "comes out is not total[pair], push the true one (unless it is 0) and take the next.",
         ),
-        why=("Counting all pairs anew after each merge is right, and slow. A merge changes only "
-             "the pairs beside it, so the solution keeps the totals and which words hold a pair, "
-             "and touches only those. The heap may hold counts that are out of date: it is cheaper "
-             "to look again when one comes to the top than to mend them all. Hugging Face's "
-             "trainer, in Rust, does the same."),
+        why=(
+            "Counting all pairs anew after each merge is right, and slow. A merge changes only "
+            "the pairs beside it, so the solution keeps the totals and which words hold a pair, "
+            "and touches only those. The heap may hold counts that are out of date: it is cheaper "
+            "to look again when one comes to the top than to mend them all. Hugging Face's "
+            "trainer, in Rust, does the same."
+        ),
     ),
     Check(
         "encode",
@@ -315,29 +346,33 @@ CHECKS = [
             "there is none, return ids; pair = the one with the smallest merged_id; ids = merge(ids, pair, "
             "its merged_id).",
         ),
-        why=("The pair that was learned first is merged first, not the one that stands first: "
-             "encoding has to repeat the order of training, or ids come out that training never "
-             "saw. tiktoken follows the same rule, with the rank of a token in place of the "
-             "merge's number."),
+        why=(
+            "The pair that was learned first is merged first, not the one that stands first: "
+            "encoding has to repeat the order of training, or ids come out that training never "
+            "saw. tiktoken follows the same rule, with the rank of a token in place of the "
+            "merge's number."
+        ),
     ),
     Check(
         "decode",
         asks="turn ids into bytes, and all the bytes together into text",
         cases=decode_cases,
         call=decode_call,
-        shows=lambda case: f"Tokenizer({_tuples(case['merges'])}, {case['special']})"
-                           f".decode({case['ids']}), and decode_bytes",
+        shows=lambda case: (
+            f"Tokenizer({_tuples(case['merges'])}, {case['special']}).decode({case['ids']}), and decode_bytes"
+        ),
         hints=(
             "The three bytes of one Chinese character may be three ids. When can they become text: one by "
             "one, or all together?",
             "decode_bytes: the token_bytes of all ids, joined. decode: these bytes as UTF-8, with U+FFFD "
             "for what is none.",
-            "raw = b\"\".join(self.token_bytes[i] for i in ids); text = raw.decode(\"utf-8\", "
-            "errors=\"replace\").",
+            'raw = b"".join(self.token_bytes[i] for i in ids); text = raw.decode("utf-8", errors="replace").',
         ),
-        why=("Bytes are joined first and decoded once, because a character may be spread over "
-             "several tokens: decoding token by token would show two broken halves. Real systems "
-             "that stream text keep the last bytes back for the same reason."),
+        why=(
+            "Bytes are joined first and decoded once, because a character may be spread over "
+            "several tokens: decoding token by token would show two broken halves. Real systems "
+            "that stream text keep the last bytes back for the same reason."
+        ),
     ),
     Check(
         "special_tokens",
@@ -347,17 +382,19 @@ CHECKS = [
         shows=special_tokens_shows,
         hints=(
             "A user types <|end|> into a chat. What should encode(text) make of it, and what encode(text, "
-            "\"all\")? And what does the sign | mean in a regular expression?",
-            "split_special: regex.split with the pattern \"(first|second|...)\", each token through "
+            '"all")? And what does the sign | mean in a regular expression?',
+            'split_special: regex.split with the pattern "(first|second|...)", each token through '
             "regex.escape, the longest first; the group keeps the tokens. encode: split at the allowed ones "
             "only.",
             "for part in split_special(text, self.allowed(allowed_special)): append "
             "self.special_tokens[part] if it is an allowed one, else extend by self.encode_ordinary(part). "
             "In split_special leave out empty parts, and mind that there may be no special tokens at all.",
         ),
-        why=("Alternatives of a regular expression are tried in their order, so the longest comes "
-             "first; and each is escaped, because < | and $ mean something there. Text is not "
-             "trusted by default: whoever could type <|end|> and have it count could speak in the "
-             "assistant's name. tiktoken makes the same choice."),
+        why=(
+            "Alternatives of a regular expression are tried in their order, so the longest comes "
+            "first; and each is escaped, because < | and $ mean something there. Text is not "
+            "trusted by default: whoever could type <|end|> and have it count could speak in the "
+            "assistant's name. tiktoken makes the same choice."
+        ),
     ),
 ]

@@ -20,15 +20,16 @@ SPECIAL_TOKENS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>"
 
 # How text is cut before any merging, so that no token spans two words: the idea of GPT-4's pattern
 # (cl100k_base, published in OpenAI's tiktoken), written anew. Every character falls into exactly one piece.
-PATTERN = regex.compile("|".join((
-    r"'(?:[sdmtSDMT]|[lL]{2}|[vV][eE]|[rR][eE])",   # 's 'd 'm 't 'll 've 're
-    r"[^\r\n\p{L}\p{N}]?\p{L}+",                    # a word, with the space or punctuation before it
-    r"\p{N}{1,3}",                                  # at most three digits: 2024 is 202 4
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*",                   # punctuation, with the space before and line breaks after
-    r"\s*[\r\n]+",                                  # blank lines
-    r"\s+(?!\S)",                                   # spaces; the last one is left to the word after it
-    r"\s+",                                         # any other white space
-)))
+PIECES = (
+    r"'(?:[sdmtSDMT]|[lL]{2}|[vV][eE]|[rR][eE])",  # 's 'd 'm 't 'll 've 're
+    r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with the space or punctuation before it
+    r"\p{N}{1,3}",  # at most three digits: 2024 is 202 4
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*",  # punctuation, with the space before and line breaks after
+    r"\s*[\r\n]+",  # blank lines
+    r"\s+(?!\S)",  # spaces; the last one is left to the word after it
+    r"\s+",  # any other white space
+)
+PATTERN = regex.compile("|".join(PIECES))
 
 
 def to_bytes(text: str) -> bytes:
@@ -111,7 +112,7 @@ class Tokenizer:
     def __init__(self, merges: Iterable[tuple[int, int]], special_tokens: Mapping[str, int] | None = None):
         self.merges = [tuple(pair) for pair in merges]
         self.special_tokens = dict(special_tokens or {})
-        self.merged_id = {pair: 256 + i for i, pair in enumerate(self.merges)}    # smaller: learned earlier
+        self.merged_id = {pair: 256 + i for i, pair in enumerate(self.merges)}  # smaller: learned earlier
         self.token_bytes = {i: bytes([i]) for i in range(256)}
         for (first, second), new_id in self.merged_id.items():
             self.token_bytes[new_id] = self.token_bytes[first] + self.token_bytes[second]
@@ -120,7 +121,7 @@ class Tokenizer:
                 raise ValueError(f"special token {token!r}: id {token_id} is taken")
             self.token_bytes[token_id] = to_bytes(token)
         self.vocab_size = max(self.token_bytes) + 1
-        self._known: dict[str, list[int]] = {}    # piece -> ids: text repeats itself
+        self._known: dict[str, list[int]] = {}  # piece -> ids: text repeats itself
 
     # TODO encode
     def encode_piece(self, piece: bytes) -> list[int]:
@@ -135,7 +136,7 @@ class Tokenizer:
         ids, known = [], self._known
         for piece in PATTERN.findall(text):
             if piece not in known:
-                if len(known) >= 1 << 18:    # some 50 MB: start again rather than grow with the text
+                if len(known) >= 1 << 18:  # some 50 MB: start again rather than grow with the text
                     known.clear()
                 encode = self.encode_piece if len(piece) < 1000 else self._encode_long
                 known[piece] = encode(to_bytes(piece))
@@ -163,8 +164,9 @@ class Tokenizer:
         `allowed`); else it is text like any other, uncut, so that nobody gets one in by typing it."""
         raise NotImplementedError("TODO special_tokens: write Tokenizer.encode")
 
-    def encode_stream(self, chunks: Iterable[str], allowed_special: Collection[str] | Literal["all"] = frozenset()
-                      ) -> Iterator[int]:
+    def encode_stream(
+        self, chunks: Iterable[str], allowed_special: Collection[str] | Literal["all"] = frozenset()
+    ) -> Iterator[int]:
         """The ids of a text that comes in chunks (a file larger than memory), wherever it is cut into chunks:
         those of encode("".join(chunks), allowed_special)."""
         allowed, text = self.allowed(allowed_special), ""
@@ -181,7 +183,7 @@ class Tokenizer:
         begin, at, end, longest = 0, 0, len(text), max(map(len, special_tokens), default=0)
         for part in split_special(text, special_tokens):
             if part in special_tokens:
-                if at + longest > len(text):    # it may be the beginning of a longer one
+                if at + longest > len(text):  # it may be the beginning of a longer one
                     end = at
                     break
                 begin = at + len(part)
@@ -195,7 +197,7 @@ class Tokenizer:
         known = text[begin:end].rstrip()
         last = max(known.rfind("\n"), known.rfind("\r")) + 1
         for match in PATTERN.finditer(known, last):
-            if not known[match.start() - 1:match.start()].isspace():
+            if not known[match.start() - 1 : match.start()].isspace():
                 last = match.start()
         return begin + last
 
@@ -214,18 +216,29 @@ class Tokenizer:
         """A Hugging Face tokenizer.json, which their `tokenizers` opens and encodes with to the same ids."""
         name = {i: "".join(_BYTE_NAMES[byte] for byte in token) for i, token in self.token_bytes.items()}
         no = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        split = {"type": "Split", "pattern": {"Regex": PATTERN.pattern}, "behavior": "Isolated",
-                 "invert": False}
+        split = {"type": "Split", "pattern": {"Regex": PATTERN.pattern}, "behavior": "Isolated", "invert": False}
         bytelevel = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-        return json.dumps({
-            "version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None,
-            "added_tokens": [{"id": i, "content": token, **no, "special": True}
-                             for token, i in self.special_tokens.items()],
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytelevel]},
-            "decoder": bytelevel,
-            "model": {"type": "BPE", "vocab": {name[i]: i for i in range(256 + len(self.merges))},
-                      "merges": [[name[first], name[second]] for first, second in self.merges]},
-        }, ensure_ascii=False, indent=1)
+        return json.dumps(
+            {
+                "version": "1.0",
+                "truncation": None,
+                "padding": None,
+                "normalizer": None,
+                "post_processor": None,
+                "added_tokens": [
+                    {"id": i, "content": token, **no, "special": True} for token, i in self.special_tokens.items()
+                ],
+                "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytelevel]},
+                "decoder": bytelevel,
+                "model": {
+                    "type": "BPE",
+                    "vocab": {name[i]: i for i in range(256 + len(self.merges))},
+                    "merges": [[name[first], name[second]] for first, second in self.merges],
+                },
+            },
+            ensure_ascii=False,
+            indent=1,
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
@@ -238,8 +251,10 @@ class Tokenizer:
         expected = [*_BYTE_NAMES, *(first + second for first, second in merges)]
         if any(ids.get(name) != i for i, name in enumerate(expected)):
             raise ValueError("this tokenizer.json does not number the bytes 0..255, then its merges in order")
-        return cls([(ids[first], ids[second]) for first, second in merges],
-                   {token["content"]: token["id"] for token in data["added_tokens"]})
+        return cls(
+            [(ids[first], ids[second]) for first, second in merges],
+            {token["content"]: token["id"] for token in data["added_tokens"]},
+        )
 
 
 def _byte_names() -> list[str]:
@@ -297,4 +312,4 @@ def test_special_tokens():
     _check("special_tokens")
 
 
-# as generated: 60b11067f1c6deb5
+# as generated: 7e07ae20a7c9f4f3

@@ -21,14 +21,18 @@ PRESETS = {
     "small": {"vocab_size": 8192, "texts": ["world", "pydoc", "stdlib"], "characters": 5_000_000},
     "base": {"vocab_size": 32768, "texts": ["world", "pydoc", "stdlib"], "characters": 20_000_000},
 }
-HELD_OUT = 100_000      # characters to measure on
-SHARE = 500_000         # characters that are worth a process of their own
+HELD_OUT = 100_000  # characters to measure on
+SHARE = 500_000  # characters that are worth a process of their own
 LINE = regex.compile(r"\n(?=\S)")
 
 
 def add_arguments(parser):
-    parser.add_argument("--text", action="append", metavar="NAME",
-                        help="world, stories, pydoc, stdlib, a file or a folder; may be repeated")
+    parser.add_argument(
+        "--text",
+        action="append",
+        metavar="NAME",
+        help="world, stories, pydoc, stdlib, a file or a folder; may be repeated",
+    )
 
 
 def read(name: str, characters: int, seed: int) -> list[str]:
@@ -38,8 +42,11 @@ def read(name: str, characters: int, seed: int) -> list[str]:
     if name != "stdlib":
         return [corpus(name, characters=characters, seed=seed)]
     root = Path(sysconfig.get_paths()["stdlib"])
-    files = [path for path in sorted(root.rglob("*.py"))
-             if not {"site-packages", "dist-packages", "test", "tests"} & {*path.relative_to(root).parts}]
+    files = [
+        path
+        for path in sorted(root.rglob("*.py"))
+        if not {"site-packages", "dist-packages", "test", "tests"} & {*path.relative_to(root).parts}
+    ]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
     lengths = itertools.accumulate(map(len, texts))
     return [text for text, end in zip(texts, lengths) if end <= characters]
@@ -50,7 +57,7 @@ def cut(text: str, size: int = SHARE) -> list[str]:
     that begins with no space. A piece that holds a line break ends with one, so no piece reaches across."""
     parts, begin = [], 0
     while border := LINE.search(text, begin + size):
-        parts.append(text[begin:border.end()])
+        parts.append(text[begin : border.end()])
         begin = border.end()
     return [*parts, text[begin:]]
 
@@ -87,9 +94,8 @@ def train(job) -> dict:
         job.note(f"The text has no more pairs: {tokenizer.vocab_size} tokens, not {settings['vocab_size']}.")
 
     # Measured on text that training has not seen. A tokenizer of fewer merges is the beginning of this one.
-    held_out = {"": corpus("world", "held_out", HELD_OUT, job.seed),
-                "_pydoc": corpus("pydoc", "held_out", HELD_OUT)}
-    sizes = [0] + [2 ** n for n in range(4, 20) if 2 ** n < len(tokenizer.merges)] + [len(tokenizer.merges)]
+    held_out = {"": corpus("world", "held_out", HELD_OUT, job.seed), "_pydoc": corpus("pydoc", "held_out", HELD_OUT)}
+    sizes = [0] + [2**n for n in range(4, 20) if 2**n < len(tokenizer.merges)] + [len(tokenizer.merges)]
     history = {f"bytes_per_token{name}": [] for name in held_out}
     for size in job.bar(sizes, "measuring"):
         smaller = module.Tokenizer(tokenizer.merges[:size])

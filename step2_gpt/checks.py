@@ -25,10 +25,12 @@ def uniform(g: torch.Generator, *shape: int) -> torch.Tensor:
 
 def said(case: dict, *names: str) -> str:
     """How arguments look in a call: "x [2, 3, 5], eps=0.1"."""
+
     def one(name, value):
         if isinstance(value, torch.Tensor):
             return f"{name} {list(value.shape)}"
         return f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+
     return ", ".join(one(name, case[name]) for name in names)
 
 
@@ -42,7 +44,7 @@ def padded(g: torch.Generator, B: int, T: int) -> torch.Tensor:
     """An attention mask [B, T] of left-padded rows: the first has no padding, the others some."""
     mask = torch.ones(B, T, dtype=torch.long)
     for row in range(1, B):
-        mask[row, :between(g, 1, T - 2)] = 0
+        mask[row, : between(g, 1, T - 2)] = 0
     return mask
 
 
@@ -55,6 +57,7 @@ def any_mask(g: torch.Generator, B: int, T: int, S: int) -> torch.Tensor:
 
 
 # Stand-ins
+
 
 class StandInNorm(nn.Module):
     """Makes vectors smaller, the larger the more, and scales them."""
@@ -96,37 +99,54 @@ class StandInAttention(nn.Module):
 
 # rms_norm
 
+
 def rms_norm_cases(g):
     B, T, D = between(g, 2, 3), between(g, 4, 6), between(g, 7, 11)
     loudness = 10 ** (2 * uniform(g, B, T, 1) - 1.5)  # beside faint tokens eps counts
-    yield {"x": (normal(g, B, T, D) + 0.5) * loudness, "weight": normal(g, D),
-           "eps": 0.05 + 0.2 * float(uniform(g)), "cotangent": normal(g, B, T, D), "half": False}
+    yield {
+        "x": (normal(g, B, T, D) + 0.5) * loudness,
+        "weight": normal(g, D),
+        "eps": 0.05 + 0.2 * float(uniform(g)),
+        "cotangent": normal(g, B, T, D),
+        "half": False,
+    }
     N, D = between(g, 3, 5), between(g, 12, 16)
     silent = normal(g, N, D)
     silent[between(g, 0, N - 1)] = 0
     yield {"x": silent, "weight": normal(g, D), "eps": 1e-3, "cotangent": normal(g, N, D), "half": False}
-    yield {"x": 300 * (1 + normal(g, N, D)), "weight": normal(g, D), "eps": 1e-5, "cotangent": None,
-           "half": True}
+    yield {"x": 300 * (1 + normal(g, N, D)), "weight": normal(g, D), "eps": 1e-5, "cotangent": None, "half": True}
 
 
 def rms_norm(module, case):
     if case["half"]:  # the largest float16 is 65504: these numbers have no squares there
         return {"output": module.rms_norm(case["x"].half(), case["weight"].half(), case["eps"])}
-    return with_grad(lambda x, weight: module.rms_norm(x, weight, case["eps"]),
-                     {"x": case["x"], "weight": case["weight"]}, case["cotangent"])
+    return with_grad(
+        lambda x, weight: module.rms_norm(x, weight, case["eps"]),
+        {"x": case["x"], "weight": case["weight"]},
+        case["cotangent"],
+    )
 
 
 # rope
+
 
 def rope_cases(g):
     d = 2 * between(g, 3, 5)
     for rows in (True, False):  # every row with positions of its own, or all with the same
         B, H, T = between(g, 2, 3), between(g, 4, 5), between(g, 6, 7)
-        yield {"x": normal(g, B, H, T, d), "angles": 6 * uniform(g, B if rows else 1, 1, T, d // 2),
-               "cotangent": normal(g, B, H, T, d), "half": False}
+        yield {
+            "x": normal(g, B, H, T, d),
+            "angles": 6 * uniform(g, B if rows else 1, 1, T, d // 2),
+            "cotangent": normal(g, B, H, T, d),
+            "half": False,
+        }
     # In half precision, and as far on in a text that an angle rounded to it would be another angle.
-    yield {"x": uniform(g, 2, 3, 4, d) - 0.5, "angles": 400 + 100 * uniform(g, 1, 1, 4, d // 2), "cotangent": None,
-           "half": True}
+    yield {
+        "x": uniform(g, 2, 3, 4, d) - 0.5,
+        "angles": 400 + 100 * uniform(g, 1, 1, 4, d // 2),
+        "cotangent": None,
+        "half": True,
+    }
 
 
 def rope(module, case):
@@ -137,10 +157,17 @@ def rope(module, case):
 
 # attention
 
+
 def attention_cases(g):
     def case(B, H, T, S, mask, d):
-        return {"q": normal(g, B, H, T, d), "k": normal(g, B, H, S, d), "v": normal(g, B, H, S, d),
-                "mask": mask, "cotangent": normal(g, B, H, T, d)}
+        return {
+            "q": normal(g, B, H, T, d),
+            "k": normal(g, B, H, S, d),
+            "v": normal(g, B, H, S, d),
+            "mask": mask,
+            "cotangent": normal(g, B, H, T, d),
+        }
+
     B, H = between(g, 2, 3), between(g, 4, 5)
     T, S = between(g, 6, 7), between(g, 9, 11)
     d = between(g, 4, 6)
@@ -162,8 +189,9 @@ def attention_cases(g):
 
 
 def attention(module, case):
-    return with_grad(lambda q, k, v: module.attention(q, k, v, case["mask"]),
-                     {name: case[name] for name in "qkv"}, case["cotangent"])
+    return with_grad(
+        lambda q, k, v: module.attention(q, k, v, case["mask"]), {name: case[name] for name in "qkv"}, case["cotangent"]
+    )
 
 
 # grouped_query_attention
@@ -178,8 +206,12 @@ def config_of(case, module):
 def gqa_cases(g):
     few = between(g, 2, 3)
     # Sharing by two and by three, and none at all.
-    for kind, K, shared, d in (("causal", few, 5 - few, 4), ("mask", few + 1, 1, 6), ("cache", 7 - few, few, 4),
-                               ("cache and mask", few, 2, 4)):
+    for kind, K, shared, d in (
+        ("causal", few, 5 - few, 4),
+        ("mask", few + 1, 1, 6),
+        ("cache", 7 - few, few, 4),
+        ("cache and mask", few, 2, 4),
+    ):
         B, H, T = 2, K * shared, between(g, 7, 8)
         D, layers = H * d, 2 if kind == "cache" else 1
         mask = any_mask(g, B, T, T) if "mask" in kind else None
@@ -188,12 +220,23 @@ def gqa_cases(g):
         size = {"q": (D, D), "k": (K * d, D), "v": (K * d, D), "o": (D, D)}
         same_rows = between(g, 0, 1)
         yield {
-            "config": {"vocab_size": 7, "hidden_size": D, "intermediate_size": 9, "num_hidden_layers": layers,
-                       "num_attention_heads": H, "num_key_value_heads": K},
-            "weights": [{f"{name}_proj.weight": normal(g, *size[name]) * 1.5 / D ** 0.5 for name in SIZES}
-                        for _ in range(layers)],
-            "x": normal(g, B, T, D), "angles": 6 * uniform(g, 1 if same_rows else B, 1, T, d // 2),
-            "mask": mask, "parts": [between(g, 3, 4), 1, 1] if "cache" in kind else [], "cotangent": normal(g, B, T, D)}
+            "config": {
+                "vocab_size": 7,
+                "hidden_size": D,
+                "intermediate_size": 9,
+                "num_hidden_layers": layers,
+                "num_attention_heads": H,
+                "num_key_value_heads": K,
+            },
+            "weights": [
+                {f"{name}_proj.weight": normal(g, *size[name]) * 1.5 / D**0.5 for name in SIZES} for _ in range(layers)
+            ],
+            "x": normal(g, B, T, D),
+            "angles": 6 * uniform(g, 1 if same_rows else B, 1, T, d // 2),
+            "mask": mask,
+            "parts": [between(g, 3, 4), 1, 1] if "cache" in kind else [],
+            "cotangent": normal(g, B, T, D),
+        }
 
 
 def gqa(module, case):
@@ -205,7 +248,7 @@ def gqa(module, case):
     cache, start, output = module.KVCache(), 0, []
     for length in [*case["parts"], x.shape[1] - sum(case["parts"])]:
         now = slice(start, start + length)
-        mask = None if case["mask"] is None else case["mask"][:, :, now, :now.stop]
+        mask = None if case["mask"] is None else case["mask"][:, :, now, : now.stop]
         output.append([layer(x[:, now], angles[:, :, now], mask, cache) for layer in layers])
         start += length
     return {"output": output, "cache": [list(layer) for layer in cache.layers]}
@@ -220,14 +263,16 @@ def gqa_shows(case):
 
 # swiglu
 
+
 def swiglu_cases(g):
     D, F = 2 * between(g, 3, 5), between(g, 11, 14)
     config = {"hidden_size": D, "intermediate_size": F, "num_attention_heads": 1, "num_key_value_heads": 1}
     for leading in ((between(g, 2, 3), between(g, 4, 5)), (between(g, 2, 4),)):
-        weights = {f"{name}_proj.weight": normal(g, *size)
-                   for name, size in (("gate", (F, D)), ("up", (F, D)), ("down", (D, F)))}
-        yield {"config": config, "weights": weights, "x": normal(g, *leading, D),
-               "cotangent": normal(g, *leading, D)}
+        weights = {
+            f"{name}_proj.weight": normal(g, *size)
+            for name, size in (("gate", (F, D)), ("up", (F, D)), ("down", (D, F)))
+        }
+        yield {"config": config, "weights": weights, "x": normal(g, *leading, D), "cotangent": normal(g, *leading, D)}
 
 
 def swiglu(module, case):
@@ -237,16 +282,23 @@ def swiglu(module, case):
 
 # block
 
+
 def block_cases(g):
     for kind in ("causal", "mask", "cache", "cache and mask"):
         B, T, D, d = between(g, 2, 3), between(g, 4, 5), 2 * between(g, 3, 4), 2
         mask = any_mask(g, B, T, T) if "mask" in kind else None
         if kind == "cache and mask":
             mask[..., 0], mask[..., 1] = True, False  # in every piece there is something to look at, and something not
-        yield {"config": {"hidden_size": D, "num_attention_heads": D // d, "num_key_value_heads": 1},
-               "x": 2 * normal(g, B, T, D), "angles": 6 * uniform(g, B, 1, T, d // 2),
-               "mask": mask, "with_cache": "cache" in kind,
-               "norms": 1 + normal(g, 2, D), "parts": normal(g, 2, D, D), "cotangent": normal(g, B, T, D)}
+        yield {
+            "config": {"hidden_size": D, "num_attention_heads": D // d, "num_key_value_heads": 1},
+            "x": 2 * normal(g, B, T, D),
+            "angles": 6 * uniform(g, B, 1, T, d // 2),
+            "mask": mask,
+            "with_cache": "cache" in kind,
+            "norms": 1 + normal(g, 2, D),
+            "parts": normal(g, 2, D, D),
+            "cotangent": normal(g, B, T, D),
+        }
 
 
 def block(module, case):
@@ -257,15 +309,28 @@ def block(module, case):
         return with_grad(lambda x: block(x, angles, case["mask"]), {"x": x}, case["cotangent"], module=block)
     cache = module.KVCache()
     pieces, mask = (slice(0, 2), slice(2, 3), slice(3, x.shape[1])), case["mask"]
-    return {"output": [block(x[:, now], angles[:, :, now], None if mask is None else mask[:, :, now, :now.stop], cache)
-                       for now in pieces]}
+    return {
+        "output": [
+            block(x[:, now], angles[:, :, now], None if mask is None else mask[:, :, now, : now.stop], cache)
+            for now in pieces
+        ]
+    }
 
 
 # gpt_forward
 
+
 def gpt_sizes(V, D, layers, heads=2, theta=10000.0):
-    return {"vocab_size": V, "hidden_size": D, "intermediate_size": D, "num_hidden_layers": layers,
-            "num_attention_heads": heads, "num_key_value_heads": 1, "tie_word_embeddings": False, "rope_theta": theta}
+    return {
+        "vocab_size": V,
+        "hidden_size": D,
+        "intermediate_size": D,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 1,
+        "tie_word_embeddings": False,
+        "rope_theta": theta,
+    }
 
 
 def forward_cases(g):
@@ -282,11 +347,19 @@ def forward_cases(g):
                 mask[1, :2], ignored[1, 1] = 0, False  # the labels alone say what counts, at padding too
             labels[ignored] = -100
         weight = torch.ones(B, T) if mask is None else mask.float()
-        case = {"config": gpt_sizes(V, D, layers=2, heads=1 if kind == "embeddings" else 2, theta=float(between(g, 5, 500))),
-                "embedding": normal(g, V, D), "layers": 2 * normal(g, 2, D, D) / D ** 0.5,
-                "norm": 1 + normal(g, D), "head": normal(g, V, D),
-                "input_ids": torch.randint(0, V, (B, T), generator=g), "labels": labels,
-                "attention_mask": mask, "cotangent": normal(g, B, T, V) * weight[..., None]}
+        case = {
+            "config": gpt_sizes(
+                V, D, layers=2, heads=1 if kind == "embeddings" else 2, theta=float(between(g, 5, 500))
+            ),
+            "embedding": normal(g, V, D),
+            "layers": 2 * normal(g, 2, D, D) / D**0.5,
+            "norm": 1 + normal(g, D),
+            "head": normal(g, V, D),
+            "input_ids": torch.randint(0, V, (B, T), generator=g),
+            "labels": labels,
+            "attention_mask": mask,
+            "cotangent": normal(g, B, T, V) * weight[..., None],
+        }
         if kind in ("embeddings", "cache and padding"):
             case["inputs_embeds"], case["input_ids"] = normal(g, B, T, D), None
         case["parts"] = [between(g, 3, 4), 1] if "cache" in kind else []
@@ -308,8 +381,13 @@ def forward(module, case):
         name, x = ("inputs_embeds", case["inputs_embeds"]) if ids is None else ("input_ids", ids)
         for length in [*case["parts"], x.shape[1] - sum(case["parts"])]:
             end = start + length
-            output.append(listed(model(**{name: x[:, start:end]}, cache=cache,
-                                       attention_mask=None if mask is None else mask[:, :end])))
+            output.append(
+                listed(
+                    model(
+                        **{name: x[:, start:end]}, cache=cache, attention_mask=None if mask is None else mask[:, :end]
+                    )
+                )
+            )
             start = end
         return {"output": output}
     given = {"inputs_embeds": case["inputs_embeds"]} if ids is None else {}
@@ -339,31 +417,50 @@ def forward_shows(case):
 
 # sample
 
+
 def sample_cases(g):
     def p(low, high):
         return low + (high - low) * float(uniform(g))
-    for top_k, top_p in ((None, None), (1, None), (between(g, 3, 5), None), (None, 0.01), (None, p(0.3, 0.8)),
-                         (between(g, 4, 6), p(0.4, 0.8)), (3, p(0.6, 0.8)), (50, None)):
+
+    for top_k, top_p in (
+        (None, None),
+        (1, None),
+        (between(g, 3, 5), None),
+        (None, 0.01),
+        (None, p(0.3, 0.8)),
+        (between(g, 4, 6), p(0.4, 0.8)),
+        (3, p(0.6, 0.8)),
+        (50, None),
+    ):
         B, V = between(g, 70, 80), between(g, 9, 13) if top_k != 50 else between(g, 5, 7)
         logits = 2 * normal(g, B, V)
         logits[0, 0], logits[1, -1] = -3, -3
         uniforms = uniform(g, B)
-        uniforms[0], uniforms[1] = 0, 1 - 2 ** -20  # the first and last token must not come out if not kept
-        yield {"logits": logits, "uniforms": uniforms, "temperature": p(0.5, 2), "top_k": top_k,
-               "top_p": top_p}
+        uniforms[0], uniforms[1] = 0, 1 - 2**-20  # the first and last token must not come out if not kept
+        yield {"logits": logits, "uniforms": uniforms, "temperature": p(0.5, 2), "top_k": top_k, "top_p": top_p}
     yield {"logits": normal(g, 1, 9), "uniforms": uniform(g, 1), "temperature": 1.0, "top_k": None, "top_p": None}
     # Thousands of probabilities, whose running sum ends a little above or below 1, and the largest float32 under 1:
     # it is the last token, which has half of the ruler, and not the one after it.
     B, V = between(g, 70, 80), between(g, 3000, 4000)
     logits = normal(g, B, V)
     logits[:, -1] = logits[:, :-1].logsumexp(-1)
-    yield {"logits": logits, "uniforms": torch.full((B,), 1 - 2.0 ** -24), "temperature": 1.0, "top_k": None,
-           "top_p": None}
+    yield {
+        "logits": logits,
+        "uniforms": torch.full((B,), 1 - 2.0**-24),
+        "temperature": 1.0,
+        "top_k": None,
+        "top_p": None,
+    }
     # The same where the last token is not kept: it is the last of those that are.
     logits = normal(g, B, V)
     logits[:, -1] = -5
-    yield {"logits": logits, "uniforms": torch.full((B,), 1 - 2.0 ** -24), "temperature": 1.0,
-           "top_k": between(g, 400, 600), "top_p": None}
+    yield {
+        "logits": logits,
+        "uniforms": torch.full((B,), 1 - 2.0**-24),
+        "temperature": 1.0,
+        "top_k": between(g, 400, 600),
+        "top_p": None,
+    }
 
 
 def sample(module, case):
@@ -371,6 +468,7 @@ def sample(module, case):
 
 
 # generate
+
 
 def generate_cases(g):
     for kind in ("one row", "ids", "padded", "end", "end is 0", "embeddings", "sampled"):
@@ -388,18 +486,33 @@ def generate_cases(g):
             mask[:, -3:] = 1
             input_ids[:, -2] = end  # in the prompt it is said by nobody
         sampling = {"temperature": 9.0, "top_k": 5, "top_p": 0.8}
-        yield {"config": gpt_sizes(V, D, layers=1),
-               "embedding": 2 * normal(g, V, D), "head": normal(g, V, D), "past": 2 * normal(g, V, D),
-               "by_position": by_position,
-               "input_ids": input_ids if kind != "embeddings" else None,
-               "inputs_embeds": 2 * normal(g, B, T, D) if kind == "embeddings" else None,
-               "attention_mask": mask, "max_new_tokens": N, "eos_token_id": end,
-               "uniforms": uniform(g, B, N) if kind in ("ids", "sampled") else None,  # at temperature 0 nobody asks them
-               **(sampling if kind == "sampled" else {})}
+        yield {
+            "config": gpt_sizes(V, D, layers=1),
+            "embedding": 2 * normal(g, V, D),
+            "head": normal(g, V, D),
+            "past": 2 * normal(g, V, D),
+            "by_position": by_position,
+            "input_ids": input_ids if kind != "embeddings" else None,
+            "inputs_embeds": 2 * normal(g, B, T, D) if kind == "embeddings" else None,
+            "attention_mask": mask,
+            "max_new_tokens": N,
+            "eos_token_id": end,
+            "uniforms": uniform(g, B, N) if kind in ("ids", "sampled") else None,  # at temperature 0 nobody asks them
+            **(sampling if kind == "sampled" else {}),
+        }
 
 
-ARGUMENTS = ("input_ids", "inputs_embeds", "attention_mask", "max_new_tokens", "eos_token_id", "temperature",
-             "top_k", "top_p", "uniforms")
+ARGUMENTS = (
+    "input_ids",
+    "inputs_embeds",
+    "attention_mask",
+    "max_new_tokens",
+    "eos_token_id",
+    "temperature",
+    "top_k",
+    "top_p",
+    "uniforms",
+)
 
 
 def generate(module, case):
@@ -433,8 +546,10 @@ def generate_judge(case, answer, expected):
     prompt = case["input_ids"] if case["inputs_embeds"] is None else case["inputs_embeds"]
     enough = prompt.shape[1] + case["max_new_tokens"]
     if answer["read"] > enough:
-        text = (f"to write {expected['ids'].shape[1]} tokens after a prompt of {prompt.shape[1]}, the model "
-                f"had to read {answer['read']} tokens. With the cache no token need be read twice.")
+        text = (
+            f"to write {expected['ids'].shape[1]} tokens after a prompt of {prompt.shape[1]}, the model "
+            f"had to read {answer['read']} tokens. With the cache no token need be read twice."
+        )
         problems.append(Problem("tokens read", text, f"at most {enough}", str(answer["read"])))
     return problems
 
@@ -447,7 +562,8 @@ CHECKS = [
     Check(
         id="rms_norm",
         asks="scale each vector to root mean square 1, then by the weight",
-        call=rms_norm, cases=rms_norm_cases,
+        call=rms_norm,
+        cases=rms_norm_cases,
         shows=lambda case: f"rms_norm({said(case, 'x', 'weight', 'eps')})" + " in float16" * case["half"],
         hints=(
             "How long is a vector if you forget its direction? Which one number per vector do you need, "
@@ -460,15 +576,18 @@ CHECKS = [
             "kept, plus eps)\n"
             "return weight times y in the type of x",
         ),
-        why=("rsqrt is the reciprocal of the root in one operation. The square is taken in "
-             "float32, because bfloat16 has 8 bits of precision and float16 overflows at 65504; "
-             "the weight is applied after going back, as Llama's checkpoints expect. On GPUs the "
-             "four operations are usually one fused kernel."),
+        why=(
+            "rsqrt is the reciprocal of the root in one operation. The square is taken in "
+            "float32, because bfloat16 has 8 bits of precision and float16 overflows at 65504; "
+            "the weight is applied after going back, as Llama's checkpoints expect. On GPUs the "
+            "four operations are usually one fused kernel."
+        ),
     ),
     Check(
         id="rope",
         asks="rotate each pair of numbers (i of the first half, i of the second half) by its angle",
-        call=rope, cases=rope_cases,
+        call=rope,
+        cases=rope_cases,
         shows=lambda case: f"apply_rope({said(case, 'x', 'angles')})" + " in bfloat16" * case["half"],
         hints=(
             "A point (a, b) of the plane is rotated by an angle. Where is it afterwards? And which two "
@@ -479,17 +598,22 @@ CHECKS = [
             "a, b = the two halves of x along the last dimension\n"
             "return (a cos - b sin) and (b cos + a sin), one after the other along the last dimension",
         ),
-        why=("Rotating queries and keys makes their product depend on the distance only: (R_m q) . "
-             "(R_n k) = q . R_(n-m) k. Which numbers form a pair does not matter to the idea, but "
-             "it does to a checkpoint: Llama's weights in Hugging Face's form were permuted for "
-             "halves."),
+        why=(
+            "Rotating queries and keys makes their product depend on the distance only: (R_m q) . "
+            "(R_n k) = q . R_(n-m) k. Which numbers form a pair does not matter to the idea, but "
+            "it does to a checkpoint: Llama's weights in Hugging Face's form were permuted for "
+            "halves."
+        ),
     ),
     Check(
         id="attention",
         asks="each query takes a mean of the values, weighted by how well its keys match",
-        call=attention, cases=attention_cases,
-        shows=lambda case: f"attention({said(case, 'q', 'k', 'v')}"
-                           + (f", mask {list(case['mask'].shape)})" if case["mask"] is not None else ")"),
+        call=attention,
+        cases=attention_cases,
+        shows=lambda case: (
+            f"attention({said(case, 'q', 'k', 'v')}"
+            + (f", mask {list(case['mask'].shape)})" if case["mask"] is not None else ")")
+        ),
         hints=(
             "How well does query t match key s? That is one number for each pair [T, S]. What must "
             "happen to those numbers so that they become weights that sum to 1, and 0 where t may not "
@@ -502,15 +626,20 @@ CHECKS = [
             "scores where the mask is False = minus infinity\n"
             "return the softmax of the scores over the last dimension, times v",
         ),
-        why=("A fresh mask has ones up to and including diagonal S - T, on which each query meets "
-             "its own position, so the same line serves with a cache. -inf before the softmax means a weight of "
-             "exactly 0; a large negative number would nearly do. FlashAttention computes the same "
-             "without ever storing [T, S], which is why step 3 trains with it."),
+        why=(
+            "A fresh mask has ones up to and including diagonal S - T, on which each query meets "
+            "its own position, so the same line serves with a cache. -inf before the softmax means a weight of "
+            "exactly 0; a large negative number would nearly do. FlashAttention computes the same "
+            "without ever storing [T, S], which is why step 3 trains with it."
+        ),
     ),
     Check(
         id="grouped_query_attention",
         asks="project, rotate, remember, share key/value heads among query heads, attend, project back",
-        call=gqa, cases=gqa_cases, shows=gqa_shows, needs=("rope", "attention"),
+        call=gqa,
+        cases=gqa_cases,
+        shows=gqa_shows,
+        needs=("rope", "attention"),
         hints=(
             "x [B, T, D] becomes H queries and only K keys and values per token. In what order do "
             "splitting into heads, rotating, the cache and the sharing of heads have to come, if the "
@@ -526,32 +655,40 @@ CHECKS = [
             "y = attention(q, k, v, mask)                                            # [B, H, T, d]\n"
             "move the heads back behind the tokens, join them to [B, T, D], return o_proj of it",
         ),
-        why=("Keys and values are stored once per group and repeated only for the product, so the "
-             "cache, which limits how many users a GPU serves, shrinks by H / K. Keys are rotated "
-             "before they are stored: a position never changes, so no key is rotated twice."),
+        why=(
+            "Keys and values are stored once per group and repeated only for the product, so the "
+            "cache, which limits how many users a GPU serves, shrinks by H / K. Keys are rotated "
+            "before they are stored: a position never changes, so no key is rotated twice."
+        ),
     ),
     Check(
         id="swiglu",
         asks="a gated feed-forward layer: down(silu(gate(x)) * up(x))",
-        call=swiglu, cases=swiglu_cases, shows=lambda case: f"MLP(...)({said(case, 'x')})",
+        call=swiglu,
+        cases=swiglu_cases,
+        shows=lambda case: f"MLP(...)({said(case, 'x')})",
         hints=(
             "Two projections of x have the same size. One says what there is, the other how much of it "
             "to let through. Which of them goes through the activation?",
             "down_proj(silu(gate_proj(x)) * up_proj(x)), with silu(z) = z * sigmoid(z).",
-            "gate = silu of gate_proj(x); up = up_proj(x)\n"
-            "return down_proj of their product, number by number",
+            "gate = silu of gate_proj(x); up = up_proj(x)\nreturn down_proj of their product, number by number",
         ),
-        why=("The gate multiplies: a feature can be switched off by another one. A product of two "
-             "features is something that a plain ReLU layer can only approximate. Shazeer's paper offers no "
-             "explanation why it works better, and says so."),
+        why=(
+            "The gate multiplies: a feature can be switched off by another one. A product of two "
+            "features is something that a plain ReLU layer can only approximate. Shazeer's paper offers no "
+            "explanation why it works better, and says so."
+        ),
     ),
     Check(
         id="block",
         asks="add attention, then the MLP, each reading the stream through its own norm",
-        call=block, cases=block_cases,
-        shows=lambda case: f"Block(...)({said(case, 'x', 'angles')}" + (
-            f", mask {list(case['mask'].shape)})" if case["mask"] is not None else ")")
-        + (" in three pieces with a cache" if case["with_cache"] else ""),
+        call=block,
+        cases=block_cases,
+        shows=lambda case: (
+            f"Block(...)({said(case, 'x', 'angles')}"
+            + (f", mask {list(case['mask'].shape)})" if case["mask"] is not None else ")")
+            + (" in three pieces with a cache" if case["with_cache"] else "")
+        ),
         hints=(
             "The stream runs from the embedding to the end, and each part only adds to it. What does "
             "each part read, and what is left of x if a part answers 0?",
@@ -560,15 +697,19 @@ CHECKS = [
             "x = x plus attention of (the first norm of x), with angles, mask and cache\n"
             "return x plus the MLP of (the second norm of x)",
         ),
-        why=("Each part reads the normalised stream and adds to the stream itself, so from the "
-             "first block to the last there is a path that nothing disturbs, for signals forward "
-             "and gradients back. GPT-2 has the same order; the first transformer normalised after "
-             "adding, and needed more care to train."),
+        why=(
+            "Each part reads the normalised stream and adds to the stream itself, so from the "
+            "first block to the last there is a path that nothing disturbs, for signals forward "
+            "and gradients back. GPT-2 has the same order; the first transformer normalised after "
+            "adding, and needed more care to train."
+        ),
     ),
     Check(
         id="gpt_forward",
         asks="from ids or embeddings to logits, and with labels to the loss",
-        call=forward, cases=forward_cases, shows=forward_shows,
+        call=forward,
+        cases=forward_cases,
+        shows=forward_shows,
         hints=(
             "Follow one token: which vector does it start as, at which position does it stand if the "
             "cache already holds some tokens, what happens to the vector, and which label is its logits' "
@@ -586,16 +727,19 @@ CHECKS = [
             "loss = cross-entropy of all logits but the last against all labels but the first, IGNORE "
             "left out",
         ),
-        why=("The shift happens in one place, here, so nobody else ever shifts labels; Hugging "
-             "Face's models do the same. The labels are moved and the logits left where they are, since those "
-             "are V times as much to copy. The loss is taken in float32, because it sums over the "
-             "whole vocabulary. Embeddings can come in instead of ids: this is the door through "
-             "which step 6 brings in a picture."),
+        why=(
+            "The shift happens in one place, here, so nobody else ever shifts labels; Hugging "
+            "Face's models do the same. The labels are moved and the logits left where they are, since those "
+            "are V times as much to copy. The loss is taken in float32, because it sums over the "
+            "whole vocabulary. Embeddings can come in instead of ids: this is the door through "
+            "which step 6 brings in a picture."
+        ),
     ),
     Check(
         id="sample",
         asks="choose a token per row by temperature, top-k, top-p and a given uniform number",
-        call=sample, cases=sample_cases,
+        call=sample,
+        cases=sample_cases,
         shows=lambda case: f"sample({said(case, 'logits', 'uniforms', 'temperature', 'top_k', 'top_p')})",
         hints=(
             "Lay the kept probabilities side by side on a ruler of length 1. A number between 0 and 1 "
@@ -611,15 +755,21 @@ CHECKS = [
             "sums = cumsum of p, divided by its last number\n"
             "return the count of sums <= uniform, per row",
         ),
-        why=("Everything stays in the order of the vocabulary, and what is not kept gets "
-             "probability 0: so one running sum and one comparison choose for the whole batch. The "
-             "uniform numbers come from outside, so the same numbers give the same text on every "
-             "machine; torch.multinomial would not."),
+        why=(
+            "Everything stays in the order of the vocabulary, and what is not kept gets "
+            "probability 0: so one running sum and one comparison choose for the whole batch. The "
+            "uniform numbers come from outside, so the same numbers give the same text on every "
+            "machine; torch.multinomial would not."
+        ),
     ),
     Check(
         id="generate",
         asks="continue a prompt token by token, reading each token once",
-        call=generate, cases=generate_cases, judge=generate_judge, shows=generate_shows, needs=("sample",),
+        call=generate,
+        cases=generate_cases,
+        judge=generate_judge,
+        shows=generate_shows,
+        needs=("sample",),
         hints=(
             "After the prompt has been read with a cache, what is left to read for the next token, and "
             "the one after it? And what does a row do that is finished while others are not?",
@@ -635,9 +785,11 @@ CHECKS = [
             "    input = the token [B, 1]; the mask gets one more column of ones\n"
             "return the kept tokens as [B, N]",
         ),
-        why=("The prompt is read once, then one token a step: with a cache, N new tokens cost N "
-             "steps of one token instead of N ever longer texts. Rows that are done go on saying "
-             "the end token, because a batch has one length; serving systems such as vLLM put "
-             "another request in their place."),
+        why=(
+            "The prompt is read once, then one token a step: with a cache, N new tokens cost N "
+            "steps of one token instead of N ever longer texts. Rows that are done go on saying "
+            "the end token, because a batch has one length; serving systems such as vLLM put "
+            "another request in their place."
+        ),
     ),
 ]

@@ -23,7 +23,7 @@ class GPTConfig:
 
     vocab_size: int = 1024
     hidden_size: int = 128
-    intermediate_size: int = 352  # SwiGLU has three matrices instead of two: about 8/3 D keeps the parameter count of 4 D
+    intermediate_size: int = 352  # SwiGLU has three matrices, not two: about 8/3 D has the parameters of 4 D
     num_hidden_layers: int = 4
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
@@ -51,9 +51,9 @@ class GPTConfig:
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Scale each vector of x [..., D] to root mean square 1, then by weight [D] (Zhang and Sennrich 2019).
 
-    The mean is not subtracted. eps is added to the mean square, inside the root. Computed in float32 at least,
-    whatever the type of x, because squares of bfloat16 numbers are too coarse, and taken back to the type of x before it
-    is multiplied by weight.
+    The mean is not subtracted. eps is added to the mean square, inside the root. Computed in float32 at least, whatever
+    the type of x, because squares of bfloat16 numbers are too coarse, and taken back to the type of x before it is
+    multiplied by weight.
     """
     raise NotImplementedError("TODO rms_norm: write rms_norm")
 
@@ -200,9 +200,10 @@ def sample(
     """Choose one token per row: logits [B, V] and numbers uniforms [B] from [0, 1) -> ids [B], int64.
 
     logits / temperature (above 0) become probabilities. top_k keeps the k most likely tokens (all, if there are fewer).
-    top_p (above 0) then keeps, of what is left and scaled to sum to 1 again, the fewest most likely tokens that together
-    reach p (always at least one). What is kept is scaled to sum to 1, and the chosen token is the first one, in the order of
-    the vocabulary, at which the running sum exceeds `uniforms`; there is one also where rounding leaves all sums below 1.
+    top_p (above 0) then keeps, of what is left and scaled to sum to 1 again, the fewest most likely tokens that
+    together reach p (always at least one). What is kept is scaled to sum to 1, and the chosen token is the first one,
+    in the order of the vocabulary, at which the running sum exceeds `uniforms`; there is one also where rounding leaves
+    all sums below 1.
     """
     raise NotImplementedError("TODO sample: write sample")
 
@@ -255,7 +256,9 @@ class GPT(nn.Module):
         rotated = torch.cat([angles.cos() - angles.sin(), angles.cos() + angles.sin()], dim=-1)  # [H, d]
         for i, layer in enumerate(self.model.layers):
             q, k, v, o = (getattr(layer.self_attn, f"{name}_proj").weight for name in "qkvo")
-            key, value = (w.unflatten(0, (-1, config.head_dim)).repeat_interleave(shared, 0).flatten(0, 1) for w in (k, v))
+            key, value = (
+                w.unflatten(0, (-1, config.head_dim)).repeat_interleave(shared, 0).flatten(0, 1) for w in (k, v)
+            )
             if i % 2:
                 q.copy_(0.5 * key + math.sqrt(0.75) * q)
             o.copy_(value.T / math.sqrt(2 * config.num_hidden_layers))
@@ -313,7 +316,8 @@ class GPT(nn.Module):
         top_p: float | None = None,
         uniforms: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Continue input_ids [B, T] (or inputs_embeds [B, T, D]) and return the new ids only, [B, N], N <= max_new_tokens.
+        """Continue input_ids [B, T] (or inputs_embeds [B, T, D]) and return the new ids only, [B, N], N <=
+        max_new_tokens.
 
         attention_mask [B, T] is 0 at padding, which must stand on the left. Temperature 0 takes the likeliest token;
         otherwise uniforms [B, max_new_tokens] are needed, and column n chooses token n. max_new_tokens is 1 or more.
@@ -382,4 +386,4 @@ def test_generate():
     _check("generate")
 
 
-# as generated: 4ada4ef7e6eed5be
+# as generated: d4f5d215c462682d

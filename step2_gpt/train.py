@@ -15,15 +15,39 @@ from course import training
 from course.world import corpus
 
 PRESETS = {
-    "smoke": dict(hidden_size=32, intermediate_size=88, num_hidden_layers=2, num_attention_heads=2,
-                  num_key_value_heads=1, max_position_embeddings=256),
+    "smoke": dict(
+        hidden_size=32,
+        intermediate_size=88,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+    ),
     # Much to look up and little to know: more layers of attention, and narrower MLPs than a Llama has.
-    "tiny": dict(hidden_size=128, intermediate_size=160, num_hidden_layers=6, num_attention_heads=4,
-                 num_key_value_heads=2, max_position_embeddings=512),
-    "small": dict(hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
-                  num_key_value_heads=4, max_position_embeddings=1024),
-    "base": dict(hidden_size=2048, intermediate_size=5632, num_hidden_layers=16, num_attention_heads=32,
-                 num_key_value_heads=8, max_position_embeddings=2048),
+    "tiny": dict(
+        hidden_size=128,
+        intermediate_size=160,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+    ),
+    "small": dict(
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=4,
+        max_position_embeddings=1024,
+    ),
+    "base": dict(
+        hidden_size=2048,
+        intermediate_size=5632,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=2048,
+    ),
 }
 ROWS, CONTEXT = 8, 128  # of held-out text, to measure the first loss on
 

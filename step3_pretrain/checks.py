@@ -25,8 +25,10 @@ def uniform(g: torch.Generator, low: float, high: float) -> float:
 def weights(g: torch.Generator, V: int, D: int) -> dict[str, torch.Tensor]:
     """Weights of a StandInLM that knows what it says: far from the uniform guess of a fresh model."""
     shapes = {"embed_tokens.weight": (V, D), "mix.weight": (D, D), "mix.bias": (D,), "lm_head.weight": (V, D)}
-    return {name: torch.randn(shape, generator=g) / (1 if name.startswith("embed") else D ** 0.5)
-            for name, shape in shapes.items()}
+    return {
+        name: torch.randn(shape, generator=g) / (1 if name.startswith("embed") else D**0.5)
+        for name, shape in shapes.items()
+    }
 
 
 def stand_in(case: dict, kind=StandInLM):
@@ -46,11 +48,16 @@ def raised(function) -> str:
 
 # next_token_batch
 
+
 def batch_cases(g):
     for kind in ("int64", "int16", "long", "one window", "one row", "too short", "much too short"):
         context, B = between(g, 5, 8), between(g, 9, 12)
-        N = {"one window": context, "too short": context - 1, "much too short": between(g, 0, context - 2),
-             "long": between(g, 40_000, 50_000)}.get(kind, between(g, 20, 40))
+        N = {
+            "one window": context,
+            "too short": context - 1,
+            "much too short": between(g, 0, context - 2),
+            "long": between(g, 40_000, 50_000),
+        }.get(kind, between(g, 20, 40))
         tokens = 300 + torch.randperm(N, generator=g)  # no token twice: each tells where it stood
         if kind == "long":  # more places than an int16 can count; here a few tokens tell
             tokens = torch.randint(0, 32_000, (N,), generator=g)
@@ -59,12 +66,15 @@ def batch_cases(g):
         starts[0], starts[1] = windows - 1, 0
         # Well inside the share that belongs to a start, so that no way of rounding the product matters.
         uniforms = (starts + 0.1 + 0.8 * torch.rand(B, generator=g)) / windows
-        uniforms[1], uniforms[2] = 0.0, 1 - 2 ** -20
+        uniforms[1], uniforms[2] = 0.0, 1 - 2**-20
         uniforms[3] = 0.9 / windows  # the first start, if nobody rounds up
         if kind == "one row":
             uniforms = uniforms[4:5]
-        yield {"tokens": tokens.to(torch.int16) if kind in ("int16", "long") else tokens, "context": context,
-               "uniforms": uniforms}
+        yield {
+            "tokens": tokens.to(torch.int16) if kind in ("int16", "long") else tokens,
+            "context": context,
+            "uniforms": uniforms,
+        }
 
 
 def next_token_batch(module, case):
@@ -75,17 +85,22 @@ def next_token_batch(module, case):
 
 def stood(row, tokens) -> int:
     """Where in the text a window stood, or -1."""
-    return next((int(at) for at in (tokens == row[0]).nonzero() if torch.equal(tokens[at:at + len(row)], row)), -1)
+    return next((int(at) for at in (tokens == row[0]).nonzero() if torch.equal(tokens[at : at + len(row)], row)), -1)
 
 
 def batch_judge(case, answer, expected):
     if "raised" in expected:
         if answer["raised"] == "ValueError":
             return []
-        return [Problem("short row" if answer["raised"] == "nothing" else "short row, another error",
-                        f"a row of {len(case['tokens'])} tokens holds no window of {case['context']}: a ValueError should "
-                        "say so", "ValueError",
-                        f"{answer['raised']} is raised")]
+        return [
+            Problem(
+                "short row" if answer["raised"] == "nothing" else "short row, another error",
+                f"a row of {len(case['tokens'])} tokens holds no window of {case['context']}: a ValueError should "
+                "say so",
+                "ValueError",
+                f"{answer['raised']} is raised",
+            )
+        ]
     form = [one for one in compare(answer, expected) if not one.property.endswith("values")]
     if form:
         return form
@@ -94,25 +109,41 @@ def batch_judge(case, answer, expected):
     wanted = [stood(row, tokens) for row in expected["input_ids"]]
     for b, (start, row) in enumerate(zip(starts, answer["input_ids"])):
         if start < 0:
-            return [Problem("window", f"row {b} of input_ids is not {case['context']} neighbouring tokens of "
-                            "the text", str(expected["input_ids"][b].tolist()), str(row.tolist()))]
+            return [
+                Problem(
+                    "window",
+                    f"row {b} of input_ids is not {case['context']} neighbouring tokens of the text",
+                    str(expected["input_ids"][b].tolist()),
+                    str(row.tolist()),
+                )
+            ]
     if starts != wanted:
         b = next(b for b in range(len(wanted)) if starts[b] != wanted[b])
-        problems.append(Problem(
-            "starts", f"row {b} begins at token {starts[b]} of the text, but its number "
-            f"{case['uniforms'][b]:.3f} means {wanted[b]}; a window of {case['context']} can begin at "
-            f"{len(tokens) - case['context'] + 1} places",
-            f"starts {wanted}", f"starts {starts}"))
+        problems.append(
+            Problem(
+                "starts",
+                f"row {b} begins at token {starts[b]} of the text, but its number "
+                f"{case['uniforms'][b]:.3f} means {wanted[b]}; a window of {case['context']} can begin at "
+                f"{len(tokens) - case['context'] + 1} places",
+                f"starts {wanted}",
+                f"starts {starts}",
+            )
+        )
     if not torch.equal(answer["labels"], answer["input_ids"]):
         shifted = torch.equal(answer["labels"][:, :-1], answer["input_ids"][:, 1:])
-        problems.append(Problem(
-            "labels shifted" if shifted else "labels",
-            "labels are not aligned with input_ids: both should hold the same tokens",
-            str(answer["input_ids"][0].tolist()), str(answer["labels"][0].tolist())))
+        problems.append(
+            Problem(
+                "labels shifted" if shifted else "labels",
+                "labels are not aligned with input_ids: both should hold the same tokens",
+                str(answer["input_ids"][0].tolist()),
+                str(answer["labels"][0].tolist()),
+            )
+        )
     return problems
 
 
 # learning_rate
+
 
 def rate_cases(g):
     for kind in ("usual", "usual", "no warm-up", "constant", "to nothing"):
@@ -122,12 +153,21 @@ def rate_cases(g):
         floor = peak if kind == "constant" else peak * uniform(g, 0.1, 0.4)
         if kind == "to nothing":  # and as small as the rates of real models are
             peak, floor = peak * 1e-4, 0.0
-        config = {"max_steps": warmup + length, "learning_rate": peak, "min_lr": floor,
-                  "warmup_steps": warmup}
+        config = {"max_steps": warmup + length, "learning_rate": peak, "min_lr": floor, "warmup_steps": warmup}
         quarter = warmup + length // 4
-        steps = [0, warmup // 2, max(0, warmup - 1), warmup, quarter, warmup + length // 2,
-                 between(g, quarter, warmup + length - 2), warmup + length - 1, warmup + length,
-                 warmup + length + between(g, 3, 20), 3 * (warmup + length)]
+        steps = [
+            0,
+            warmup // 2,
+            max(0, warmup - 1),
+            warmup,
+            quarter,
+            warmup + length // 2,
+            between(g, quarter, warmup + length - 2),
+            warmup + length - 1,
+            warmup + length,
+            warmup + length + between(g, 3, 20),
+            3 * (warmup + length),
+        ]
         yield {"config": config, "steps": sorted(set(steps))}
 
 
@@ -142,6 +182,7 @@ def rate_shows(case):
 
 
 # train_step
+
 
 def text(g, B: int, T: int, V: int, ignored: float = 0.0) -> dict[str, torch.Tensor]:
     """A micro-batch, in which a share of the labels is left out."""
@@ -162,13 +203,20 @@ def step_cases(g):
         if kind == "own loss":
             for batch in batches:
                 batch["worth"] = 0.5 + torch.rand(len(batch["labels"]), generator=g)
-        yield {"weights": given, "batches": batches,
-               "max_grad_norm": uniform(g, 0.02, 0.05) if kind in ("clipped", "own loss") else 100.0,
-               "lr": uniform(g, 2, 4),
-               "frozen": ["embed_tokens.weight"] if kind in ("three", "own loss") else [],
-               "old_gradients": {"mix.weight": torch.randn(D, D, generator=g), "lm_head.weight":
-                                 torch.randn(V, D, generator=g)} if kind != "clipped" else {},
-               "loss_fn": kind == "own loss"}
+        yield {
+            "weights": given,
+            "batches": batches,
+            "max_grad_norm": uniform(g, 0.02, 0.05) if kind in ("clipped", "own loss") else 100.0,
+            "lr": uniform(g, 2, 4),
+            "frozen": ["embed_tokens.weight"] if kind in ("three", "own loss") else [],
+            "old_gradients": {
+                "mix.weight": torch.randn(D, D, generator=g),
+                "lm_head.weight": torch.randn(V, D, generator=g),
+            }
+            if kind != "clipped"
+            else {},
+            "loss_fn": kind == "own loss",
+        }
 
 
 def surprise(network, rows):
@@ -186,15 +234,23 @@ def train_step(module, case):
         if name in case["old_gradients"]:
             parameter.grad = case["old_gradients"][name].clone()
     learning = [p for p in model.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in learning if p.dim() > 1]},
-              {"params": [p for p in learning if p.dim() == 1], "lr": case["lr"] / 2}]
+    groups = [
+        {"params": [p for p in learning if p.dim() > 1]},
+        {"params": [p for p in learning if p.dim() == 1], "lr": case["lr"] / 2},
+    ]
     optimizer = torch.optim.SGD(groups, lr=case["lr"], momentum=0.9, nesterov=True)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    loss, norm = module.train_step(model, optimizer, case["batches"], case["max_grad_norm"],
-                                   **({"loss_fn": surprise} if case["loss_fn"] else {}))
+    loss, norm = module.train_step(
+        model, optimizer, case["batches"], case["max_grad_norm"], **({"loss_fn": surprise} if case["loss_fn"] else {})
+    )
     change = {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
-    return {"loss": loss, "norm": norm, "change": change, "in training mode": model.training,
-            "the loss still holds its graph": bool(getattr(loss, "requires_grad", False))}
+    return {
+        "loss": loss,
+        "norm": norm,
+        "change": change,
+        "in training mode": model.training,
+        "the loss still holds its graph": bool(getattr(loss, "requires_grad", False)),
+    }
 
 
 def step_shows(case):
@@ -202,11 +258,13 @@ def step_shows(case):
     extra = ", loss_fn=another_loss" if case["loss_fn"] else ""
     frozen = f" (with {', '.join(case['frozen'])} frozen)" if case["frozen"] else ""
     old = ", old gradients in the model" if case["old_gradients"] else ""
-    return (f"train_step(model{frozen}, SGD, micro-batches {shapes}, "
-            f"max_grad_norm={case['max_grad_norm']:.3g}{extra}){old}")
+    return (
+        f"train_step(model{frozen}, SGD, micro-batches {shapes}, max_grad_norm={case['max_grad_norm']:.3g}{extra}){old}"
+    )
 
 
 # bits_per_byte
+
 
 class Moody(StandInLM):
     """While a part of it is in training mode its logits are halved, as if half of it were dropped."""
@@ -232,33 +290,43 @@ def bits_cases(g):
             N = context - 2
         tokens = torch.randint(0, V, (N,), generator=g)
         stored = {"no rest": torch.int16, "bytes": torch.uint8}.get(kind, torch.int64)
-        yield {"weights": weights(g, V, D), "tokens": tokens.to(stored),
-               "num_bytes": N * 3 + between(g, 1, 9), "context": context, "batch_size": batch_size,
-               "training": kind != "short"}
+        yield {
+            "weights": weights(g, V, D),
+            "tokens": tokens.to(stored),
+            "num_bytes": N * 3 + between(g, 1, 9),
+            "context": context,
+            "batch_size": batch_size,
+            "training": kind != "short",
+        }
 
 
 def bits(module, case):
     model = stand_in(case, Moody).train(case["training"])
-    value = module.bits_per_byte(model, case["tokens"], case["num_bytes"], case["context"],
-                                 case["batch_size"])
+    value = module.bits_per_byte(model, case["tokens"], case["num_bytes"], case["context"], case["batch_size"])
     return {"bits per byte": value, "training afterwards, part by part": [part.training for part in model.modules()]}
 
 
 def bits_shows(case):
     tokens = case["tokens"]
-    return (f"bits_per_byte(model, tokens {list(tokens.shape)} {str(tokens.dtype).removeprefix('torch.')}, "
-            f"num_bytes={case['num_bytes']}, context={case['context']}, batch_size={case['batch_size']}), "
-            f"the model in {'training' if case['training'] else 'eval'} mode")
+    return (
+        f"bits_per_byte(model, tokens {list(tokens.shape)} {str(tokens.dtype).removeprefix('torch.')}, "
+        f"num_bytes={case['num_bytes']}, context={case['context']}, batch_size={case['batch_size']}), "
+        f"the model in {'training' if case['training'] else 'eval'} mode"
+    )
 
 
 CHECKS = [
     Check(
         id="next_token_batch",
         asks="cut B random windows out of a long row of tokens, each start equally likely",
-        call=next_token_batch, cases=batch_cases, judge=batch_judge,
-        shows=lambda case: f"next_token_batch(tokens {list(case['tokens'].shape)} "
-                           f"{str(case['tokens'].dtype).removeprefix('torch.')}, context={case['context']}, "
-                           f"uniforms {list(case['uniforms'].shape)})",
+        call=next_token_batch,
+        cases=batch_cases,
+        judge=batch_judge,
+        shows=lambda case: (
+            f"next_token_batch(tokens {list(case['tokens'].shape)} "
+            f"{str(case['tokens'].dtype).removeprefix('torch.')}, context={case['context']}, "
+            f"uniforms {list(case['uniforms'].shape)})"
+        ),
         hints=(
             "A row of 5 tokens and windows of 3: at which places can a window begin? How many are they? And "
             "who shifts the labels, you or the model?",
@@ -269,14 +337,20 @@ CHECKS = [
             "index = starts as a column [B, 1] plus 0 .. context - 1 as a row   # [B, context]\n"
             "ids = tokens at index, as int64; return them as input_ids and as labels",
         ),
-        why=("Windows that begin anywhere need no cutting of the text beforehand, and every epoch "
-             "cuts it differently. The batch is one indexing operation: a column of starts plus a "
-             "row of offsets. nanoGPT reads a memory-mapped file in the same way."),
+        why=(
+            "Windows that begin anywhere need no cutting of the text beforehand, and every epoch "
+            "cuts it differently. The batch is one indexing operation: a column of starts plus a "
+            "row of offsets. nanoGPT reads a memory-mapped file in the same way."
+        ),
     ),
     Check(
         id="learning_rate",
         asks="warm up in a straight line, then follow half a cosine down to min_lr, and stay there",
-        call=rates, cases=rate_cases, shows=rate_shows, rtol=1e-5, atol=1e-9,
+        call=rates,
+        cases=rate_cases,
+        shows=rate_shows,
+        rtol=1e-5,
+        atol=1e-9,
         hints=(
             "Which part of the way from the end of the warm-up to max_steps has step s behind it? What "
             "should that part be at step warmup_steps, at max_steps, and at 2 max_steps?",
@@ -287,15 +361,20 @@ CHECKS = [
             "c = half of 1 + cos(pi p)              # goes from 1 to 0\n"
             "return min_lr + c * (peak - min_lr)",
         ),
-        why=("The warm-up counts s + 1, so that the first batch is not wasted. It protects Adam's "
-             "averages, which mean little after a few steps. The cosine is habit more than law; a "
-             "straight line or a constant rate with a short decay at the end come out about as "
-             "well."),
+        why=(
+            "The warm-up counts s + 1, so that the first batch is not wasted. It protects Adam's "
+            "averages, which mean little after a few steps. The cosine is habit more than law; a "
+            "straight line or a constant rate with a short decay at the end come out about as "
+            "well."
+        ),
     ),
     Check(
         id="train_step",
         asks="one step of gradient descent on several micro-batches, as if they were one large batch",
-        call=train_step, cases=step_cases, shows=step_shows, points=2,
+        call=train_step,
+        cases=step_cases,
+        shows=step_shows,
+        points=2,
         hints=(
             "If you could put all the micro-batches into one large one, what would its mean loss be, in "
             "terms of theirs? When may the gradient be clipped: before it is complete?",
@@ -309,15 +388,20 @@ CHECKS = [
             "take the optimizer's step\n"
             "return (sum of loss * n) / (sum of n), and the norm, as numbers",
         ),
-        why=("Each micro-batch's mean is turned back into a sum, and the total is divided once by "
-             "all tokens: then the result does not depend on how the batch was cut. That the mean "
-             "of the means is something else was a bug in widely used trainers until 2024. "
-             "Clipping comes when the gradient is complete."),
+        why=(
+            "Each micro-batch's mean is turned back into a sum, and the total is divided once by "
+            "all tokens: then the result does not depend on how the batch was cut. That the mean "
+            "of the means is something else was a bug in widely used trainers until 2024. "
+            "Clipping comes when the gradient is complete."
+        ),
     ),
     Check(
         id="bits_per_byte",
         asks="all the bits that the model needs for a text, divided by the bytes of the text",
-        call=bits, cases=bits_cases, shows=bits_shows, points=2,
+        call=bits,
+        cases=bits_cases,
+        shows=bits_shows,
+        points=2,
         hints=(
             "In a window of 4 tokens, how many are predicted? If the next window begins right after this "
             "one, which token is predicted by nobody?",
@@ -331,9 +415,11 @@ CHECKS = [
             "switch back to the mode of before\n"
             "return nats / ln 2 / num_bytes",
         ),
-        why=("Dividing by bytes, not tokens, makes models with different tokenizers comparable: a "
-             "larger vocabulary has fewer, harder tokens. Windows overlap by one token, so each "
-             "token is predicted exactly once; overlapping by more would give each more context, "
-             "and cost more."),
+        why=(
+            "Dividing by bytes, not tokens, makes models with different tokenizers comparable: a "
+            "larger vocabulary has fewer, harder tokens. Windows overlap by one token, so each "
+            "token is predicted exactly once; overlapping by more would give each more context, "
+            "and cost more."
+        ),
     ),
 ]

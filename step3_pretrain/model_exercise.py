@@ -65,7 +65,8 @@ MUON_MOMENTUM = 0.95
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but groups with `muon=True` hold matrices and take steps that turn all directions alike (Jordan et al. 2024).
+    """AdamW, but groups with `muon=True` hold matrices and take steps that turn all directions alike (Jordan et al.
+    2024).
 
     The gradient of a matrix says the same few things again and again, in many of its rows. Muon takes the average
     gradient U S V' and makes a step along U V': what was said seldom counts as much as what was said often. U V'
@@ -85,7 +86,9 @@ class Muon(torch.optim.AdamW):
                     if p not in self.state:
                         self.state[p] = {"step": torch.tensor(0.0), "average": torch.zeros_like(p)}
                     self.state[p]["average"].lerp_(p.grad, 1 - MUON_MOMENTUM)
-                directions = orthogonal(torch.stack([p.grad.lerp(self.state[p]["average"], MUON_MOMENTUM) for p in matrices]))
+                directions = orthogonal(
+                    torch.stack([p.grad.lerp(self.state[p]["average"], MUON_MOMENTUM) for p in matrices])
+                )
                 for p, direction in zip(matrices, directions):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(direction, alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
@@ -150,9 +153,7 @@ def train_step(
 
 # TODO bits_per_byte
 @torch.no_grad()
-def bits_per_byte(
-    model: nn.Module, tokens: torch.Tensor, num_bytes: int, context: int, batch_size: int = 32
-) -> float:
+def bits_per_byte(model: nn.Module, tokens: torch.Tensor, num_bytes: int, context: int, batch_size: int = 32) -> float:
     """How many bits the model needs for a byte of a text: unlike the loss per token, it compares tokenizers.
 
     The text is tokens [N] (integers of any type) and num_bytes bytes long. It is read in windows of `context`
@@ -191,9 +192,7 @@ def fit(
         with autocast():
             loss, _ = train_step(model, optimizer, batches, config.max_grad_norm, loss_fn)
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {step}: try a lower learning rate or more warm-up"
-            )
+            raise FloatingPointError(f"the loss is {loss} at step {step}: try a lower learning rate or more warm-up")
         yield step, loss, {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
 
 
@@ -231,4 +230,4 @@ def test_bits_per_byte():
     _check("bits_per_byte")
 
 
-# as generated: 062cdf33fdff9aad
+# as generated: 7da318db073a444e

@@ -15,12 +15,27 @@ from course.world import corpus
 
 PRESETS = {
     "smoke": dict(characters=100_000, context=64, batch_size=4, max_steps=8, learning_rate=2e-3, warmup_steps=2),
-    "tiny": dict(characters=8_000_000, context=320, batch_size=2, max_steps=1600, learning_rate=3e-3, warmup_steps=100,
-                 muon=True),
-    "small": dict(characters=30_000_000, context=1024, batch_size=32, max_steps=250, learning_rate=2e-3, warmup_steps=30,
-                  muon=True),
-    "base": dict(characters=2_000_000_000, context=2048, batch_size=16, max_steps=20_000, learning_rate=3e-4,
-                 warmup_steps=1000, accumulation=4),
+    "tiny": dict(
+        characters=8_000_000, context=320, batch_size=2, max_steps=1600, learning_rate=3e-3, warmup_steps=100, muon=True
+    ),
+    "small": dict(
+        characters=30_000_000,
+        context=1024,
+        batch_size=32,
+        max_steps=250,
+        learning_rate=2e-3,
+        warmup_steps=30,
+        muon=True,
+    ),
+    "base": dict(
+        characters=2_000_000_000,
+        context=2048,
+        batch_size=16,
+        max_steps=20_000,
+        learning_rate=3e-4,
+        warmup_steps=1000,
+        accumulation=4,
+    ),
 }
 HELD_OUT_CHARACTERS = 200_000
 

@@ -10,8 +10,19 @@ from course.checking import Check, Problem, compare
 
 IGNORE = -100
 SPECIAL = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>")
-WORDS = ("red", "blue", "a star", "  two  ", "Where is it?", "at the top\n", "ä", "Is it <|end|> yet?",
-         "<|user|> Say yes.", "<|assistant|>", "")
+WORDS = (
+    "red",
+    "blue",
+    "a star",
+    "  two  ",
+    "Where is it?",
+    "at the top\n",
+    "ä",
+    "Is it <|end|> yet?",
+    "<|user|> Say yes.",
+    "<|assistant|>",
+    "",
+)
 
 
 def between(g: torch.Generator, low: int, high: int) -> int:
@@ -31,26 +42,39 @@ def said(ids: list[int], words: dict[int, str]) -> str:
 
 # chat_template
 
+
 def template_cases(g):
     turns = between(g, 2, 3)
-    shapes = [["user", "assistant"] * turns, ["user", "assistant"] * turns + ["user"],
-              ["user", "user", "assistant", "assistant"], [],
-              ["user"], ["user", "assistant"], ["user", "system"], ["system", "user"], ["user", "image"], ["tool"]]
+    shapes = [
+        ["user", "assistant"] * turns,
+        ["user", "assistant"] * turns + ["user"],
+        ["user", "user", "assistant", "assistant"],
+        [],
+        ["user"],
+        ["user", "assistant"],
+        ["user", "system"],
+        ["system", "user"],
+        ["user", "image"],
+        ["tool"],
+    ]
     for number, roles in enumerate(shapes):
         ids = numbers(g, 256 + len(SPECIAL), 0, 400)
-        if number in (0, 1):    # a role's marker may have the id 0
+        if number in (0, 1):  # a role's marker may have the id 0
             ids = [401 if token == 0 else token for token in ids]
             ids[256 + 1 + number] = 0
         special = dict(zip(SPECIAL, ids[256:]))
         special = {SPECIAL[i]: special[SPECIAL[i]] for i in torch.randperm(len(SPECIAL), generator=g).tolist()}
         contents = [WORDS[i] for i in numbers(g, len(roles), 0, len(WORDS) - 1)]
-        if number == 1:     # somebody who types special tokens
+        if number == 1:  # somebody who types special tokens
             contents[0], contents[1] = WORDS[between(g, 7, 9)], WORDS[between(g, 7, 9)]
-        if number == 2:     # spaces and line ends belong to what is said
+        if number == 2:  # spaces and line ends belong to what is said
             contents[0], contents[-1] = WORDS[3], WORDS[5]
-        yield {"messages": [{"role": role, "content": text} for role, text in zip(roles, contents)],
-               "table": ids[:256], "special_tokens": special,
-               "add_generation_prompt": number in (1, 3, 5)}
+        yield {
+            "messages": [{"role": role, "content": text} for role, text in zip(roles, contents)],
+            "table": ids[:256],
+            "special_tokens": special,
+            "add_generation_prompt": number in (1, 3, 5),
+        }
 
 
 def chat_template(module, case):
@@ -65,7 +89,10 @@ def chat_template(module, case):
     except NotImplementedError:
         raise
     except Exception as error:
-        return {"raised": "ValueError" if isinstance(error, ValueError) else type(error).__name__, "says": str(error)[:200]}
+        return {
+            "raised": "ValueError" if isinstance(error, ValueError) else type(error).__name__,
+            "says": str(error)[:200],
+        }
     return {"raised": "nothing", "says": ""}
 
 
@@ -73,11 +100,26 @@ def template_judge(case, answer, expected):
     if isinstance(expected, dict):
         role = next(message["role"] for message in case["messages"] if message["role"] not in ("user", "assistant"))
         if answer["raised"] == "ValueError":
-            return [] if role in answer["says"] else [Problem(
-                "role not named", f"the ValueError does not name the role that is wrong, {role}",
-                f"a message with the word {role}", repr(answer["says"]))]
-        return [Problem("unknown role", f"the role {role} is neither user nor assistant: a ValueError should "
-                        "say so", "ValueError", f"{answer['raised']} is raised")]
+            return (
+                []
+                if role in answer["says"]
+                else [
+                    Problem(
+                        "role not named",
+                        f"the ValueError does not name the role that is wrong, {role}",
+                        f"a message with the word {role}",
+                        repr(answer["says"]),
+                    )
+                ]
+            )
+        return [
+            Problem(
+                "unknown role",
+                f"the role {role} is neither user nor assistant: a ValueError should say so",
+                "ValueError",
+                f"{answer['raised']} is raised",
+            )
+        ]
     if answer == expected:
         return []
     if not isinstance(answer, list) or not all(type(token) is int for token in answer):
@@ -88,10 +130,16 @@ def template_judge(case, answer, expected):
     at = same.index(False) if False in same else len(same)
 
     def here(ids):
-        return said(ids[at:at + 1], words) or "nothing"
+        return said(ids[at : at + 1], words) or "nothing"
 
-    return [Problem("ids", f"up to id {at} all is well; then {here(expected)} is expected, and there is "
-                    f"{here(answer)}", said(expected, words), said(answer, words))]
+    return [
+        Problem(
+            "ids",
+            f"up to id {at} all is well; then {here(expected)} is expected, and there is {here(answer)}",
+            said(expected, words),
+            said(answer, words),
+        )
+    ]
 
 
 def template_shows(case):
@@ -100,6 +148,7 @@ def template_shows(case):
 
 
 # loss_mask
+
 
 def mask_cases(g):
     for kind in ("turns", "cut off", "prompt", "image", "two replies", "no reply", "prompt at once"):
@@ -111,14 +160,14 @@ def mask_cases(g):
                     ids += [specials["<|image|>"]] * 3
                 ids += numbers(g, between(g, 2, 5), 31, 60)
             ids.append(specials["<|end|>"])
-        specials = {name: specials[name] for name in sorted(specials)}      # in another order than SPECIAL
+        specials = {name: specials[name] for name in sorted(specials)}  # in another order than SPECIAL
         if kind == "two replies":
             ids += [specials["<|assistant|>"], 40, 41 if 0 in specials.values() else 0, 42, specials["<|end|>"]]
         elif kind == "no reply":
             ids = [specials["<|user|>"], 40, 41]
         elif kind == "prompt at once":
             ids += [specials["<|assistant|>"]]
-        if kind == "cut off":       # a row that was too long, so that the last reply has no end
+        if kind == "cut off":  # a row that was too long, so that the last reply has no end
             del ids[-2:]
         elif kind == "prompt":
             ids += [specials["<|user|>"], 61, 62, specials["<|assistant|>"]]
@@ -149,8 +198,14 @@ def mask_judge(case, answer, expected):
         return []
     if isinstance(answer, list) and len(answer) != len(expected):
         name = "one label less" if len(answer) == len(expected) - 1 else "number of labels"
-        return [Problem(name, f"there are {len(answer)} labels for {len(expected)} ids: each id has its label, at its own "
-                        "place", f"{len(expected)} labels", f"{len(answer)} labels")]
+        return [
+            Problem(
+                name,
+                f"there are {len(answer)} labels for {len(expected)} ids: each id has its label, at its own place",
+                f"{len(expected)} labels",
+                f"{len(answer)} labels",
+            )
+        ]
     form = not isinstance(answer, list) or {type(x) for x in answer} != {int}
     if form:
         return compare(answer, expected)
@@ -159,9 +214,13 @@ def mask_judge(case, answer, expected):
     for t, (label, wanted, token) in enumerate(zip(answer, expected, ids)):
         where = place(case, expected, t)
         if label not in (IGNORE, token):
-            name, text = ("alignment" if label in words else "value"), (
-                f"at place {t} the row has {words[token]}, but its label is {words.get(label, label)}: "
-                "a label is the id at its own place, or IGNORE")
+            name, text = (
+                ("alignment" if label in words else "value"),
+                (
+                    f"at place {t} the row has {words[token]}, but its label is {words.get(label, label)}: "
+                    "a label is the id at its own place, or IGNORE"
+                ),
+            )
         elif label != IGNORE and wanted == IGNORE:
             name = f"learned: {where}"
             text = f"{where} is learned (in brackets), at place {t}, but should be IGNORE"
@@ -180,6 +239,7 @@ def mask_shows(case):
 
 # collate
 
+
 def collate_cases(g):
     for kind in ("right", "left", "right, labels", "left, labels", "defaults", "same length"):
         B, longest = between(g, 3, 4), between(g, 7, 9)
@@ -189,7 +249,7 @@ def collate_cases(g):
             lengths = [longest] * B
         pad = 0 if kind == "defaults" else between(g, 3, 9)
         rows = [numbers(g, length, 10, 60) for length in lengths]
-        rows[0][between(g, 0, lengths[0] - 1)] = pad     # a token like any other where it stands in a row
+        rows[0][between(g, 0, lengths[0] - 1)] = pad  # a token like any other where it stands in a row
         labels = None
         if "labels" in kind or kind == "defaults":
             learned = [torch.rand(length, generator=g) < 0.6 for length in lengths]
@@ -215,7 +275,10 @@ CHECKS = [
     Check(
         id="chat_template",
         asks="turn a conversation into ids that show who speaks and where a reply ends",
-        call=chat_template, cases=template_cases, judge=template_judge, shows=template_shows,
+        call=chat_template,
+        cases=template_cases,
+        judge=template_judge,
+        shows=template_shows,
         hints=(
             "What has to stand in the row so that a model can tell a question from an answer? And what does "
             "it have to write itself, so that whoever waits knows it is done?",
@@ -228,15 +291,20 @@ CHECKS = [
             "    after an assistant's content add the id of <|end|>\n"
             "if a generation prompt is wanted: add the id of <|assistant|>",
         ),
-        why=("The markers are ids that text cannot produce, so who speaks is beyond doubt. Real "
-             "templates do the same with other names (ChatML has <|im_start|>); a model asked in "
-             "another template than its own gets noticeably worse, which is why templates are "
-             "shipped with tokenizers."),
+        why=(
+            "The markers are ids that text cannot produce, so who speaks is beyond doubt. Real "
+            "templates do the same with other names (ChatML has <|im_start|>); a model asked in "
+            "another template than its own gets noticeably worse, which is why templates are "
+            "shipped with tokenizers."
+        ),
     ),
     Check(
         id="loss_mask",
         asks="the assistant's words and their <|end|> are their own labels, everything else becomes IGNORE",
-        call=loss_mask, cases=mask_cases, judge=mask_judge, shows=mask_shows,
+        call=loss_mask,
+        cases=mask_cases,
+        judge=mask_judge,
+        shows=mask_shows,
         hints=(
             "Read the row from left to right with one bit of memory: is the assistant speaking? Which tokens "
             "switch it on and off, and does the switch itself count?",
@@ -246,14 +314,18 @@ CHECKS = [
             "for each id: the label is the id if replying, else IGNORE   # decide before you look at the id\n"
             "    after that: <|assistant|> means replying from now on, <|end|> means no longer",
         ),
-        why=("One flag while walking along is all the state there is, and it works for any number "
-             "of turns. The end token is learned, or the model would not know when to stop; the "
-             "assistant's marker is not, because the template writes it."),
+        why=(
+            "One flag while walking along is all the state there is, and it works for any number "
+            "of turns. The end token is learned, or the model would not know when to stop; the "
+            "assistant's marker is not, because the template writes it."
+        ),
     ),
     Check(
         id="collate",
         asks="rows of different lengths become one batch, with a mask that says what is padding",
-        call=collate, cases=collate_cases, shows=collate_shows,
+        call=collate,
+        cases=collate_cases,
+        shows=collate_shows,
         hints=(
             "How long is the batch? What stands at the places that a shorter row does not fill, in each of "
             "the three tensors?",
@@ -266,9 +338,11 @@ CHECKS = [
             "    with padding_side 'left' the filler comes first\n"
             "make each list of rows a tensor; labels only if there were any",
         ),
-        why=("One function pads on either side. Rows are filled up to the longest of the batch, "
-             "not to a fixed length, so batches of rows of like length waste little. Labels are "
-             "filled with -100 and not with the pad id, because a pad token may be a real one "
-             "elsewhere."),
+        why=(
+            "One function pads on either side. Rows are filled up to the longest of the batch, "
+            "not to a fixed length, so batches of rows of like length waste little. Labels are "
+            "filled with -100 and not with the pad id, because a pad token may be a real one "
+            "elsewhere."
+        ),
     ),
 ]

@@ -15,8 +15,12 @@ from course.world import sample_scenes
 
 PRESETS = {
     "smoke": dict(batch_size=4, turns=3, max_steps=6, learning_rate=2e-3, warmup_steps=2, exam_scenes=4),
-    "tiny": dict(batch_size=4, turns=10, max_steps=7000, learning_rate=3.5e-3, warmup_steps=50, exam_scenes=200, muon=True),
-    "small": dict(batch_size=32, turns=8, max_steps=700, learning_rate=2e-3, warmup_steps=50, exam_scenes=300, muon=True),
+    "tiny": dict(
+        batch_size=4, turns=10, max_steps=7000, learning_rate=3.5e-3, warmup_steps=50, exam_scenes=200, muon=True
+    ),
+    "small": dict(
+        batch_size=32, turns=8, max_steps=700, learning_rate=2e-3, warmup_steps=50, exam_scenes=300, muon=True
+    ),
     "base": dict(batch_size=64, turns=8, max_steps=3000, learning_rate=1e-4, warmup_steps=100, exam_scenes=1000),
 }
 EVIDENCE = 0.4  # share of the answers that name their evidence: under a half, so that step 5 has something to teach

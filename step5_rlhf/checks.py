@@ -31,6 +31,7 @@ def shapes(case: dict, *names: str) -> str:
 
 # sequence_logprobs
 
+
 def logprobs_cases(g):
     for kind in ("one turn", "two turns", "edges", "unlikely", "half", "far out", "one row"):
         B, T, V = 1 if kind == "one row" else between(g, 4, 5), between(g, 8, 10), between(g, 12, 17)
@@ -42,11 +43,15 @@ def logprobs_cases(g):
                 row[prompt + 2] = IGNORE
             if kind != "edges":
                 row[:prompt] = IGNORE
-                row[prompt + reply:] = IGNORE  # the longest row has no padding at times, the others do
+                row[prompt + reply :] = IGNORE  # the longest row has no padding at times, the others do
         if kind == "edges":
             labels[1] = IGNORE  # no reply at all: the sum over nothing
-        yield {"logits": normal(g, B, T, V) * (400 if kind == "far out" else 80 if kind == "unlikely" else 2), "labels": labels,
-               "cotangent": normal(g, B), "half": kind == "half"}
+        yield {
+            "logits": normal(g, B, T, V) * (400 if kind == "far out" else 80 if kind == "unlikely" else 2),
+            "labels": labels,
+            "cotangent": normal(g, B),
+            "half": kind == "half",
+        }
 
 
 def sequence_logprobs(module, case):
@@ -60,6 +65,7 @@ def sequence_logprobs(module, case):
 
 
 # reward_loss
+
 
 def reward_cases(g):
     for far in (False, False, True):
@@ -90,8 +96,13 @@ def dpo_cases(g):
         else:
             shift = 3 * normal(g, 2, B) * (kind == "trained")
         policy = dict(zip(VECTORS, (one + move for one, move in zip(reference.values(), shift))))
-        yield {**policy, **reference, "beta": float(uniform(g, 0.2, 0.7)), "cotangents": normal(g, 2, B),
-               "views": kind == "step 0"}
+        yield {
+            **policy,
+            **reference,
+            "beta": float(uniform(g, 0.2, 0.7)),
+            "cotangents": normal(g, 2, B),
+            "views": kind == "step 0",
+        }
 
 
 def dpo_loss(module, case):
@@ -99,7 +110,9 @@ def dpo_loss(module, case):
 
     def run(part, **vectors):
         given = [vectors[name] for name in VECTORS]
-        if case["views"]:  # halves of one tensor, as one pass over chosen and rejected gives them: detach_ refuses these
+        if case[
+            "views"
+        ]:  # halves of one tensor, as one pass over chosen and rejected gives them: detach_ refuses these
             given = [half for pair in (given[:2], given[2:]) for half in torch.cat(pair).chunk(2)]
         answer = module.dpo_loss(*given, case["beta"])
         returned.append(answer)
@@ -108,27 +121,43 @@ def dpo_loss(module, case):
     vectors = {name: case[name] for name in VECTORS}
     loss = with_grad(lambda **v: run(lambda answer: answer[0], **v), vectors)
     rewards = with_grad(lambda **v: run(lambda answer: answer[1:], **v), vectors, list(case["cotangents"]))
-    return {"returned": returned[0], "grad": loss["grad"], "reward_grad": rewards["grad"],
-            "inputs": loss["inputs"]}
+    return {"returned": returned[0], "grad": loss["grad"], "reward_grad": rewards["grad"], "inputs": loss["inputs"]}
 
 
 def dpo_judge(case, answer, expected):
     returned, wanted = answer["returned"], expected["returned"]
     if not isinstance(returned, list) or len(returned) != 3:
         returns = f"{len(returned)} values" if isinstance(returned, list) else "one value"
-        return [Problem(f"form: {returns}", "dpo_loss returns three tensors: the loss, the rewards of the chosen replies "
-                        "and those of the rejected ones", "(loss, rewards [B], rewards [B])",
-                        returns)]
+        return [
+            Problem(
+                f"form: {returns}",
+                "dpo_loss returns three tensors: the loss, the rewards of the chosen replies "
+                "and those of the rejected ones",
+                "(loss, rewards [B], rewards [B])",
+                returns,
+            )
+        ]
     problems = compare(dict(zip(RETURNED, returned)), dict(zip(RETURNED, wanted)), where="answer")
     if any(gradient is not None for gradient in answer["reward_grad"].values()):
-        problems.append(Problem("rewards detached", "a gradient flows through the returned rewards: they are "
-                                "there to be looked at, and should be detached", "detached",
-                                "part of the graph"))
+        problems.append(
+            Problem(
+                "rewards detached",
+                "a gradient flows through the returned rewards: they are there to be looked at, and should be detached",
+                "detached",
+                "part of the graph",
+            )
+        )
     reached = [name for name in VECTORS[2:] if answer["grad"][name] is not None]
     if reached:
         names = " and ".join(reached)
-        problems.append(Problem("reference gradient", f"the loss sends a gradient to {names}: the"
-                                " reference is a fixed measure", "no gradient", "a gradient"))
+        problems.append(
+            Problem(
+                "reference gradient",
+                f"the loss sends a gradient to {names}: the reference is a fixed measure",
+                "no gradient",
+                "a gradient",
+            )
+        )
     if not any(problem.property.startswith("loss") for problem in problems):
         for name in VECTORS[:2]:
             problems += compare(answer["grad"][name], expected["grad"][name], where=f"grad[{name!r}]")
@@ -139,8 +168,10 @@ CHECKS = [
     Check(
         id="sequence_logprobs",
         asks="add up the log-probabilities of each row's reply, and of nothing else",
-        call=sequence_logprobs, cases=logprobs_cases,
-        atol=2e-4,  # float32 has logits of some hundreds to 4 digits behind the point, and gradients are their exponentials
+        call=sequence_logprobs,
+        cases=logprobs_cases,
+        # float32 has logits of some hundreds to 4 digits behind the point, and gradients are their exponentials
+        atol=2e-4,
         shows=lambda case: f"sequence_logprobs({shapes(case, 'logits', 'labels')})",
         hints=(
             "The logits at position t are a guess about one token. Which one? And which positions of a row "
@@ -154,14 +185,17 @@ CHECKS = [
             "picked = 0 where the target is IGNORE\n"
             "return the sum of picked along each row                                 # [B]",
         ),
-        why=("log_softmax, never the log of a softmax: a probability that rounds to 0 would be "
-             "-inf. IGNORE is no valid index, so it is replaced by 0 before gather and its result "
-             "thrown away after it. The sum, not the mean: DPO compares whole replies."),
+        why=(
+            "log_softmax, never the log of a softmax: a probability that rounds to 0 would be "
+            "-inf. IGNORE is no valid index, so it is replaced by 0 before gather and its result "
+            "thrown away after it. The sum, not the mean: DPO compares whole replies."
+        ),
     ),
     Check(
         id="reward_loss",
         asks="how surprised a reward model is that the preferred reply won",
-        call=reward_loss, cases=reward_cases,
+        call=reward_loss,
+        cases=reward_cases,
         shows=lambda case: f"reward_loss({shapes(case, 'chosen', 'rejected')})",
         hints=(
             "Only one number per pair matters for who wins. Which one? What should the loss be when it is "
@@ -172,14 +206,18 @@ CHECKS = [
             "difference = chosen minus rejected                                      # [B]\n"
             "return minus the mean of F.logsigmoid of the difference",
         ),
-        why=("logsigmoid is written so that large differences neither overflow nor lose their "
-             "gradient: -log(sigmoid(-1000)) is 1000, not infinity. Only the difference counts, so "
-             "a reward has no zero point; comparing rewards across prompts means nothing."),
+        why=(
+            "logsigmoid is written so that large differences neither overflow nor lose their "
+            "gradient: -log(sigmoid(-1000)) is 1000, not infinity. Only the difference counts, so "
+            "a reward has no zero point; comparing rewards across prompts means nothing."
+        ),
     ),
     Check(
         id="dpo_loss",
         asks="turn log-probabilities into rewards, and teach the policy which of the two is to be larger",
-        call=dpo_loss, cases=dpo_cases, judge=dpo_judge,
+        call=dpo_loss,
+        cases=dpo_cases,
+        judge=dpo_judge,
         shows=lambda case: f"dpo_loss({shapes(case, *VECTORS)}, beta={case['beta']:.2f})",
         hints=(
             "The policy finds the chosen reply likelier than the rejected one. Is that what it has learned, "
@@ -192,9 +230,11 @@ CHECKS = [
             "loss = minus the mean of logsigmoid of their difference\n"
             "return loss, and both rewards, detached",
         ),
-        why=("The reference only shifts the zero of each reward, so its gradient is cut off: it is "
-             "the fixed point that the policy is measured from. The rewards are returned for the "
-             "curves, detached, because nobody should train on them twice. beta says how dear it "
-             "is to move away from the reference."),
+        why=(
+            "The reference only shifts the zero of each reward, so its gradient is cut off: it is "
+            "the fixed point that the policy is measured from. The rewards are returned for the "
+            "curves, detached, because nobody should train on them twice. beta says how dear it "
+            "is to move away from the reference."
+        ),
     ),
 ]

@@ -47,8 +47,9 @@ class Seer:
         try:
             self.model.load_state_dict(made.tensors, strict=True)
         except RuntimeError as error:
-            raise ArtifactError(f"What lies in {made.path} does not fit the code: {error}\nMake it anew: "
-                                f"{remake}") from error
+            raise ArtifactError(
+                f"What lies in {made.path} does not fit the code: {error}\nMake it anew: {remake}"
+            ) from error
         self.model.to(job.device).eval(), self.eye.to(job.device)
 
     @torch.no_grad()

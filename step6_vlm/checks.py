@@ -11,28 +11,39 @@ IGNORE = -100
 
 # Weights, under the names of CLIPVisionModel
 
+
 def linear(g, name, inputs, outputs):
-    return {f"{name}.weight": torch.randn(outputs, inputs, generator=g) * inputs ** -0.5,
-            f"{name}.bias": torch.randn(outputs, generator=g) * 0.3}
+    return {
+        f"{name}.weight": torch.randn(outputs, inputs, generator=g) * inputs**-0.5,
+        f"{name}.bias": torch.randn(outputs, generator=g) * 0.3,
+    }
 
 
 def norm(g, name, size):
-    return {f"{name}.weight": 1 + 0.4 * torch.randn(size, generator=g),
-            f"{name}.bias": torch.randn(size, generator=g) * 0.3}
+    return {
+        f"{name}.weight": 1 + 0.4 * torch.randn(size, generator=g),
+        f"{name}.bias": torch.randn(size, generator=g) * 0.3,
+    }
 
 
 def embeddings(g, config):
     D, C, p = config["hidden_size"], config["num_channels"], config["patch_size"]
     tokens = (config["image_size"] // p) ** 2 + 1
-    return {"class_embedding": torch.randn(D, generator=g),
-            "patch_embedding.weight": torch.randn(D, C, p, p, generator=g) * (C * p * p) ** -0.5,
-            "position_embedding.weight": torch.randn(tokens, D, generator=g)}
+    return {
+        "class_embedding": torch.randn(D, generator=g),
+        "patch_embedding.weight": torch.randn(D, C, p, p, generator=g) * (C * p * p) ** -0.5,
+        "position_embedding.weight": torch.randn(tokens, D, generator=g),
+    }
 
 
 def block(g, config):
     D, F = config["hidden_size"], config["intermediate_size"]
-    weights = {**norm(g, "layer_norm1", D), **norm(g, "layer_norm2", D),
-               **linear(g, "mlp.fc1", D, F), **linear(g, "mlp.fc2", F, D)}
+    weights = {
+        **norm(g, "layer_norm1", D),
+        **norm(g, "layer_norm2", D),
+        **linear(g, "mlp.fc1", D, F),
+        **linear(g, "mlp.fc2", F, D),
+    }
     for part in "qkv":
         weights.update(linear(g, f"self_attn.{part}_proj", D, D))
     return {**weights, **linear(g, "self_attn.out_proj", D, D)}
@@ -40,15 +51,25 @@ def block(g, config):
 
 def tower(g, config):
     D = config["hidden_size"]
-    parts = {"embeddings": embeddings(g, config),
-             **{f"encoder.layers.{i}": block(g, config) for i in range(config["num_hidden_layers"])}}
+    parts = {
+        "embeddings": embeddings(g, config),
+        **{f"encoder.layers.{i}": block(g, config) for i in range(config["num_hidden_layers"])},
+    }
     weights = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     return {**weights, **norm(g, "pre_layrnorm", D), **norm(g, "post_layernorm", D)}
 
 
 def sizes(side, patch, D, heads, F, layers=1):
-    return {"image_size": side * patch, "patch_size": patch, "hidden_size": D, "intermediate_size": F,
-            "num_hidden_layers": layers, "num_attention_heads": heads, "num_channels": 3, "layer_norm_eps": 0.1}
+    return {
+        "image_size": side * patch,
+        "patch_size": patch,
+        "hidden_size": D,
+        "intermediate_size": F,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_channels": 3,
+        "layer_norm_eps": 0.1,
+    }
 
 
 def pictures(g, config, B):
@@ -62,11 +83,16 @@ def integer(g, low, high):
 
 # patch_embed
 
+
 def patch_cases(g):
     for B, side, patch in ((2, 3, 4), (3, 4, 2), (1, 2, 3)):
         config = sizes(side, patch, D=integer(g, 5, 9), heads=1, F=4)
-        yield {"config": config, "pixel_values": pictures(g, config, B), "weights": embeddings(g, config),
-               "cotangent": torch.randn(B, side * side + 1, config["hidden_size"], generator=g)}
+        yield {
+            "config": config,
+            "pixel_values": pictures(g, config, B),
+            "weights": embeddings(g, config),
+            "cotangent": torch.randn(B, side * side + 1, config["hidden_size"], generator=g),
+        }
 
 
 def call_patch_embed(module, case):
@@ -76,17 +102,24 @@ def call_patch_embed(module, case):
 
 def shows_patch_embed(case):
     c = case["config"]
-    return (f"CLIPVisionEmbeddings(patch_size={c['patch_size']}, "
-            f"hidden_size={c['hidden_size']})(pixel_values {list(case['pixel_values'].shape)})")
+    return (
+        f"CLIPVisionEmbeddings(patch_size={c['patch_size']}, "
+        f"hidden_size={c['hidden_size']})(pixel_values {list(case['pixel_values'].shape)})"
+    )
 
 
 # vit_block
 
+
 def block_cases(g):
     for B, T, D, heads in ((2, 5, 12, 3), (3, 7, 8, 2)):
         config = sizes(1, 1, D, heads, F=integer(g, 14, 20))
-        yield {"config": config, "x": torch.randn(B, T, D, generator=g), "weights": block(g, config),
-               "cotangent": torch.randn(B, T, D, generator=g)}
+        yield {
+            "config": config,
+            "x": torch.randn(B, T, D, generator=g),
+            "weights": block(g, config),
+            "cotangent": torch.randn(B, T, D, generator=g),
+        }
 
 
 def call_vit_block(module, case):
@@ -96,38 +129,54 @@ def call_vit_block(module, case):
 
 # clip_vit
 
+
 def tower_cases(g):
-    for side, D, heads, layers, asked, B in ((2, 12, 3, 3, (None, -1, 0, 2), 2),
-                                             (3, 8, 2, 4, (-3, None, 1, 4, -5), 2), (2, 6, 1, 2, (None,), 1)):
+    for side, D, heads, layers, asked, B in (
+        (2, 12, 3, 3, (None, -1, 0, 2), 2),
+        (3, 8, 2, 4, (-3, None, 1, 4, -5), 2),
+        (2, 6, 1, 2, (None,), 1),
+    ):
         config = sizes(side, 4, D, heads, F=10, layers=layers)
         weights = tower(g, config)
         for layer in asked:
-            yield {"config": config, "pixel_values": pictures(g, config, B), "layer": layer,
-                   "weights": weights,
-                   "cotangent": torch.randn(B, side * side, D, generator=g)}
+            yield {
+                "config": config,
+                "pixel_values": pictures(g, config, B),
+                "layer": layer,
+                "weights": weights,
+                "cotangent": torch.randn(B, side * side, D, generator=g),
+            }
 
 
 def call_clip_vit(module, case):
     eye = like(case, module.CLIPVisionModel(module.CLIPVisionConfig(**case["config"])), case["weights"])
     options = {} if case["layer"] is None else {"layer": case["layer"]}
-    result = with_grad(lambda pixel_values: eye(pixel_values, **options),
-                       {"pixel_values": case["pixel_values"]},
-                       case["cotangent"], eye)
-    weights = dict(eye.named_parameters())      # a block that need not run may have run
-    result["parameters"] = {name: torch.zeros_like(weights[name]) if gradient is None else gradient
-                            for name, gradient in result["parameters"].items()}
+    result = with_grad(
+        lambda pixel_values: eye(pixel_values, **options),
+        {"pixel_values": case["pixel_values"]},
+        case["cotangent"],
+        eye,
+    )
+    weights = dict(eye.named_parameters())  # a block that need not run may have run
+    result["parameters"] = {
+        name: torch.zeros_like(weights[name]) if gradient is None else gradient
+        for name, gradient in result["parameters"].items()
+    }
     with torch.no_grad():
         return {**result, "afterwards, layer=-1": eye(case["pixel_values"], layer=-1), "in training mode": eye.training}
 
 
 def shows_clip_vit(case):
     c, layer = case["config"], "" if case["layer"] is None else f", layer={case['layer']}"
-    return (f"CLIPVisionModel(patch_size={c['patch_size']}, hidden_size={c['hidden_size']}, "
-            f"num_hidden_layers={c['num_hidden_layers']})(pixel_values "
-            f"{list(case['pixel_values'].shape)}{layer})")
+    return (
+        f"CLIPVisionModel(patch_size={c['patch_size']}, hidden_size={c['hidden_size']}, "
+        f"num_hidden_layers={c['num_hidden_layers']})(pixel_values "
+        f"{list(case['pixel_values'].shape)}{layer})"
+    )
 
 
 # The whole model
+
 
 def assembled(module, llm, projection, num_patches, vision=None, image_token_id=-1):
     """A VLM put together by hand from given parts, so that no check has to wait for `projection`."""
@@ -139,6 +188,7 @@ def assembled(module, llm, projection, num_patches, vision=None, image_token_id=
 
 
 # freeze
+
 
 class Parts(nn.Module):
     """All that can move in a module: weights, a bare parameter, dropout, running statistics; some nested."""
@@ -158,11 +208,14 @@ class Parts(nn.Module):
 
 
 def parts_weights(g, D, E):
-    weights = {"scale": 1 + 0.3 * torch.randn(E, generator=g),
-               **linear(g, "inner", D, E), **norm(g, "norm", E)}
-    weights.update({"norm.running_mean": torch.randn(E, generator=g),
-                    "norm.running_var": 1 + torch.rand(E, generator=g),
-                    "norm.num_batches_tracked": torch.tensor(integer(g, 3, 9))})
+    weights = {"scale": 1 + 0.3 * torch.randn(E, generator=g), **linear(g, "inner", D, E), **norm(g, "norm", E)}
+    weights.update(
+        {
+            "norm.running_mean": torch.randn(E, generator=g),
+            "norm.running_var": 1 + torch.rand(E, generator=g),
+            "norm.num_batches_tracked": torch.tensor(integer(g, 3, 9)),
+        }
+    )
     for i in range(2):
         weights.update(linear(g, f"blocks.{i}.0", E, E))
     return weights
@@ -180,8 +233,13 @@ def in_training(module):
 
 def look(eye, x):
     """What shows whether something in a module moves: two outputs for one input, and its state afterwards."""
-    return {"once": eye(x), "again": eye(x), "training": in_training(eye), "state": dict(eye.state_dict()),
-            "learns": [name for name, parameter in eye.named_parameters() if parameter.requires_grad]}
+    return {
+        "once": eye(x),
+        "again": eye(x),
+        "training": in_training(eye),
+        "state": dict(eye.state_dict()),
+        "learns": [name for name, parameter in eye.named_parameters() if parameter.requires_grad],
+    }
 
 
 def call_freeze(module, case):
@@ -189,21 +247,32 @@ def call_freeze(module, case):
     eye = like(case, Parts(x.shape[1], E), case["weights"])
     own = set(vars(eye))
     returned = module.freeze(eye) is eye
-    result = {"returned": returned, "new attributes": sorted(set(vars(eye)) - own), "frozen": look(eye, x),
-              "gradient passes": eye(x.clone().requires_grad_()).requires_grad, "calls": {}}
+    result = {
+        "returned": returned,
+        "new attributes": sorted(set(vars(eye)) - own),
+        "frozen": look(eye, x),
+        "gradient passes": eye(x.clone().requires_grad_()).requires_grad,
+        "calls": {},
+    }
 
     frozen = like(case, Parts(x.shape[1], E), case["weights"]).requires_grad_(False).eval()
     vlm = like(case, assembled(module, StandInLM(5, 3), nn.Linear(E, 3), num_patches=1, vision=frozen))
-    for name, switch in (("train()", lambda: vlm.train()), ("eval()", lambda: vlm.eval()),
-                         ("train(True)", lambda: vlm.train(True)),
-                         ("train(False)", lambda: vlm.train(False))):
+    for name, switch in (
+        ("train()", lambda: vlm.train()),
+        ("eval()", lambda: vlm.eval()),
+        ("train(True)", lambda: vlm.train(True)),
+        ("train(False)", lambda: vlm.train(False)),
+    ):
         same = switch() is vlm
-        result["calls"][name] = {"returned": same, "itself": vlm.training, "eye": in_training(vlm.vision),
-                                 "rest": in_training(vlm.projection) + in_training(vlm.llm)}
+        result["calls"][name] = {
+            "returned": same,
+            "itself": vlm.training,
+            "eye": in_training(vlm.vision),
+            "rest": in_training(vlm.projection) + in_training(vlm.llm),
+        }
         if name == "train()":
             result["after train()"] = look(vlm.vision, x)
-    result["rest learns"] = [all(p.requires_grad for p in part.parameters())
-                             for part in (vlm.projection, vlm.llm)]
+    result["rest learns"] = [all(p.requires_grad for p in part.parameters()) for part in (vlm.projection, vlm.llm)]
     vlm.llm.requires_grad_(False)
     vlm.train()
     result["thawed"] = any(p.requires_grad for p in vlm.llm.parameters())
@@ -227,19 +296,31 @@ def judge_freeze(case, answer, expected):
         if not said["returned"]:
             problem("train returned", f"VLM.{name} does not return the VLM")
         if said["eye"]:
-            problem("eye in training mode", f"after VLM.{name} these parts of the eye are in training mode: "
-                    f"{', '.join(said['eye'])}", "none", f"{len(said['eye'])} of the eye's modules")
+            problem(
+                "eye in training mode",
+                f"after VLM.{name} these parts of the eye are in training mode: {', '.join(said['eye'])}",
+                "none",
+                f"{len(said['eye'])} of the eye's modules",
+            )
         if (said["itself"], said["rest"]) != (right["itself"], right["rest"]):
             wanted = "training" if right["itself"] else "eval"
-            problem(f"rest not in {wanted} mode", f"after VLM.{name} the projection, the language model and "
-                    f"the VLM itself should be in {wanted} mode, and are not")
+            problem(
+                f"rest not in {wanted} mode",
+                f"after VLM.{name} the projection, the language model and "
+                f"the VLM itself should be in {wanted} mode, and are not",
+            )
     found += moves(answer["after train()"], expected["after train()"], "after VLM.train()", " of the eye")
     if not all(answer["rest learns"]):
-        problem("rest frozen", "after VLM.train() projection or language model take no gradients any more: "
-                "only the eye is frozen")
+        problem(
+            "rest frozen",
+            "after VLM.train() projection or language model take no gradients any more: only the eye is frozen",
+        )
     if not answer["gradient passes"]:
-        problem("no gradient passes", "after freeze(module) no gradient passes through the module to what it reads. Only its "
-                "own parameters are frozen: a projection can be trained in front of a frozen language model")
+        problem(
+            "no gradient passes",
+            "after freeze(module) no gradient passes through the module to what it reads. Only its "
+            "own parameters are frozen: a projection can be trained in front of a frozen language model",
+        )
     if answer["thawed"]:
         problem("thawed", "a language model whose parameters were frozen takes gradients again after VLM.train()")
     if answer["without an eye"] is not True:
@@ -251,34 +332,59 @@ def moves(said, right, when, whose):
     """What of a module moves: once after freeze(module), once for the eye after VLM.train()."""
     found = []
     if said["learns"]:
-        found.append(Problem(f"gradients{whose}", f"{when} these parameters{whose} still take gradients: "
-                             f"{', '.join(said['learns'])}", "requires_grad False", "requires_grad True"))
+        found.append(
+            Problem(
+                f"gradients{whose}",
+                f"{when} these parameters{whose} still take gradients: {', '.join(said['learns'])}",
+                "requires_grad False",
+                "requires_grad True",
+            )
+        )
     if said["training"] and not whose:
         names = ", ".join(said["training"])
-        found.append(Problem("mode", f"{when} these modules are still in training mode (`itself` is the "
-                             f"module that was given): {names}"))
+        found.append(
+            Problem(
+                "mode",
+                f"{when} these modules are still in training mode (`itself` is the module that was given): {names}",
+            )
+        )
     if compare(said["again"], said["once"]):
-        found.append(Problem(f"dropout{whose}", f"{when} one input gives two different outputs: dropout is "
-                             "still at work"))
+        found.append(
+            Problem(f"dropout{whose}", f"{when} one input gives two different outputs: dropout is still at work")
+        )
     for name in right["state"]:
         if compare(said["state"].get(name), right["state"][name]):
-            found.append(Problem(f"state{whose}", f"{when} two calls have changed {name}: what is frozen "
-                                 "must not move"))
+            found.append(
+                Problem(f"state{whose}", f"{when} two calls have changed {name}: what is frozen must not move")
+            )
             break
     return found
 
 
 # projection
 
+
 def projection_cases(g):
     # the lesson's own sizes (large, so for the shape only); then sizes that fit nothing else, and a VLM's
-    for B, P, V, D, inside in ((2, 196, 768, 512, False), (3, 5, 7, 11, False), (2, 6, 20, 12, False),
-                               (4, 3, 9, 13, True), (2, 4, 8, 8, False)):
-        yield {"features": torch.randn(B, P, V, generator=g), "text_dim": D, "inside": inside,
-               "large": V > 100,
-               "other": 10 * torch.randn(V, generator=g), "patch": integer(g, 0, P), "row": integer(g, 0, B),
-               "order": torch.randperm(P, generator=g), "seed": integer(g, 0, 10 ** 6),
-               "cotangent": None if V > 100 else torch.randn(B, P, D, generator=g)}
+    for B, P, V, D, inside in (
+        (2, 196, 768, 512, False),
+        (3, 5, 7, 11, False),
+        (2, 6, 20, 12, False),
+        (4, 3, 9, 13, True),
+        (2, 4, 8, 8, False),
+    ):
+        yield {
+            "features": torch.randn(B, P, V, generator=g),
+            "text_dim": D,
+            "inside": inside,
+            "large": V > 100,
+            "other": 10 * torch.randn(V, generator=g),
+            "patch": integer(g, 0, P),
+            "row": integer(g, 0, B),
+            "order": torch.randperm(P, generator=g),
+            "seed": integer(g, 0, 10**6),
+            "cotangent": None if V > 100 else torch.randn(B, P, D, generator=g),
+        }
 
 
 def made(module, case):
@@ -292,10 +398,10 @@ def made(module, case):
     projection = like(case, projection)
     for part in projection.modules():
         if not isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.training = False               # dropout is allowed; it would only blur what is measured
+            part.training = False  # dropout is allowed; it would only blur what is measured
     if case["large"]:
         return projection
-    projection(features)                        # lazy layers learn their sizes
+    projection(features)  # lazy layers learn their sizes
     g = torch.Generator().manual_seed(case["seed"])
     with torch.no_grad():
         for weight in projection.parameters():
@@ -303,7 +409,7 @@ def made(module, case):
             if weight.dim() > 1:
                 weight.copy_(noise * (weight.numel() / weight.shape[0]) ** -0.5)
             else:
-                weight.add_(0.1 * noise)        # norms stay near 1, gates that begin closed open a little
+                weight.add_(0.1 * noise)  # norms stay near 1, gates that begin closed open a little
     return projection
 
 
@@ -314,8 +420,12 @@ def call_projection(module, case):
     changed = features.clone()
     changed[case["row"], case["patch"]] = case["other"]
     # As they come from the eye, without the class token: not contiguous in memory.
-    result = with_grad(lambda features: projection(torch.cat([features[:, :1], features], dim=1)[:, 1:]),
-                       {"features": features}, case["cotangent"], projection)
+    result = with_grad(
+        lambda features: projection(torch.cat([features[:, :1], features], dim=1)[:, 1:]),
+        {"features": features},
+        case["cotangent"],
+        projection,
+    )
     copy = made(module, {**case, "seed": case["seed"] + 1})
     copy.load_state_dict(projection.state_dict())
     try:
@@ -323,30 +433,53 @@ def call_projection(module, case):
     except Exception as error:
         none = type(error).__name__
     with torch.no_grad():
-        return {"output": result["output"], "again": projection(features.clone()), "copy": copy(features), "none": none,
-                "frozen": [name for name, weight in projection.named_parameters() if not weight.requires_grad],
-                "permuted": projection(features[:, case["order"]]), "changed": projection(changed),
-                "alone": projection(features[case["row"]][None]), "grad": result["grad"],
-                "parameters": result["parameters"]}
+        return {
+            "output": result["output"],
+            "again": projection(features.clone()),
+            "copy": copy(features),
+            "none": none,
+            "frozen": [name for name, weight in projection.named_parameters() if not weight.requires_grad],
+            "permuted": projection(features[:, case["order"]]),
+            "changed": projection(changed),
+            "alone": projection(features[case["row"]][None]),
+            "grad": result["grad"],
+            "parameters": result["parameters"],
+        }
 
 
 def judge_projection(case, answer, expected):
     output = answer["output"]
     wanted = [*case["features"].shape[:2], case["text_dim"]]
     if not isinstance(output, torch.Tensor) or list(output.shape) != wanted:
-        return [Problem("shape", f"the output should have the shape [B, P, text_dim] = {wanted}",
-                        f"tensor {wanted}", describe(output))]
+        return [
+            Problem(
+                "shape",
+                f"the output should have the shape [B, P, text_dim] = {wanted}",
+                f"tensor {wanted}",
+                describe(output),
+            )
+        ]
     if output.dtype != case["features"].dtype:
-        return [Problem("dtype", "the output is not of the dtype of the features",
-                        str(case["features"].dtype),
-                        str(output.dtype))]
+        return [
+            Problem(
+                "dtype",
+                "the output is not of the dtype of the features",
+                str(case["features"].dtype),
+                str(output.dtype),
+            )
+        ]
     if not output.isfinite().all():
         return [Problem("finite", "the output holds NaN or infinity")]
     if case["large"]:
         return []
     if not answer["parameters"]:
-        return [Problem("learnable", "the module has no parameters: layers must be made in __init__ and "
-                                     "kept in self, or there is nothing to train")]
+        return [
+            Problem(
+                "learnable",
+                "the module has no parameters: layers must be made in __init__ and "
+                "kept in self, or there is nothing to train",
+            )
+        ]
     found = []
     row, patch, order = case["row"], case["patch"], case["order"]
     tolerance = 1e-4 * (1 + output.abs().max().item())
@@ -355,73 +488,111 @@ def judge_projection(case, answer, expected):
         return a.shape != b.shape or not (a - b).abs().max() <= tolerance
 
     if far(answer["again"], output):
-        return [Problem("same again", "one input gives two different outputs: are layers made, or numbers "
-                                      "drawn, inside forward?")]
+        return [
+            Problem(
+                "same again",
+                "one input gives two different outputs: are layers made, or numbers drawn, inside forward?",
+            )
+        ]
     if far(answer["copy"], output):
-        found.append(Problem("not registered", "a second Projection that loads this one's state_dict gives another output: "
-                             "some layers are unknown to PyTorch, so they are not trained, moved or saved (a plain list "
-                             "hides them; nn.ModuleList or nn.Sequential does not)"))
+        found.append(
+            Problem(
+                "not registered",
+                "a second Projection that loads this one's state_dict gives another output: "
+                "some layers are unknown to PyTorch, so they are not trained, moved or saved (a plain list "
+                "hides them; nn.ModuleList or nn.Sequential does not)",
+            )
+        )
     if answer["frozen"]:
-        found.append(Problem("frozen", "these parameters take no gradients, so they never learn: "
-                                       f"{', '.join(answer['frozen'])}"))
+        found.append(
+            Problem("frozen", f"these parameters take no gradients, so they never learn: {', '.join(answer['frozen'])}")
+        )
     none = answer["none"]
     if not isinstance(none, torch.Tensor) or list(none.shape) != [0, *wanted[1:]]:
-        found.append(Problem("no picture", f"features [0, {wanted[1]}, V], of a row without pictures, should give "
-                             f"{[0, *wanted[1:]]}", f"tensor {[0, *wanted[1:]]}",
-                             f"{none} is raised" if isinstance(none, str) else describe(none)))
+        found.append(
+            Problem(
+                "no picture",
+                f"features [0, {wanted[1]}, V], of a row without pictures, should give {[0, *wanted[1:]]}",
+                f"tensor {[0, *wanted[1:]]}",
+                f"{none} is raised" if isinstance(none, str) else describe(none),
+            )
+        )
     if not far(output, output[:, :1].expand_as(output)):
-        found.append(Problem("one for all", "every patch gives the same output: the language model would "
-                                            f"see one patch {wanted[1]} times"))
+        found.append(
+            Problem(
+                "one for all",
+                f"every patch gives the same output: the language model would see one patch {wanted[1]} times",
+            )
+        )
     if far(answer["permuted"], output[:, order]):
-        found.append(Problem("patch by patch", "putting the patches in another order should put the outputs "
-                                               "in that order and change nothing else"))
+        found.append(
+            Problem(
+                "patch by patch",
+                "putting the patches in another order should put the outputs in that order and change nothing else",
+            )
+        )
     others = torch.ones(output.shape[:2], dtype=torch.bool, device=output.device)
     others[row, patch] = False
     same_row, other_rows = others.clone(), others.clone()
-    same_row[:row], same_row[row + 1:], other_rows[row] = False, False, False
+    same_row[:row], same_row[row + 1 :], other_rows[row] = False, False, False
     if far(answer["changed"][same_row], output[same_row]):
-        found.append(Problem("patches mixed", f"another patch {patch} of picture {row} changes the outputs "
-                                              "of that picture's other patches"))
+        found.append(
+            Problem(
+                "patches mixed",
+                f"another patch {patch} of picture {row} changes the outputs of that picture's other patches",
+            )
+        )
     if answer["alone"].shape != output[row][None].shape:
-        found.append(Problem("one picture", f"features [1, {wanted[1]}, V] should give {[1, *wanted[1:]]}",
-                             f"tensor {[1, *wanted[1:]]}", describe(answer["alone"])))
+        found.append(
+            Problem(
+                "one picture",
+                f"features [1, {wanted[1]}, V] should give {[1, *wanted[1:]]}",
+                f"tensor {[1, *wanted[1:]]}",
+                describe(answer["alone"]),
+            )
+        )
     elif far(answer["changed"][other_rows], output[other_rows]) or far(answer["alone"], output[row][None]):
-        found.append(Problem("pictures mixed", "the outputs of one picture depend on the other pictures of "
-                                               "the batch"))
+        found.append(Problem("pictures mixed", "the outputs of one picture depend on the other pictures of the batch"))
     if not far(answer["changed"][row, patch], output[row, patch]):
-        found.append(Problem("uses the features", f"another patch {patch} of picture {row} does not change "
-                                                  "its output"))
+        found.append(Problem("uses the features", f"another patch {patch} of picture {row} does not change its output"))
     reach = answer["grad"]["features"]
     if reach is None:
         found.append(Problem("gradient", "no gradient reaches the features"))
-    elif (unread := (reach.abs().amax((0, 1)) == 0).sum().item()):
-        found.append(Problem("unread", f"{unread} of the {reach.shape[-1]} numbers of a patch have no "
-                                       "influence on the output"))
+    elif unread := (reach.abs().amax((0, 1)) == 0).sum().item():
+        found.append(
+            Problem("unread", f"{unread} of the {reach.shape[-1]} numbers of a patch have no influence on the output")
+        )
     idle = [name for name, gradient in answer["parameters"].items() if gradient is None or not gradient.any()]
     if idle:
-        found.append(Problem("idle parameters", "no gradient reaches these parameters, so they never learn: "
-                                                f"{', '.join(idle)}"))
+        found.append(
+            Problem("idle parameters", f"no gradient reaches these parameters, so they never learn: {', '.join(idle)}")
+        )
     return found
 
 
 def shows_projection(case):
     B, P, V = case["features"].shape
-    made = f"VLM(llm, {V}, {case['text_dim']}, {P}).projection" if case["inside"] else (
-        f"Projection(vision_dim={V}, text_dim={case['text_dim']})")
+    made = (
+        f"VLM(llm, {V}, {case['text_dim']}, {P}).projection"
+        if case["inside"]
+        else (f"Projection(vision_dim={V}, text_dim={case['text_dim']})")
+    )
     return f"{made}(features [{B}, {P}, {V}])"
 
 
 # token_concat
 
+
 def concat_cases(g):
     for B, P, T, D in ((2, 5, 3, 4), (3, 4, 7, 6)):
-        yield {"image": torch.randn(B, P, D, generator=g), "text": torch.randn(B, T, D, generator=g),
-               "fits": True,
-               "cotangent": torch.randn(B, P + T, D, generator=g)}
-    for image, text in (((1, 5, 4), (3, 2, 4)), ((2, 3, 6), (2, 5, 7)), ((3, 4, 5), (2, 4, 5)),
-                        ((3, 5, 4), (1, 2, 4))):
-        yield {"image": torch.randn(*image, generator=g), "text": torch.randn(*text, generator=g),
-               "fits": False}
+        yield {
+            "image": torch.randn(B, P, D, generator=g),
+            "text": torch.randn(B, T, D, generator=g),
+            "fits": True,
+            "cotangent": torch.randn(B, P + T, D, generator=g),
+        }
+    for image, text in (((1, 5, 4), (3, 2, 4)), ((2, 3, 6), (2, 5, 7)), ((3, 4, 5), (2, 4, 5)), ((3, 5, 4), (1, 2, 4))):
+        yield {"image": torch.randn(*image, generator=g), "text": torch.randn(*text, generator=g), "fits": False}
 
 
 def call_token_concat(module, case):
@@ -448,44 +619,70 @@ def judge_token_concat(case, answer, expected):
         return []
     what = "batch" if case["image"].shape[0] != case["text"].shape[0] else "width"
     got = f"{answer['raised']} is raised" if answer["raised"] else describe(answer["output"])
-    return [Problem(f"{what} {'raises ' + answer['raised'] if answer['raised'] else 'accepted'}",
-                    f"picture {list(case['image'].shape)} and text {list(case['text'].shape)} differ in "
-                    f"{what}, which should raise a ValueError",
-                    "ValueError", got)]
+    return [
+        Problem(
+            f"{what} {'raises ' + answer['raised'] if answer['raised'] else 'accepted'}",
+            f"picture {list(case['image'].shape)} and text {list(case['text'].shape)} differ in "
+            f"{what}, which should raise a ValueError",
+            "ValueError",
+            got,
+        )
+    ]
 
 
 # place_tokens
+
 
 def lined_up(g, counts, P, T):
     """places [B, T] for counts[b] pictures of P tokens in row b: each in one run, with words between them or not."""
     places = torch.zeros(len(counts), T, dtype=torch.bool)
     for row, count in zip(places, counts):
-        words = T - count * P                                   # to be spread over the count + 1 gaps
+        words = T - count * P  # to be spread over the count + 1 gaps
         starts = torch.randint(words + 1, (count,), generator=g).sort().values
         for number, start in enumerate(starts.tolist()):
-            row[start + number * P:start + (number + 1) * P] = True
+            row[start + number * P : start + (number + 1) * P] = True
     return places
 
 
 def place_cases(g):
     # half precision: as under autocast on a GPU
-    for counts, P, T, D, half in (((2, 0, 1), 3, 9, 5, ""), ((1, 1), 4, 6, 3, ""), ((0, 3, 1, 2), 2, 8, 7, ""),
-                                  ((1, 2), 2, 5, 6, "images"), ((2, 1), 2, 6, 4, "text"), ((0, 0), 2, 3, 4, ""),
-                                  ((1, 2), 3, 8, 5, "scattered")):
+    for counts, P, T, D, half in (
+        ((2, 0, 1), 3, 9, 5, ""),
+        ((1, 1), 4, 6, 3, ""),
+        ((0, 3, 1, 2), 2, 8, 7, ""),
+        ((1, 2), 2, 5, 6, "images"),
+        ((2, 1), 2, 6, 4, "text"),
+        ((0, 0), 2, 3, 4, ""),
+        ((1, 2), 3, 8, 5, "scattered"),
+    ):
         places = lined_up(g, counts, P, T)
-        if half == "scattered":     # nobody says that a picture's places stand together
+        if half == "scattered":  # nobody says that a picture's places stand together
             places = torch.stack([row[torch.randperm(T, generator=g)] for row in places])
-        yield {"images": [torch.randn(count, P, D, generator=g) for count in counts], "half": half, "wrong": "",
-               "text": torch.randn(len(counts), T, D, generator=g), "places": places,
-               "cotangent": torch.randn(len(counts), T, D, generator=g)}
+        yield {
+            "images": [torch.randn(count, P, D, generator=g) for count in counts],
+            "half": half,
+            "wrong": "",
+            "text": torch.randn(len(counts), T, D, generator=g),
+            "places": places,
+            "cotangent": torch.randn(len(counts), T, D, generator=g),
+        }
     # counts of the pictures, counts of the places
-    for wrong, given, kept, width in (("other rows, the same total", (1, 2, 1), (2, 1, 1), 0),
-                                      ("too few", (1, 1, 0), (1, 1, 1), 0), ("too many", (1, 2), (1, 1), 0),
-                                      ("one where none is kept", (1, 1), (1, 0), 0),
-                                      ("a row less", (1, 1), (1, 1, 0), 0), ("other width", (1, 0, 1), (1, 0, 1), 2)):
+    for wrong, given, kept, width in (
+        ("other rows, the same total", (1, 2, 1), (2, 1, 1), 0),
+        ("too few", (1, 1, 0), (1, 1, 1), 0),
+        ("too many", (1, 2), (1, 1), 0),
+        ("one where none is kept", (1, 1), (1, 0), 0),
+        ("a row less", (1, 1), (1, 1, 0), 0),
+        ("other width", (1, 0, 1), (1, 0, 1), 2),
+    ):
         P, T, D = 3, 8, 4
-        yield {"images": [torch.randn(count, P, D + width, generator=g) for count in given], "half": "",
-               "wrong": wrong, "text": torch.randn(len(kept), T, D, generator=g), "places": lined_up(g, kept, P, T)}
+        yield {
+            "images": [torch.randn(count, P, D + width, generator=g) for count in given],
+            "half": "",
+            "wrong": wrong,
+            "text": torch.randn(len(kept), T, D, generator=g),
+            "places": lined_up(g, kept, P, T),
+        }
 
 
 def call_place_tokens(module, case):
@@ -507,15 +704,23 @@ def judge_place_tokens(case, answer, expected):
     if answer["raised"] == "ValueError":
         return []
     got = f"{answer['raised']} is raised" if answer["raised"] else describe(answer["output"])
-    return [Problem(f"{case['wrong']} {'raises' if answer['raised'] else 'accepted'}",
-                    f"text {list(case['text'].shape)} keeps {case['places'].sum(1).tolist()} places, row by row, and the "
-                    f"rows' pictures are {[list(one.shape) for one in case['images']]} ({case['wrong']}): that should "
-                    "raise a ValueError", "ValueError", got)]
+    return [
+        Problem(
+            f"{case['wrong']} {'raises' if answer['raised'] else 'accepted'}",
+            f"text {list(case['text'].shape)} keeps {case['places'].sum(1).tolist()} places, row by row, and the "
+            f"rows' pictures are {[list(one.shape) for one in case['images']]} ({case['wrong']}): that should "
+            "raise a ValueError",
+            "ValueError",
+            got,
+        )
+    ]
 
 
 def shows_place_tokens(case):
-    return (f"place_tokens(images {[list(one.shape) for one in case['images']]}, text {list(case['text'].shape)}, "
-            f"places for {case['places'].sum(1).tolist()})")
+    return (
+        f"place_tokens(images {[list(one.shape) for one in case['images']]}, text {list(case['text'].shape)}, "
+        f"places for {case['places'].sum(1).tolist()})"
+    )
 
 
 # vlm_labels
@@ -526,26 +731,39 @@ MARKS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>")
 def labels_cases(g):
     for B, padded in ((3, "left"), (4, "right"), (2, "right")):
         ids = (1 + torch.randperm(40, generator=g)).tolist()
-        marks, words = dict(zip(MARKS, ids)), [0, *ids[len(MARKS):]]
+        marks, words = dict(zip(MARKS, ids)), [0, *ids[len(MARKS) :]]
         picture = [marks["<|image|>"]] * 2
 
-        def said(low, high):
+        def said(low, high, words=words):
             return [words[integer(g, 0, len(words))] for _ in range(integer(g, low, high))]
 
         rows = []
         for row in range(B):
-            talk = [] if row % 2 else said(1, 3) + [marks["<|end|>"]]     # cut off in front: an answer without its start
+            talk = [] if row % 2 else said(1, 3) + [marks["<|end|>"]]  # cut off in front: an answer without its start
             for turn in range(integer(g, 1, 4)):
                 seen = picture if (row + turn) % 2 else []
-                shown = picture if turn == 1 else []                      # an answer may show a picture too
+                shown = picture if turn == 1 else []  # an answer may show a picture too
                 talk += [marks["<|user|>"], *said(0, 2), *seen, *said(1, 4)]
                 talk += [marks["<|assistant|>"], *said(1, 3), *shown, *said(0, 3), marks["<|end|>"]]
-            rows.append(talk if row else talk[:-1])                       # cut off behind: an answer without its end
-        rows[-1] += [marks["<|user|>"], *picture, *said(1, 3)]            # a question without an answer
+            rows.append(talk if row else talk[:-1])  # cut off behind: an answer without its end
+        rows[-1] += [marks["<|user|>"], *picture, *said(1, 3)]  # a question without an answer
         # Answers: of one word, with the word 0 and padding, none, and cut off after one word.
         rows.append([marks["<|assistant|>"], *said(1, 2), marks["<|end|>"], *said(1, 3)])
-        rows.append([marks["<|assistant|>"], 0, marks["<|pad|>"], *said(1, 2), marks["<|end|>"], *said(1, 3),
-                     marks["<|assistant|>"], marks["<|end|>"], *said(1, 3), marks["<|assistant|>"], *said(1, 2)])
+        rows.append(
+            [
+                marks["<|assistant|>"],
+                0,
+                marks["<|pad|>"],
+                *said(1, 2),
+                marks["<|end|>"],
+                *said(1, 3),
+                marks["<|assistant|>"],
+                marks["<|end|>"],
+                *said(1, 3),
+                marks["<|assistant|>"],
+                *said(1, 2),
+            ]
+        )
         longest = max(map(len, rows)) + 2
         filler = [[marks["<|pad|>"]] * (longest - len(row)) for row in rows]
         whole = [fill + row if padded == "left" else row + fill for fill, row in zip(filler, rows)]
@@ -560,45 +778,77 @@ def call_vlm_labels(module, case):
 
 def judge_vlm_labels(case, answer, expected):
     found = compare(answer, expected)
-    if not found or not isinstance(answer, torch.Tensor) or (answer.shape, answer.dtype) != (expected.shape, expected.dtype):
+    if (
+        not found
+        or not isinstance(answer, torch.Tensor)
+        or (answer.shape, answer.dtype) != (expected.shape, expected.dtype)
+    ):
         return found
     names = {IGNORE: "IGNORE", **{token: name for name, token in case["special_tokens"].items()}}
     row, t = (answer != expected).nonzero()[0].tolist()
     words = [names.get(token, str(token)) for token in case["input_ids"][row].tolist()]
     wanted, got = (names.get(label, str(label)) for label in (int(expected[row, t]), int(answer[row, t])))
-    return [Problem("labels values", f"row {row}, place {t}: the label of {words[t]} in "
-                    f"... {' '.join(words[max(0, t - 4):t + 2])} ...", wanted, got)]
+    return [
+        Problem(
+            "labels values",
+            f"row {row}, place {t}: the label of {words[t]} in ... {' '.join(words[max(0, t - 4) : t + 2])} ...",
+            wanted,
+            got,
+        )
+    ]
 
 
 # vlm_forward
 
+
 def lm_weights(g, words, V, D):
     """Of the stand-in language model and of a projection from V to D."""
-    return {"llm": {"embed_tokens.weight": torch.randn(words, D, generator=g), **linear(g, "mix", D, D),
-                    "lm_head.weight": torch.randn(words, D, generator=g)},
-            "projection": {name[2:]: value for name, value in linear(g, "p", V, D).items()}}
+    return {
+        "llm": {
+            "embed_tokens.weight": torch.randn(words, D, generator=g),
+            **linear(g, "mix", D, D),
+            "lm_head.weight": torch.randn(words, D, generator=g),
+        },
+        "projection": {name[2:]: value for name, value in linear(g, "p", V, D).items()},
+    }
 
 
 def vlm_cases(g):
-    for B, P, T, V, D, masked, labelled in ((2, 3, 5, 7, 4, True, True), (3, 4, 2, 5, 6, False, True),
-                                            (3, 2, 4, 6, 5, True, False), (2, 5, 3, 4, 7, False, False),
-                                            (3, 0, 4, 6, 5, True, True), (1, 3, 4, 5, 6, False, True)):
+    for B, P, T, V, D, masked, labelled in (
+        (2, 3, 5, 7, 4, True, True),
+        (3, 4, 2, 5, 6, False, True),
+        (3, 2, 4, 6, 5, True, False),
+        (2, 5, 3, 4, 7, False, False),
+        (3, 0, 4, 6, 5, True, True),
+        (1, 3, 4, 5, 6, False, True),
+    ):
         words = integer(g, 11, 15)
         labels, mask = torch.randint(words, (B, T), generator=g), torch.ones(B, T, dtype=torch.int64)
         labels[:, T // 2] = IGNORE
-        mask[0, :2] = 0                 # padded on the left
+        mask[0, :2] = 0  # padded on the left
         if masked:
             labels[mask == 0] = IGNORE
-        yield {"input_ids": torch.randint(words, (B, T), generator=g), "words": words, "num_patches": P or 8,
-               "features": torch.randn(B, P, V, generator=g) if P else None,
-               "image_token_id": -1 if P else words, "fits": True,    # an id is set, and no place kept
-               "labels": labels if labelled else None, "attention_mask": mask if masked else None,
-               **lm_weights(g, words, V, D),
-               "embeds_cotangent": torch.randn(B, P + T, D, generator=g),
-               "cotangent": torch.randn(B, P + T, words, generator=g)}
+        yield {
+            "input_ids": torch.randint(words, (B, T), generator=g),
+            "words": words,
+            "num_patches": P or 8,
+            "features": torch.randn(B, P, V, generator=g) if P else None,
+            "image_token_id": -1 if P else words,
+            "fits": True,  # an id is set, and no place kept
+            "labels": labels if labelled else None,
+            "attention_mask": mask if masked else None,
+            **lm_weights(g, words, V, D),
+            "embeds_cotangent": torch.randn(B, P + T, D, generator=g),
+            "cotangent": torch.randn(B, P + T, words, generator=g),
+        }
     # pictures in their places: several in a row, or none; places and no features; pictures in other rows than places
-    for counts, P, T, V, D, given in (((2, 0, 1), 2, 7, 5, 4, (2, 0, 1)), ((1, 0), 3, 5, 4, 6, (1, 0)),
-                                      ((0, 0), 2, 4, 5, 3, (0, 0)), ((1, 1), 3, 6, 4, 5, None), ((1, 1), 2, 6, 4, 5, (2, 0))):
+    for counts, P, T, V, D, given in (
+        ((2, 0, 1), 2, 7, 5, 4, (2, 0, 1)),
+        ((1, 0), 3, 5, 4, 6, (1, 0)),
+        ((0, 0), 2, 4, 5, 3, (0, 0)),
+        ((1, 1), 3, 6, 4, 5, None),
+        ((1, 1), 2, 6, 4, 5, (2, 0)),
+    ):
         words, B = integer(g, 11, 15), len(counts)
         image = 0 if counts == (2, 0, 1) else words - 1
         ids = torch.randint(words - 1, (B, T), generator=g) + (image == 0)
@@ -606,12 +856,19 @@ def vlm_cases(g):
         labels = ids.where(ids != image, IGNORE)
         mask = torch.ones(B, T, dtype=torch.int64)
         mask[B - 1, :1], labels[B - 1, :1] = 0, IGNORE
-        yield {"input_ids": ids, "words": words, "num_patches": P, "image_token_id": image, "fits": given == counts,
-               "features": None if given is None else [torch.randn(count, P, V, generator=g) for count in given],
-               "labels": labels, "attention_mask": None if counts == (1, 0) else mask,
-               **lm_weights(g, words, V, D),
-               "embeds_cotangent": torch.randn(B, T, D, generator=g),
-               "cotangent": torch.randn(B, T, words, generator=g)}
+        yield {
+            "input_ids": ids,
+            "words": words,
+            "num_patches": P,
+            "image_token_id": image,
+            "fits": given == counts,
+            "features": None if given is None else [torch.randn(count, P, V, generator=g) for count in given],
+            "labels": labels,
+            "attention_mask": None if counts == (1, 0) else mask,
+            **lm_weights(g, words, V, D),
+            "embeds_cotangent": torch.randn(B, T, D, generator=g),
+            "cotangent": torch.randn(B, T, words, generator=g),
+        }
 
 
 class AskedAgain(nn.Module):
@@ -624,9 +881,14 @@ class AskedAgain(nn.Module):
 def together(module, case, llm):
     """The VLM of a case around the given kind of language model."""
     D, V = case["projection"]["weight"].shape
-    return assembled(module, like(case, llm(case["words"], D), case["llm"]),
-                     like(case, nn.Linear(V, D), case["projection"]), case["num_patches"],
-                     vision=AskedAgain(), image_token_id=case["image_token_id"])
+    return assembled(
+        module,
+        like(case, llm(case["words"], D), case["llm"]),
+        like(case, nn.Linear(V, D), case["projection"]),
+        case["num_patches"],
+        vision=AskedAgain(),
+        image_token_id=case["image_token_id"],
+    )
 
 
 def call_vlm_forward(module, case):
@@ -634,8 +896,10 @@ def call_vlm_forward(module, case):
     vlm = together(module, case, StandInLM)
     if not case["fits"]:
         features = case["features"]
-        return {**refused(lambda: vlm.embed(ids, features, mask)),
-                "by forward": refused(lambda: vlm(ids, features, labels, mask))}
+        return {
+            **refused(lambda: vlm.embed(ids, features, mask)),
+            "by forward": refused(lambda: vlm(ids, features, labels, mask)),
+        }
     said = {}
 
     def given(features):
@@ -659,28 +923,44 @@ def call_vlm_forward(module, case):
     cotangent = case["cotangent"] if labels is None else [case["cotangent"], None]
     result = with_grad(forward, inputs, cotangent, vlm)
     logits = result["output"] if said["loss"] is None else result["output"][0]
-    if listed and not any(map(len, case["features"])):    # nothing to learn from: no gradient, or one of zeros
+    if listed and not any(map(len, case["features"])):  # nothing to learn from: no gradient, or one of zeros
         result = {**result, "grad": {}, "parameters": {}}
-    return {"embeds": embeds, "attention_mask": said["mask"], "logits": logits, "loss": said["loss"],
-            "grad": result["grad"], "parameters": result["parameters"], "in training mode": vlm.training}
+    return {
+        "embeds": embeds,
+        "attention_mask": said["mask"],
+        "logits": logits,
+        "loss": said["loss"],
+        "grad": result["grad"],
+        "parameters": result["parameters"],
+        "in training mode": vlm.training,
+    }
 
 
 def judge_vlm_forward(case, answer, expected):
     if case["fits"]:
         mask = answer.get("attention_mask")
         if expected["attention_mask"] is None and isinstance(mask, torch.Tensor) and mask.eq(1).all():
-            if list(mask.shape) == list(answer["embeds"].shape[:2]):    # hides nothing: as good as none
+            if list(mask.shape) == list(answer["embeds"].shape[:2]):  # hides nothing: as good as none
                 answer = {**answer, "attention_mask": None}
         return compare(answer, expected)
-    what = "features is None" if case["features"] is None else (
-        f"the rows keep {(case['input_ids'] == case['image_token_id']).sum(1).tolist()} places, row by row, and are given "
-        f"{[one.shape[0] * one.shape[1] for one in case['features']]} picture tokens")
+    what = (
+        "features is None"
+        if case["features"] is None
+        else (
+            f"the rows keep {(case['input_ids'] == case['image_token_id']).sum(1).tolist()} places, row by row, and "
+            f"are given {[one.shape[0] * one.shape[1] for one in case['features']]} picture tokens"
+        )
+    )
     for name, said in (("embed", answer), ("forward", answer["by forward"])):
         if said["raised"] != "ValueError":
-            return [Problem(f"{name} {'raises' if said['raised'] else 'accepted'}",
-                            f"VLM.{name}: input_ids keep places for a picture, and {what}; that should raise a ValueError",
-                            "ValueError",
-                            f"{said['raised']} is raised" if said["raised"] else "no complaint")]
+            return [
+                Problem(
+                    f"{name} {'raises' if said['raised'] else 'accepted'}",
+                    f"VLM.{name}: input_ids keep places for a picture, and {what}; that should raise a ValueError",
+                    "ValueError",
+                    f"{said['raised']} is raised" if said["raised"] else "no complaint",
+                )
+            ]
     return []
 
 
@@ -688,8 +968,13 @@ def shown_inputs(case):
     B, T = case["input_ids"].shape
     D, V = case["projection"]["weight"].shape
     features = case["features"]
-    features = ("None" if features is None else list(features.shape) if isinstance(features, torch.Tensor)
-                else [list(one.shape) for one in features])
+    features = (
+        "None"
+        if features is None
+        else list(features.shape)
+        if isinstance(features, torch.Tensor)
+        else [list(one.shape) for one in features]
+    )
     said = [f"input_ids [{B}, {T}]", f"features {features}"]
     said += [f"{name} [{B}, {T}]" for name in ("labels", "attention_mask") if case.get(name) is not None]
     image = f", image_token_id={case['image_token_id']}" if case["image_token_id"] >= 0 else ""
@@ -702,12 +987,14 @@ def shows_vlm_forward(case):
 
 # vlm_generate
 
+
 def generate_cases(g):
     for counts, P, T, V, D, padding, options in (
-            ((1, 1, 1, 1, 1), 3, 6, 4, 9, 4, {"max_new_tokens": 6}),
-            ((1, 2, 0, 1), 2, 5, 5, 10, 5, {"max_new_tokens": 8}),
-            ((0, 0, 0, 0), 2, 5, 4, 11, 3, {"max_new_tokens": 5, "eos_token_id": None}),
-            ((1, 1), 3, 4, 5, 8, 0, {"eos_token_id": None, "temperature": 0.7, "top_k": 3, "top_p": 0.9, "uniforms": None})):
+        ((1, 1, 1, 1, 1), 3, 6, 4, 9, 4, {"max_new_tokens": 6}),
+        ((1, 2, 0, 1), 2, 5, 5, 10, 5, {"max_new_tokens": 8}),
+        ((0, 0, 0, 0), 2, 5, 4, 11, 3, {"max_new_tokens": 5, "eos_token_id": None}),
+        ((1, 1), 3, 4, 5, 8, 0, {"eos_token_id": None, "temperature": 0.7, "top_k": 3, "top_p": 0.9, "uniforms": None}),
+    ):
         words, B = integer(g, 23, 29), len(counts)
         ids = torch.randint(words - 1, (B, T), generator=g)
         image, mask = words - 1, torch.ones(B, T, dtype=torch.int64)
@@ -716,23 +1003,33 @@ def generate_cases(g):
             ids[lined_up(g, counts, P, T)] = image
             ids = torch.cat([torch.randint(words - 1, (B, padding), generator=g), ids], dim=1)
             mask = torch.ones_like(ids)
-        for row in range(B - 1 if padding else 0):      # all rows but the last are padded on the left
-            mask[row, :integer(g, 1 + inside, padding + 1)] = 0
+        for row in range(B - 1 if padding else 0):  # all rows but the last are padded on the left
+            mask[row, : integer(g, 1 + inside, padding + 1)] = 0
         for name, drawn in (("eos_token_id", integer(g, 0, words)), ("uniforms", torch.rand(B, 20, generator=g))):
             if name in options:
                 options = {**options, name: drawn}
         features = [torch.randn(count, P, V, generator=g) for count in counts]
-        yield {"input_ids": ids, "words": words, "num_patches": P, "image_token_id": image if inside else -1,
-               "features": features if inside else torch.cat(features) if any(counts) else None,
-               "attention_mask": mask if padding else None, "options": options,
-               "llm": {"embed_tokens.weight": torch.randn(words, D, generator=g),
-                       "mix.weight": 3 * torch.randn(D, D, generator=g), "mix.bias": torch.randn(D, generator=g),
-                       "lm_head.weight": torch.randn(words, D, generator=g)},
-               "projection": {name[2:]: 2 * value for name, value in linear(g, "p", V, D).items()}}
+        yield {
+            "input_ids": ids,
+            "words": words,
+            "num_patches": P,
+            "image_token_id": image if inside else -1,
+            "features": features if inside else torch.cat(features) if any(counts) else None,
+            "attention_mask": mask if padding else None,
+            "options": options,
+            "llm": {
+                "embed_tokens.weight": torch.randn(words, D, generator=g),
+                "mix.weight": 3 * torch.randn(D, D, generator=g),
+                "mix.bias": torch.randn(D, generator=g),
+                "lm_head.weight": torch.randn(words, D, generator=g),
+            },
+            "projection": {name[2:]: 2 * value for name, value in linear(g, "p", V, D).items()},
+        }
 
 
 class Counting(StandInLM):
     """A language model that counts the positions it reads, and keeps what it was called with."""
+
     read, options, hidden = 0, {}, ()
 
     def generate(self, input_ids=None, inputs_embeds=None, attention_mask=None, **options):
@@ -751,48 +1048,84 @@ class Counting(StandInLM):
 def call_vlm_generate(module, case):
     vlm = together(module, case, Counting)
     new = vlm.generate(case["input_ids"], case["features"], case["attention_mask"], **case["options"])
-    return {"new ids": new, "positions read": vlm.llm.read, "options": vlm.llm.options, "hidden": list(vlm.llm.hidden),
-            "in training mode": vlm.training}
+    return {
+        "new ids": new,
+        "positions read": vlm.llm.read,
+        "options": vlm.llm.options,
+        "hidden": list(vlm.llm.hidden),
+        "in training mode": vlm.training,
+    }
 
 
 def judge_vlm_generate(case, answer, expected):
     found = compare(answer["new ids"], expected["new ids"])
     for hidden, right in zip(answer["hidden"], expected["hidden"]):
         if hidden.shape == right.shape and not hidden.equal(right):
-            found.append(Problem("mask", "the mask that reaches the language model does not hide what attention_mask hides",
-                                 f"{right.sum(1).tolist()} hidden positions, row by row", str(hidden.sum(1).tolist())))
+            found.append(
+                Problem(
+                    "mask",
+                    "the mask that reaches the language model does not hide what attention_mask hides",
+                    f"{right.sum(1).tolist()} hidden positions, row by row",
+                    str(hidden.sum(1).tolist()),
+                )
+            )
     if answer["in training mode"] != expected["in training mode"]:
-        found.append(Problem("mode changed", "after generate the VLM is in another mode than before: whoever calls it in the "
-                             "middle of training goes on without dropout, or the other way round"))
+        found.append(
+            Problem(
+                "mode changed",
+                "after generate the VLM is in another mode than before: whoever calls it in the "
+                "middle of training goes on without dropout, or the other way round",
+            )
+        )
     for name, value in expected["options"].items():
         got = answer["options"].get(name)
         if answer["options"] and compare(got, value):
-            found.append(Problem(f"option {name}", f"the option {name} does not reach the language model's generate",
-                                 describe(value), describe(got)))
+            found.append(
+                Problem(
+                    f"option {name}",
+                    f"the option {name} does not reach the language model's generate",
+                    describe(value),
+                    describe(got),
+                )
+            )
     if not found and answer["positions read"] > expected["positions read"]:
-        found = [Problem("read again", "the answer is right, and the language model has read more positions for it than "
-                         "it has to: picture and words once, then one for each new token",
-                         str(expected["positions read"]), str(answer["positions read"]))]
+        found = [
+            Problem(
+                "read again",
+                "the answer is right, and the language model has read more positions for it than "
+                "it has to: picture and words once, then one for each new token",
+                str(expected["positions read"]),
+                str(answer["positions read"]),
+            )
+        ]
     return found
 
 
 def shows_vlm_generate(case):
     made, inputs = shown_inputs(case)
-    options = ", ".join(f"{name}={list(value.shape) if name == 'uniforms' else value}"
-                        for name, value in case["options"].items())
+    options = ", ".join(
+        f"{name}={list(value.shape) if name == 'uniforms' else value}" for name, value in case["options"].items()
+    )
     return f"{made}.generate({inputs}, {options})"
 
 
 # contrastive_loss
 
+
 def contrastive_cases(g):
     for B, D in ((3, 5), (6, 4)):
-        yield {"image": 2 * torch.randn(B, D, generator=g), "text": 0.5 * torch.randn(B, D, generator=g),
-               "logit_scale": 0.5 + 2 * torch.rand((), generator=g)}
+        yield {
+            "image": 2 * torch.randn(B, D, generator=g),
+            "text": 0.5 * torch.randn(B, D, generator=g),
+            "logit_scale": 0.5 + 2 * torch.rand((), generator=g),
+        }
     # Where CLIP's own scale ends, and beyond; far from it; and one pair alone, which cannot be mistaken.
     for B, D, scale in ((6, 3, 4.6), (5, 3, 5.0), (4, 3, -1.0), (1, 4, 1.0)):
-        yield {"image": torch.randn(B, D, generator=g), "text": torch.randn(B, D, generator=g),
-               "logit_scale": torch.tensor(scale)}
+        yield {
+            "image": torch.randn(B, D, generator=g),
+            "text": torch.randn(B, D, generator=g),
+            "logit_scale": torch.tensor(scale),
+        }
 
 
 def call_contrastive_loss(module, case):
@@ -800,150 +1133,259 @@ def call_contrastive_loss(module, case):
 
 
 CHECKS = [
-    Check("patch_embed", "pictures [B, 3, H, W] become 1 + P tokens [B, 1 + P, D]: class token, then "
-                         "patches row by row, each with its "
-                         "position", call_patch_embed, patch_cases, shows_patch_embed, points=2,
-          hints=("A convolution whose stride is its size cuts the patches. How does its output [B, D, H/p, "
-                 "W/p] become a row?",
-                 "tokens = [class, patch_1 ... patch_P] + position_embedding.weight",
-                 "patches = patch_embedding(pixel_values)        # [B, D, H/p, W/p]\n"
-                 "flatten the two last axes to P, swap them with D  # [B, P, D]\n"
-                 "expand class_embedding to [B, 1, D], put it in front\n"
-                 "add all 1 + P positions"),
-          why=("A convolution whose stride is its size is a linear layer on each patch, and CLIP's "
-               "checkpoint stores it as one. flatten(2) goes row by row because the last axis runs "
-               "fastest. expand makes no copies of the class token. Positions are added to all, "
-               "the class token included.")),
-    Check("vit_block", "one pre-norm block: attention, then the MLP, each added to the stream",
-          call_vit_block, block_cases,
-          lambda case: f"CLIPEncoderLayer(hidden_size={case['x'].shape[-1]})(x {list(case['x'].shape)})",
-          hints=("Two parts, two norms, two additions: what does each part read, and what is its result "
-                 "added to?",
-                 "x = x + attention(norm1(x));  x = x + mlp(norm2(x))",
-                 "x = x + self_attn(layer_norm1(x))\n"
-                 "return x + mlp(layer_norm2(x))   # the x that already has attention in it"),
-          why=("It is step 2's block with LayerNorm for RMSNorm and no mask: a picture has no "
-               "future. That the same block serves for pictures and text is why vision models "
-               "could borrow everything else from language models.")),
-    Check("clip_vit", "pictures [B, 3, H, W] become patch features [B, P, D] of the asked layer, without "
-                      "class token",
-          call_clip_vit, tower_cases, shows_clip_vit, points=3, needs=("patch_embed", "vit_block"),
-          atol=2e-4,  # gradients through four blocks, summed over pictures and tokens in whatever order
-          hints=("With n blocks there are n + 1 states, 0 ... n. Which state is -1, which is -2, and how "
-                 "many blocks lead to it?",
-                 "blocks to run = layer if layer >= 0 else n + 1 + layer",
-                 "x = pre_layrnorm(embeddings(pixel_values))\n"
-                 "for the first `blocks` of encoder.layers: x = block(x)\n"
-                 "drop token 0; no post_layernorm"),
-          why=("Running only the blocks that are needed costs nothing and saves one block. The "
-               "layer before the last, because the last one serves the class token, which alone "
-               "was trained to match captions; patches keep more of what is where one layer "
-               "earlier. LLaVA made this choice, and most followed.")),
-    Check("freeze", "a frozen module takes no gradients, stays in eval mode, and nothing in it moves",
-          call_freeze,
-          freeze_cases, "freeze(eye), then VLM.train() and VLM.eval() with that eye", judge_freeze, points=2,
-          hints=("Gradients move weights. What else in a module moves, or acts at random, while it is in "
-                 "training mode?",
-                 "for each p in module.parameters(): p.requires_grad = False;  module.eval();  "
-                 "VLM.train(m): eye in eval always",
-                 "freeze: requires_grad False for every parameter, module.eval(), return module\n"
-                 "VLM.train: super().train(mode), then self.vision.eval() if there is one, return self"),
-          why=("Two things are frozen: the weights (no gradients, so no memory for them either) "
-               "and the behaviour (eval mode). A training loop calls train() on the whole model at "
-               "every turn, so the model overrides it: otherwise dropout, where an eye has it, "
-               "would come back unnoticed.")),
-    Check("projection", "patch features [B, P, vision_dim] become [B, P, text_dim], each patch by itself",
-          call_projection,
-          projection_cases, shows_projection, judge_projection, points=3,
-          hints=("Which layer maps vision_dim numbers to text_dim numbers, and on which axis does it work?",
-                 "y = W x + b for each patch x;  or W2 gelu(W1 x + b1) + b2, as LLaVA-1.5 does",
-                 "__init__: self.linear = nn.Linear(vision_dim, text_dim)\n"
-                 "forward: return self.linear(features)"),
-          why=("Two layers with a GELU between them are what LLaVA-1.5 uses; its first version was "
-               "one matrix, which also works. Everything acts on the last axis, so patches stay "
-               "independent, and any number of them will do. Q-Former and Perceiver resamplers mix "
-               "patches, to have fewer of them.")),
-    Check("token_concat", "picture tokens before text tokens: [B, P, D] and [B, T, D] become [B, P + T, D]",
-          call_token_concat, concat_cases,
-          lambda case: f"token_concat(image {list(case['image'].shape)}, text {list(case['text'].shape)})",
-          judge_token_concat, points=2,
-          hints=("Both have the axes batch, tokens, width. Along which one does a sentence grow?",
-                 "[img_1 ... img_P, text_1 ... text_T];  ValueError unless B and D agree",
-                 "compare shape[0] and shape[2] of both, raise ValueError if one differs\n"
-                 "return torch.cat([...], dim=1)"),
-          why=("Nothing but torch.cat: the language model cannot tell an embedded word from a "
-               "projected patch. The check before it matters more than it seems, since torch.cat "
-               "does not look at what the rows mean. Pictures come first because attention is "
-               "causal: words can look back at them.")),
-    Check("place_tokens", "pictures go exactly where the text keeps places for them, row by row", call_place_tokens,
-          place_cases, shows_place_tokens, judge_place_tokens, points=3,
-          hints=("If row 0 has one picture too few and row 1 one too many, the total is right. Who would get whose?",
-                 "places in row b = N_b * P, for every b, or ValueError;  result[places] = all picture tokens, row by row",
-                 "tokens of row b = images[b] with its pictures one after the other, [N * P, D]\n"
-                 "raise ValueError unless len(tokens of row b) = places[b].sum() for every b, and the widths agree\n"
-                 "return a copy of text in which the places hold the tokens, rows in order\n"
-                 "       (masked_scatter does it in one call; so does a loop over rows)"),
-          why=("masked_scatter fills the True places in reading order, so one call serves the whole batch, with "
-               "gradients and without changing text. It takes what it is given from the front and asks no questions: "
-               "compensating errors in two rows, or a wrong width, would shift every later picture into somebody "
-               "else's sentence. Hence the comparison row by row, which Megatron-Core and transformers leave out: they "
-               "compare totals.")),
-    Check("vlm_labels", "labels [B, T]: the answers and their <|end|>, and IGNORE at all else", call_vlm_labels,
-          labels_cases, lambda case: f"vlm_labels(input_ids {list(case['input_ids'].shape)}, special_tokens)",
-          judge_vlm_labels, points=2,
-          hints=("A token belongs to an answer or not: which of the markers before it tells you?",
-                 "labels[b, t] = input_ids[b, t] if the last marker before t is <|assistant|>, and the token is neither "
-                 "<|image|> nor <|pad|>;  else IGNORE",
-                 "labels = all IGNORE;  answering = False for every row\n"
-                 "for t = 0 ... T - 1:\n"
-                 "    where answering, and the token is neither image nor pad: labels[:, t] = input_ids[:, t]\n"
-                 "    answering becomes True after <|assistant|> and False after <|end|>"),
-          why=("It is step 4's loss_mask on whole tensors. cummax carries the place of the last marker along the row, "
-               "so no loop over the tokens is needed, and on a GPU nothing waits for the CPU. A picture token is not "
-               "learned even inside an answer, because there is no word to predict there, and padding is not learned "
-               "after an answer that was cut off. Nothing is shifted: the language model does that, once.")),
-    Check("vlm_forward", "the language model reads picture and words; labels and mask grow with them",
-          call_vlm_forward,
-          vlm_cases, shows_vlm_forward, judge_vlm_forward, points=3, needs=("token_concat", "place_tokens"),
-          hints=("A picture in front makes P + T positions. labels and attention_mask say something about T of them: "
-                 "what is true of the P others, and on which side are they?",
-                 "embeds = [projection(features), embedding(ids)];  labels = [IGNORE x P, labels];  mask = "
-                 "[1 x P, mask];  of pictures in their places, nothing grows",
-                 "embed: text = llm.get_input_embeddings()(input_ids);  places = input_ids == image_token_id\n"
-                 "       no features: ValueError if there are places; else text and the mask as they are\n"
-                 "       a list: place_tokens(the projection of each, text, places), and the mask as it is\n"
-                 "       a tensor: pad the mask on the left by P ones, if there is one,\n"
-                 "                 and return token_concat(projection(features), text) and the mask\n"
-                 "forward: embed; pad the labels on the left by IGNORE until they are as long as embeds\n"
-                 "         return llm(inputs_embeds=..., labels=..., attention_mask=...)"),
-          why=("A picture in front gets IGNORE as labels and 1 as mask; pictures in their places have both already. "
-               "Everything else is the language model's own forward, so the loss is shifted once, where it always is. "
-               "F.pad with (P, 0) pads on the left of the last axis. Places without features would be read as words "
-               "without meaning, and nothing would complain: hence the error.")),
-    Check("vlm_generate", "the answer to pictures and words: the picture enters once, then the cache remembers",
-          call_vlm_generate, generate_cases, shows_vlm_generate, judge_vlm_generate, points=2, needs=("vlm_forward",),
-          hints=("The language model can generate already, with a cache. What does it have to read instead of input_ids?",
-                 "embeds, mask = embed(input_ids, features, attention_mask);  new ids = llm.generate(embeds, mask, options)",
-                 "embeds, attention_mask = self.embed(...)\n"
-                 "return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, and the options)"),
-          why=("Step 2's generate reads its prompt once and keeps keys and values, and does not ask whether the prompt "
-               "was words. So the picture costs P positions once per answer, not once per token, the new tokens' "
-               "positions go on after it, and the mask that embed has grown keeps a padded row's answer what it is "
-               "alone.")),
-    Check("contrastive_loss", "CLIP's loss: each picture finds its caption, each caption its picture",
-          call_contrastive_loss,
-          contrastive_cases, points=2, atol=3e-4,  # at a scale of 100 float32 has the gradients to 4 digits behind the point
-          shows=lambda case: f"contrastive_loss(image {list(case['image'].shape)}, text "
-                             f"{list(case['text'].shape)}, logit_scale = {case['logit_scale'].item():.3f})",
-          hints=("Row i of the table of similarities scores all captions for picture i. Which column is "
-                 "right, and what do the columns ask?",
-                 "S = exp(logit_scale) cos(image_i, text_j);  loss = (CE(S, 0..B-1) + CE(S^T, 0..B-1)) / 2",
-                 "normalise both to length 1\n"
-                 "logits = exp(logit_scale) * image @ text.T      # [B, B]\n"
-                 "own = 0, 1, ..., B - 1\n"
-                 "mean of cross_entropy(logits, own) and cross_entropy(logits.T, own)"),
-          why=("One matrix of cosines serves both directions: its rows are pictures that look for "
-               "captions, its columns the reverse. The temperature is learned as a logarithm, so "
-               "it stays positive. With a batch of B there are B - 1 wrong captions for free, "
-               "which is why CLIP used batches of 32,768.")),
+    Check(
+        "patch_embed",
+        "pictures [B, 3, H, W] become 1 + P tokens [B, 1 + P, D]: class token, then "
+        "patches row by row, each with its "
+        "position",
+        call_patch_embed,
+        patch_cases,
+        shows_patch_embed,
+        points=2,
+        hints=(
+            "A convolution whose stride is its size cuts the patches. How does its output [B, D, H/p, "
+            "W/p] become a row?",
+            "tokens = [class, patch_1 ... patch_P] + position_embedding.weight",
+            "patches = patch_embedding(pixel_values)        # [B, D, H/p, W/p]\n"
+            "flatten the two last axes to P, swap them with D  # [B, P, D]\n"
+            "expand class_embedding to [B, 1, D], put it in front\n"
+            "add all 1 + P positions",
+        ),
+        why=(
+            "A convolution whose stride is its size is a linear layer on each patch, and CLIP's "
+            "checkpoint stores it as one. flatten(2) goes row by row because the last axis runs "
+            "fastest. expand makes no copies of the class token. Positions are added to all, "
+            "the class token included."
+        ),
+    ),
+    Check(
+        "vit_block",
+        "one pre-norm block: attention, then the MLP, each added to the stream",
+        call_vit_block,
+        block_cases,
+        lambda case: f"CLIPEncoderLayer(hidden_size={case['x'].shape[-1]})(x {list(case['x'].shape)})",
+        hints=(
+            "Two parts, two norms, two additions: what does each part read, and what is its result added to?",
+            "x = x + attention(norm1(x));  x = x + mlp(norm2(x))",
+            "x = x + self_attn(layer_norm1(x))\n"
+            "return x + mlp(layer_norm2(x))   # the x that already has attention in it",
+        ),
+        why=(
+            "It is step 2's block with LayerNorm for RMSNorm and no mask: a picture has no "
+            "future. That the same block serves for pictures and text is why vision models "
+            "could borrow everything else from language models."
+        ),
+    ),
+    Check(
+        "clip_vit",
+        "pictures [B, 3, H, W] become patch features [B, P, D] of the asked layer, without class token",
+        call_clip_vit,
+        tower_cases,
+        shows_clip_vit,
+        points=3,
+        needs=("patch_embed", "vit_block"),
+        atol=2e-4,  # gradients through four blocks, summed over pictures and tokens in whatever order
+        hints=(
+            "With n blocks there are n + 1 states, 0 ... n. Which state is -1, which is -2, and how "
+            "many blocks lead to it?",
+            "blocks to run = layer if layer >= 0 else n + 1 + layer",
+            "x = pre_layrnorm(embeddings(pixel_values))\n"
+            "for the first `blocks` of encoder.layers: x = block(x)\n"
+            "drop token 0; no post_layernorm",
+        ),
+        why=(
+            "Running only the blocks that are needed costs nothing and saves one block. The "
+            "layer before the last, because the last one serves the class token, which alone "
+            "was trained to match captions; patches keep more of what is where one layer "
+            "earlier. LLaVA made this choice, and most followed."
+        ),
+    ),
+    Check(
+        "freeze",
+        "a frozen module takes no gradients, stays in eval mode, and nothing in it moves",
+        call_freeze,
+        freeze_cases,
+        "freeze(eye), then VLM.train() and VLM.eval() with that eye",
+        judge_freeze,
+        points=2,
+        hints=(
+            "Gradients move weights. What else in a module moves, or acts at random, while it is in training mode?",
+            "for each p in module.parameters(): p.requires_grad = False;  module.eval();  "
+            "VLM.train(m): eye in eval always",
+            "freeze: requires_grad False for every parameter, module.eval(), return module\n"
+            "VLM.train: super().train(mode), then self.vision.eval() if there is one, return self",
+        ),
+        why=(
+            "Two things are frozen: the weights (no gradients, so no memory for them either) "
+            "and the behaviour (eval mode). A training loop calls train() on the whole model at "
+            "every turn, so the model overrides it: otherwise dropout, where an eye has it, "
+            "would come back unnoticed."
+        ),
+    ),
+    Check(
+        "projection",
+        "patch features [B, P, vision_dim] become [B, P, text_dim], each patch by itself",
+        call_projection,
+        projection_cases,
+        shows_projection,
+        judge_projection,
+        points=3,
+        hints=(
+            "Which layer maps vision_dim numbers to text_dim numbers, and on which axis does it work?",
+            "y = W x + b for each patch x;  or W2 gelu(W1 x + b1) + b2, as LLaVA-1.5 does",
+            "__init__: self.linear = nn.Linear(vision_dim, text_dim)\nforward: return self.linear(features)",
+        ),
+        why=(
+            "Two layers with a GELU between them are what LLaVA-1.5 uses; its first version was "
+            "one matrix, which also works. Everything acts on the last axis, so patches stay "
+            "independent, and any number of them will do. Q-Former and Perceiver resamplers mix "
+            "patches, to have fewer of them."
+        ),
+    ),
+    Check(
+        "token_concat",
+        "picture tokens before text tokens: [B, P, D] and [B, T, D] become [B, P + T, D]",
+        call_token_concat,
+        concat_cases,
+        lambda case: f"token_concat(image {list(case['image'].shape)}, text {list(case['text'].shape)})",
+        judge_token_concat,
+        points=2,
+        hints=(
+            "Both have the axes batch, tokens, width. Along which one does a sentence grow?",
+            "[img_1 ... img_P, text_1 ... text_T];  ValueError unless B and D agree",
+            "compare shape[0] and shape[2] of both, raise ValueError if one differs\nreturn torch.cat([...], dim=1)",
+        ),
+        why=(
+            "Nothing but torch.cat: the language model cannot tell an embedded word from a "
+            "projected patch. The check before it matters more than it seems, since torch.cat "
+            "does not look at what the rows mean. Pictures come first because attention is "
+            "causal: words can look back at them."
+        ),
+    ),
+    Check(
+        "place_tokens",
+        "pictures go exactly where the text keeps places for them, row by row",
+        call_place_tokens,
+        place_cases,
+        shows_place_tokens,
+        judge_place_tokens,
+        points=3,
+        hints=(
+            "If row 0 has one picture too few and row 1 one too many, the total is right. Who would get whose?",
+            "places in row b = N_b * P, for every b, or ValueError;  result[places] = all picture tokens, row by row",
+            "tokens of row b = images[b] with its pictures one after the other, [N * P, D]\n"
+            "raise ValueError unless len(tokens of row b) = places[b].sum() for every b, and the widths agree\n"
+            "return a copy of text in which the places hold the tokens, rows in order\n"
+            "       (masked_scatter does it in one call; so does a loop over rows)",
+        ),
+        why=(
+            "masked_scatter fills the True places in reading order, so one call serves the whole batch, with "
+            "gradients and without changing text. It takes what it is given from the front and asks no questions: "
+            "compensating errors in two rows, or a wrong width, would shift every later picture into somebody "
+            "else's sentence. Hence the comparison row by row, which Megatron-Core and transformers leave out: they "
+            "compare totals."
+        ),
+    ),
+    Check(
+        "vlm_labels",
+        "labels [B, T]: the answers and their <|end|>, and IGNORE at all else",
+        call_vlm_labels,
+        labels_cases,
+        lambda case: f"vlm_labels(input_ids {list(case['input_ids'].shape)}, special_tokens)",
+        judge_vlm_labels,
+        points=2,
+        hints=(
+            "A token belongs to an answer or not: which of the markers before it tells you?",
+            "labels[b, t] = input_ids[b, t] if the last marker before t is <|assistant|>, and the token is neither "
+            "<|image|> nor <|pad|>;  else IGNORE",
+            "labels = all IGNORE;  answering = False for every row\n"
+            "for t = 0 ... T - 1:\n"
+            "    where answering, and the token is neither image nor pad: labels[:, t] = input_ids[:, t]\n"
+            "    answering becomes True after <|assistant|> and False after <|end|>",
+        ),
+        why=(
+            "It is step 4's loss_mask on whole tensors. cummax carries the place of the last marker along the row, "
+            "so no loop over the tokens is needed, and on a GPU nothing waits for the CPU. A picture token is not "
+            "learned even inside an answer, because there is no word to predict there, and padding is not learned "
+            "after an answer that was cut off. Nothing is shifted: the language model does that, once."
+        ),
+    ),
+    Check(
+        "vlm_forward",
+        "the language model reads picture and words; labels and mask grow with them",
+        call_vlm_forward,
+        vlm_cases,
+        shows_vlm_forward,
+        judge_vlm_forward,
+        points=3,
+        needs=("token_concat", "place_tokens"),
+        hints=(
+            "A picture in front makes P + T positions. labels and attention_mask say something about T of them: "
+            "what is true of the P others, and on which side are they?",
+            "embeds = [projection(features), embedding(ids)];  labels = [IGNORE x P, labels];  mask = "
+            "[1 x P, mask];  of pictures in their places, nothing grows",
+            "embed: text = llm.get_input_embeddings()(input_ids);  places = input_ids == image_token_id\n"
+            "       no features: ValueError if there are places; else text and the mask as they are\n"
+            "       a list: place_tokens(the projection of each, text, places), and the mask as it is\n"
+            "       a tensor: pad the mask on the left by P ones, if there is one,\n"
+            "                 and return token_concat(projection(features), text) and the mask\n"
+            "forward: embed; pad the labels on the left by IGNORE until they are as long as embeds\n"
+            "         return llm(inputs_embeds=..., labels=..., attention_mask=...)",
+        ),
+        why=(
+            "A picture in front gets IGNORE as labels and 1 as mask; pictures in their places have both already. "
+            "Everything else is the language model's own forward, so the loss is shifted once, where it always is. "
+            "F.pad with (P, 0) pads on the left of the last axis. Places without features would be read as words "
+            "without meaning, and nothing would complain: hence the error."
+        ),
+    ),
+    Check(
+        "vlm_generate",
+        "the answer to pictures and words: the picture enters once, then the cache remembers",
+        call_vlm_generate,
+        generate_cases,
+        shows_vlm_generate,
+        judge_vlm_generate,
+        points=2,
+        needs=("vlm_forward",),
+        hints=(
+            "The language model can generate already, with a cache. What does it have to read instead of input_ids?",
+            "embeds, mask = embed(input_ids, features, attention_mask);  new ids = llm.generate(embeds, mask, options)",
+            "embeds, attention_mask = self.embed(...)\n"
+            "return self.llm.generate(inputs_embeds=embeds, attention_mask=attention_mask, and the options)",
+        ),
+        why=(
+            "Step 2's generate reads its prompt once and keeps keys and values, and does not ask whether the prompt "
+            "was words. So the picture costs P positions once per answer, not once per token, the new tokens' "
+            "positions go on after it, and the mask that embed has grown keeps a padded row's answer what it is "
+            "alone."
+        ),
+    ),
+    Check(
+        "contrastive_loss",
+        "CLIP's loss: each picture finds its caption, each caption its picture",
+        call_contrastive_loss,
+        contrastive_cases,
+        points=2,
+        atol=3e-4,  # at a scale of 100 float32 has the gradients to 4 digits behind the point
+        shows=lambda case: (
+            f"contrastive_loss(image {list(case['image'].shape)}, text "
+            f"{list(case['text'].shape)}, logit_scale = {case['logit_scale'].item():.3f})"
+        ),
+        hints=(
+            "Row i of the table of similarities scores all captions for picture i. Which column is "
+            "right, and what do the columns ask?",
+            "S = exp(logit_scale) cos(image_i, text_j);  loss = (CE(S, 0..B-1) + CE(S^T, 0..B-1)) / 2",
+            "normalise both to length 1\n"
+            "logits = exp(logit_scale) * image @ text.T      # [B, B]\n"
+            "own = 0, 1, ..., B - 1\n"
+            "mean of cross_entropy(logits, own) and cross_entropy(logits.T, own)",
+        ),
+        why=(
+            "One matrix of cosines serves both directions: its rows are pictures that look for "
+            "captions, its columns the reverse. The temperature is learned as a logarithm, so "
+            "it stays positive. With a batch of B there are B - 1 wrong captions for free, "
+            "which is why CLIP used batches of 32,768."
+        ),
+    ),
 ]

@@ -27,15 +27,47 @@ from course.weights.processor import Processor, preprocessor_config
 from course.weights.tokenizer import FolderChat, FolderTokenizer, tokenizer_as_files
 
 PRESETS = {
-    "smoke": dict(batch_size=4, accumulation=1, projection_steps=6, max_steps=6, max_length=256, held_out=4,
-                  projection_learning_rate=5e-3, learning_rate=1e-3),
-    "tiny": dict(batch_size=4, accumulation=4, projection_steps=100, max_steps=200, max_length=1024, held_out=64,
-                 projection_learning_rate=1e-3, learning_rate=2e-5),
+    "smoke": dict(
+        batch_size=4,
+        accumulation=1,
+        projection_steps=6,
+        max_steps=6,
+        max_length=256,
+        held_out=4,
+        projection_learning_rate=5e-3,
+        learning_rate=1e-3,
+    ),
+    "tiny": dict(
+        batch_size=4,
+        accumulation=4,
+        projection_steps=100,
+        max_steps=200,
+        max_length=1024,
+        held_out=64,
+        projection_learning_rate=1e-3,
+        learning_rate=2e-5,
+    ),
     # LLaVA-1.5's rates, and as many steps of 128 rows as make one epoch of its second stage (665,000 entries).
-    "small": dict(batch_size=16, accumulation=8, projection_steps=2200, max_steps=5200, max_length=2048,
-                  held_out=256, projection_learning_rate=1e-3, learning_rate=2e-5),
-    "base": dict(batch_size=16, accumulation=1, projection_steps=2200, max_steps=5200, max_length=2048,
-                 held_out=256, projection_learning_rate=1e-3, learning_rate=2e-5),
+    "small": dict(
+        batch_size=16,
+        accumulation=8,
+        projection_steps=2200,
+        max_steps=5200,
+        max_length=2048,
+        held_out=256,
+        projection_learning_rate=1e-3,
+        learning_rate=2e-5,
+    ),
+    "base": dict(
+        batch_size=16,
+        accumulation=1,
+        projection_steps=2200,
+        max_steps=5200,
+        max_length=2048,
+        held_out=256,
+        projection_learning_rate=1e-3,
+        learning_rate=2e-5,
+    ),
 }
 MARK = "<image>"
 ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
@@ -61,15 +93,11 @@ def add_arguments(parser) -> None:
         nargs="+",
         help="conversations in LLaVA's format; of two files the first is for the projection alone",
     )
-    parser.add_argument(
-        "--images", metavar="DIR", help="the folder in which the pictures of the conversations lie"
-    )
+    parser.add_argument("--images", metavar="DIR", help="the folder in which the pictures of the conversations lie")
     parser.add_argument(
         "--skip-broken", action="store_true", help="leave out entries that cannot be used, and say how many"
     )
-    parser.add_argument(
-        "--batch-size", type=int, help="rows a micro-batch, where the preset's take too much memory"
-    )
+    parser.add_argument("--batch-size", type=int, help="rows a micro-batch, where the preset's take too much memory")
     parser.add_argument("--projection-steps", type=int, help="steps of the first stage")
     parser.add_argument("--steps", type=int, help="steps of the second stage")
 
@@ -105,8 +133,7 @@ def settings(preset: str, options) -> dict | None:
 
 @dataclass
 class Entry:
-    """One conversation: its number in the file, the name of its picture or None, and messages with our roles.
-    """
+    """One conversation: its number in the file, the name of its picture or None, and messages with our roles."""
 
     number: int
     image: str | None
@@ -158,11 +185,7 @@ def read_conversations(
 
 def read_entry(number: int, raw, images: Path, special_tokens: Sequence[str] = ()) -> Entry:
     """One entry of the list. Raises ValueError that says what is wrong with it."""
-    if (
-        not isinstance(raw, dict)
-        or not isinstance(raw.get("conversations"), list)
-        or not raw["conversations"]
-    ):
+    if not isinstance(raw, dict) or not isinstance(raw.get("conversations"), list) or not raw["conversations"]:
         raise ValueError("it has no conversations")
     messages = []
     for turn, said in enumerate(raw["conversations"]):
@@ -189,11 +212,7 @@ def read_entry(number: int, raw, images: Path, special_tokens: Sequence[str] = (
     if image is None and marks:
         raise ValueError(f"it says {MARK} and names no picture (image)")
     if image is not None:
-        if (
-            not isinstance(image, str)
-            or PurePosixPath(image).is_absolute()
-            or ".." in PurePosixPath(image).parts
-        ):
+        if not isinstance(image, str) or PurePosixPath(image).is_absolute() or ".." in PurePosixPath(image).parts:
             raise ValueError(f"its picture {image!r} is no path inside the folder of pictures")
         if not (images / image).is_file():
             raise ValueError(f"its picture {image} is not in {images}")
@@ -277,9 +296,7 @@ class Conversations:
         try:
             batch = self.chat.batch([entry.messages for entry in rows])
         except ValueError as error:
-            raise DataError(
-                f"one of the entries {', '.join(str(entry.number) for entry in rows)}: {error}"
-            ) from error
+            raise DataError(f"one of the entries {', '.join(str(entry.number) for entry in rows)}: {error}") from error
         if (batch["labels"][:, 1:] < 0).all():
             raise DataError(
                 f"entry {rows[0].number}: its first question alone is longer than {self.chat.limit} tokens."
@@ -313,8 +330,7 @@ def held_out(entries: Sequence[Entry], count: int, seed: int) -> tuple[list[Entr
 
 @torch.no_grad()
 def measure(job, model, data: Conversations, entries: Sequence[Entry], label: str) -> dict[str, float]:
-    """Loss per answer token on held-out entries, with their own pictures and, blind, with their neighbours'.
-    """
+    """Loss per answer token on held-out entries, with their own pictures and, blind, with their neighbours'."""
     training_, totals, tokens = model.training, {"sighted": 0.0, "blind": 0.0}, 0
     model.eval()
     with job.bar(len(entries), label, unit="entry") as bar, job.autocast():
@@ -342,14 +358,7 @@ def estimate(job, model, chat: FolderChat, entries: Sequence[Entry], batch_size:
     bf16 = job.device.type == "cuda"
     return {
         stage: training_memory(
-            count["all"],
-            learning,
-            model.llm.config,
-            model.vision.config,
-            batch_size,
-            tokens,
-            llm_learns,
-            bf16,
+            count["all"], learning, model.llm.config, model.vision.config, batch_size, tokens, llm_learns, bf16
         )
         for stage, learning, llm_learns in (
             ("projection alone", count["projection"], False),
@@ -389,9 +398,7 @@ def train(job) -> dict:
     job.note(f"loading {options.vision} and {options.llm}")
     llm, eye = models.read_llm(gpt, llm_folder), models.read_vision(vlm, vision_folder)
     processor = Processor.read(vision_folder, eye.config.image_size)
-    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye).to(
-        job.device
-    )
+    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye).to(job.device)
     room = llm.config.max_position_embeddings - model.num_patches
     chat.limit = min(chosen.pop("max_length"), room)
     if room < 16:
@@ -451,9 +458,7 @@ def train(job) -> dict:
 
     def measured(name: str) -> None:
         if unseen:
-            losses[name] = job.kept.get("stages", {}).get(name) or measure(
-                job, model, second, unseen, "held out"
-            )
+            losses[name] = job.kept.get("stages", {}).get(name) or measure(job, model, second, unseen, "held out")
 
     measured("loss_before")
     llm.requires_grad_(False)

@@ -75,7 +75,9 @@ class CLIPAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, D] -> [B, T, D]"""
-        q, k, v = (p(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            p(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj)
+        )
         y = F.scaled_dot_product_attention(q, k, v)  # [B, H, T, D/H]
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
@@ -118,7 +120,8 @@ class CLIPEncoder(nn.Module):
 
 
 class CLIPVisionModel(nn.Module):
-    """CLIP's vision transformer. `forward` gives patch features for a VLM, `pooled` the one vector CLIP was trained on."""
+    """CLIP's vision transformer. `forward` gives patch features for a VLM, `pooled` the one vector CLIP was trained
+    on."""
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
@@ -241,7 +244,8 @@ class VLM(nn.Module):
 
     # TODO freeze
     def train(self, mode: bool = True) -> "VLM":
-        """Switch to training mode (or out of it) and return the VLM, but leave the eye, if there is one, in eval mode."""
+        """Switch to training mode (or out of it) and return the VLM, but leave the eye, if there is one, in eval
+        mode."""
         raise NotImplementedError("TODO freeze: write VLM.train")
 
     def see(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -367,4 +371,4 @@ def test_contrastive_loss():
     _check("contrastive_loss")
 
 
-# as generated: d2b52927155dfb19
+# as generated: b9deb3e1dd72abd4

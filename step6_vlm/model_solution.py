@@ -80,7 +80,9 @@ class CLIPAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, D] -> [B, T, D]"""
-        q, k, v = (p(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            p(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj)
+        )
         y = F.scaled_dot_product_attention(q, k, v)  # [B, H, T, D/H]
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
@@ -126,7 +128,8 @@ class CLIPEncoder(nn.Module):
 
 
 class CLIPVisionModel(nn.Module):
-    """CLIP's vision transformer. `forward` gives patch features for a VLM, `pooled` the one vector CLIP was trained on."""
+    """CLIP's vision transformer. `forward` gives patch features for a VLM, `pooled` the one vector CLIP was trained
+    on."""
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
@@ -247,7 +250,8 @@ def vlm_labels(input_ids: torch.Tensor, special_tokens: Mapping[str, int]) -> to
     labels[t] belongs to input_ids[t]; the language model shifts them, once, inside. special_tokens gives the four ids.
     """
     ### BEGIN SOLUTION
-    token = {name: input_ids == special_tokens[f"<|{name}|>"] for name in ("assistant", "end", "image", "pad")}  # [B, T]
+    names = ("assistant", "end", "image", "pad")
+    token = {name: input_ids == special_tokens[f"<|{name}|>"] for name in names}  # [B, T]
     place = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
     begun = (place * token["assistant"]).cummax(dim=1).values  # where the last answer up to here began,
     ended = (place * token["end"]).cummax(dim=1).values  # and where the last one ended
@@ -285,7 +289,8 @@ class VLM(nn.Module):
 
     # TODO freeze
     def train(self, mode: bool = True) -> "VLM":
-        """Switch to training mode (or out of it) and return the VLM, but leave the eye, if there is one, in eval mode."""
+        """Switch to training mode (or out of it) and return the VLM, but leave the eye, if there is one, in eval
+        mode."""
         ### BEGIN SOLUTION
         super().train(mode)
         if self.vision is not None:

@@ -25,15 +25,61 @@ from step6_vlm import llava
 from step6_vlm.train_clip import load_eye, normalize
 
 PRESETS = {
-    "smoke": dict(scenes=64, batch_size=4, turns=3, projection_steps=3, max_steps=4, projection_learning_rate=2e-3,
-                  learning_rate=1e-3, warmup_steps=1, exam_scenes=4, text_every=3, nameless_every=4),
+    "smoke": dict(
+        scenes=64,
+        batch_size=4,
+        turns=3,
+        projection_steps=3,
+        max_steps=4,
+        projection_learning_rate=2e-3,
+        learning_rate=1e-3,
+        warmup_steps=1,
+        exam_scenes=4,
+        text_every=3,
+        nameless_every=4,
+    ),
     # Few questions a row: what is asked later can be looked up in the answers before it, without a look at the picture.
-    "tiny": dict(scenes=16_000, batch_size=8, turns=3, projection_steps=300, max_steps=5500, projection_learning_rate=2e-3,
-                 learning_rate=3e-3, warmup_steps=50, exam_scenes=200, text_every=10, nameless_every=4, muon=True),
-    "small": dict(scenes=24_000, batch_size=64, turns=3, projection_steps=100, max_steps=1200, projection_learning_rate=2e-3,
-                  learning_rate=1.7e-3, warmup_steps=50, exam_scenes=300, text_every=10, nameless_every=4, muon=True),
-    "base": dict(scenes=500_000, batch_size=64, turns=8, projection_steps=1000, max_steps=8000, projection_learning_rate=1e-3,
-                 learning_rate=5e-5, warmup_steps=100, exam_scenes=1000, text_every=8, nameless_every=4),
+    "tiny": dict(
+        scenes=16_000,
+        batch_size=8,
+        turns=3,
+        projection_steps=300,
+        max_steps=5500,
+        projection_learning_rate=2e-3,
+        learning_rate=3e-3,
+        warmup_steps=50,
+        exam_scenes=200,
+        text_every=10,
+        nameless_every=4,
+        muon=True,
+    ),
+    "small": dict(
+        scenes=24_000,
+        batch_size=64,
+        turns=3,
+        projection_steps=100,
+        max_steps=1200,
+        projection_learning_rate=2e-3,
+        learning_rate=1.7e-3,
+        warmup_steps=50,
+        exam_scenes=300,
+        text_every=10,
+        nameless_every=4,
+        muon=True,
+    ),
+    "base": dict(
+        scenes=500_000,
+        batch_size=64,
+        turns=8,
+        projection_steps=1000,
+        max_steps=8000,
+        projection_learning_rate=1e-3,
+        learning_rate=5e-5,
+        warmup_steps=100,
+        exam_scenes=1000,
+        text_every=8,
+        nameless_every=4,
+    ),
 }
 EVIDENCE = 0.6  # share of the answers that name their evidence
 BUCKET = 32  # batches whose rows are sorted by length together
@@ -135,15 +181,17 @@ def gallery(chat: Chat, model, eye, seed: int) -> str:
         asked = questions(scene, rng, 4)
         replies = chat.replies(model, [q.text for q in asked], seen.expand(len(asked), -1, -1))
         rows = zip(asked, replies, score_each(scene, asked, replies))
-        entries.append({
-            "image": as_png(picture),
-            "split": split,
-            "scene": describe(scene),
-            "questions": [
-                {"kind": q.kind, "question": q.text, "truth": q.answer, "answer": reply, "correct": right}
-                for q, reply, right in rows
-            ],
-        })
+        entries.append(
+            {
+                "image": as_png(picture),
+                "split": split,
+                "scene": describe(scene),
+                "questions": [
+                    {"kind": q.kind, "question": q.text, "truth": q.answer, "answer": reply, "correct": right}
+                    for q, reply, right in rows
+                ],
+            }
+        )
     return json.dumps(entries)
 
 
@@ -167,13 +215,17 @@ def train(job) -> dict:
     chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
     llm = training.load_model(job, "step5_rlhf")
     eye = load_eye(vlm).to(job.device)
-    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye,
-                    chat.special["<|image|>"]).to(job.device)
+    model = vlm.VLM(
+        llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye, chat.special["<|image|>"]
+    ).to(job.device)
 
     count, batch_size, turns, exam_scenes, text_every, nameless_every = (
         settings.pop(key) for key in ("scenes", "batch_size", "turns", "exam_scenes", "text_every", "nameless_every")
     )
-    projection_steps, projection_learning_rate = settings.pop("projection_steps"), settings.pop("projection_learning_rate")
+    projection_steps, projection_learning_rate = (
+        settings.pop("projection_steps"),
+        settings.pop("projection_learning_rate"),
+    )
     scenes = sample_scenes(count, "train", job.seed)
     again = scenes[: count // 2]
     with job.bar(count + len(again), "look at pictures", unit="picture") as bar:
@@ -181,9 +233,13 @@ def train(job) -> dict:
         nameless = look(eye, pixels(again, eye.config.image_size, job.seed + 1, nameless=True), job.device, bar)
 
     llm.requires_grad_(False)
-    first = trainer.TrainConfig(max_steps=projection_steps, learning_rate=projection_learning_rate,
-                                min_lr=projection_learning_rate / 2, warmup_steps=settings["warmup_steps"],
-                                muon=settings.get("muon", False))
+    first = trainer.TrainConfig(
+        max_steps=projection_steps,
+        learning_rate=projection_learning_rate,
+        min_lr=projection_learning_rate / 2,
+        warmup_steps=settings["warmup_steps"],
+        muon=settings.get("muon", False),
+    )
     seen_only = Batches(chat, scenes, features, nameless, vlm, batch_size, turns, 0, 0, job.seed)
     curve = training.fit(job, model, seen_only, first, stage="projection")
     llm.requires_grad_(True)
@@ -220,12 +276,19 @@ def train(job) -> dict:
         "text_exact_match_before": job.load("step5_rlhf").figures["exact_match"],
         "text_exact_match": text["exact_match"],
     }
-    tensors = {**{f"projection.{k}": v for k, v in model.projection.state_dict().items()},
-               **{f"llm.{k}": v for k, v in llm.state_dict().items()}}
+    tensors = {
+        **{f"projection.{k}": v for k, v in model.projection.state_dict().items()},
+        **{f"llm.{k}": v for k, v in llm.state_dict().items()},
+    }
     config = {"llm": llm.config.__dict__, "vision": eye.config.__dict__, "eye": "step6_vlm/weights/eye.safetensors"}
     history = {"loss, projection only": curve, "loss, projection and language model": curve_2}
-    job.save(tensors=tensors, config=config, figures=figures, history=history,
-             files={"gallery.json": gallery(chat, model, eye, job.seed)})
+    job.save(
+        tensors=tensors,
+        config=config,
+        figures=figures,
+        history=history,
+        files={"gallery.json": gallery(chat, model, eye, job.seed)},
+    )
     return figures
 
 

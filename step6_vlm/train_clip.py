@@ -28,15 +28,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from course import compute
-from course.steps import load
 from course.artifacts import write_file
+from course.steps import load
 from course.world import COLORS, PLACES, SHAPES, SIZES, SPLITS, Scene, Shape, caption, pixels, sample_scenes, split_of
 
 WEIGHTS = Path(__file__).parent / "weights"
 EYE, CARD = "eye.safetensors", "eye.json"
 MEAN, STD = 0.82, 0.27  # of the world's pixels, roughly; the same for the three channels
 WORDS = ["<pad>"] + sorted(
-    {"a", "an", "at", "the", "and", ",", "shape"} | {w for p in PLACES for w in p.split()} | set(COLORS) | set(SHAPES) | set(SIZES)
+    {"a", "an", "at", "the", "and", ",", "shape"}
+    | {w for p in PLACES for w in p.split()}
+    | set(COLORS)
+    | set(SHAPES)
+    | set(SIZES)
 )
 MAX_WORDS = 40
 FAMILY = 8  # a scene and its twins
@@ -49,14 +53,21 @@ def normalize(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 
 class TextTower(nn.Module):
-    """CLIP's other half: a caption of words becomes one vector. Only training the eye and searching captions need it."""
+    """CLIP's other half: a caption of words becomes one vector. Only training the eye and searching captions need
+    it."""
 
     def __init__(self, hidden_size: int = 128, num_hidden_layers: int = 2, num_attention_heads: int = 4):
         super().__init__()
         self.embedding = nn.Embedding(len(WORDS), hidden_size)
         self.position = nn.Parameter(torch.randn(MAX_WORDS, hidden_size) * 0.02)
         layer = nn.TransformerEncoderLayer(
-            hidden_size, num_attention_heads, 4 * hidden_size, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            hidden_size,
+            num_attention_heads,
+            4 * hidden_size,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
         )
         self.encoder = nn.TransformerEncoder(layer, num_hidden_layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(hidden_size)
@@ -110,7 +121,9 @@ def twin(scene: Scene, rng: random.Random) -> Scene:
     while True:
         i = rng.randrange(len(scene.shapes))
         old = scene.shapes[i]
-        attribute = rng.choice(("color", "shape", "shape", "shape", "size", "place"))  # shapes are the hardest to tell apart
+        attribute = rng.choice(
+            ("color", "shape", "shape", "shape", "size", "place")
+        )  # shapes are the hardest to tell apart
         values = {"color": list(COLORS), "shape": SHAPES, "size": SIZES, "place": PLACES}[attribute]
         value = rng.choice([v for v in values if v != getattr(old, attribute)])
         if attribute == "place" and any(s.place == value for s in scene.shapes):
@@ -166,7 +179,9 @@ def twin_accuracy(clip: CLIP, scenes: list[Scene], seed: int = 1) -> float:
     return ((image * own).sum(1) > (image * other).sum(1)).float().mean().item()
 
 
-def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0, pool: int = 100_000, every: int = 250) -> list:
+def train(
+    clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0, pool: int = 100_000, every: int = 250
+) -> list:
     """Train in place; returns the curve [[step, loss], ...]. Pictures are drawn once, then used in new company."""
     device = clip.logit_scale.device
     rng = random.Random(seed)
@@ -181,7 +196,9 @@ def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0,
     warmup = min(200, steps // 10 + 1)
 
     def schedule(step: int) -> float:
-        return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        return (
+            (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        )
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
     held_out = sample_scenes(1024, "held_out", seed)
@@ -202,7 +219,8 @@ def train(clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0,
         if step % every == every - 1:
             print(
                 f"step {step + 1}/{steps}  loss {np.mean([v for _, v in curve[-every:]]):.4f}  retrieval in 128 "
-                f"{retrieval(clip, held_out[:512], 128):.3f}  twins {twin_accuracy(clip, held_out):.3f}  {time.time() - started:.0f} s",
+                f"{retrieval(clip, held_out[:512], 128):.3f}  twins {twin_accuracy(clip, held_out):.3f}  "
+                f"{time.time() - started:.0f} s",
                 flush=True,
             )
     return curve
@@ -272,7 +290,8 @@ def main() -> None:
     started = time.time()
     curve = train(clip, solution.contrastive_loss, args.steps, args.batch, args.lr, args.seed)
     card = {
-        "made_by": f"python3 -m step6_vlm.train_clip --steps {args.steps} --batch {args.batch} --lr {args.lr} --seed {args.seed}",
+        "made_by": f"python3 -m step6_vlm.train_clip --steps {args.steps} --batch {args.batch} --lr {args.lr} "
+        f"--seed {args.seed}",
         "hardware": {**compute.hardware(device), "threads": torch.get_num_threads()},
         "seconds": round(time.time() - started),
         "vision_config": asdict(clip.vision_model.config),

@@ -9,10 +9,22 @@ from pathlib import Path
 
 import torch
 
-EYE = dict(image_size=24, patch_size=8, hidden_size=20, intermediate_size=36, num_hidden_layers=3, num_attention_heads=4)
-LLAMA = dict(vocab_size=300, hidden_size=16, intermediate_size=28, num_hidden_layers=2, num_attention_heads=4,
-             num_key_value_heads=2, max_position_embeddings=256, rms_norm_eps=1e-5, bos_token_id=None, eos_token_id=1,
-             pad_token_id=0)
+EYE = dict(
+    image_size=24, patch_size=8, hidden_size=20, intermediate_size=36, num_hidden_layers=3, num_attention_heads=4
+)
+LLAMA = dict(
+    vocab_size=300,
+    hidden_size=16,
+    intermediate_size=28,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+    rms_norm_eps=1e-5,
+    bos_token_id=None,
+    eos_token_id=1,
+    pad_token_id=0,
+)
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -34,15 +46,23 @@ def save_eye(folder, whole=False, sizes=EYE, **more):
 
     torch.manual_seed(6)
     if whole:
-        text = dict(hidden_size=12, intermediate_size=20, num_hidden_layers=1, num_attention_heads=3, vocab_size=40,
-                    max_position_embeddings=9)
+        text = dict(
+            hidden_size=12,
+            intermediate_size=20,
+            num_hidden_layers=1,
+            num_attention_heads=3,
+            vocab_size=40,
+            max_position_embeddings=9,
+        )
         config = transformers.CLIPConfig(vision_config={**sizes, **more}, text_config=text, projection_dim=16)
         model = shaken(transformers.CLIPModel(config))
     else:
         model = shaken(transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**{**sizes, **more})))
     model.save_pretrained(folder)
     side = sizes["image_size"]
-    processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    processor = transformers.CLIPImageProcessorPil(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+    )
     processor.save_pretrained(folder)
     return model
 
@@ -56,11 +76,15 @@ def tokenizer(template=CHATML, vocab_size=LLAMA["vocab_size"]):
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=["<|pad|>", "<|im_end|>", "<|im_start|>"], show_progress=False,
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+        vocab_size=vocab_size,
+        special_tokens=["<|pad|>", "<|im_end|>", "<|im_start|>"],
+        show_progress=False,
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+    )
     bpe.train_from_iterator(TEXT, trainer)
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|pad|>",
-                                                additional_special_tokens=["<|im_start|>"])
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|pad|>", additional_special_tokens=["<|im_start|>"]
+    )
     fast.chat_template = template
     return fast
 
@@ -84,16 +108,30 @@ def change_config(folder, remove=(), **changes):
 
 
 class Hub:
-    """What a hub on loopback serves, and what it was asked for. cut: how many bytes a download gives before it breaks."""
+    """What a hub on loopback serves, and what it was asked for. cut: how many bytes a download gives before it
+    breaks."""
 
     def __init__(self, folders: dict[str, Path]):
         self.folders, self.asked, self.cut, self.spoil = folders, [], None, False
         self.offers: list[tuple[str, str, Path]] = []  # pull requests: author, title, what is in them
 
     def offered(self) -> dict:
-        return {"count": len(self.offers), "start": 0, "discussions": [
-            {"num": i, "title": title, "author": {"name": author}, "createdAt": "2023-03-01T00:00:00.000Z", "status": "open",
-             "isPullRequest": True, "repo": {"name": "x/y", "type": "model"}} for i, (author, title, _) in enumerate(self.offers)]}
+        return {
+            "count": len(self.offers),
+            "start": 0,
+            "discussions": [
+                {
+                    "num": i,
+                    "title": title,
+                    "author": {"name": author},
+                    "createdAt": "2023-03-01T00:00:00.000Z",
+                    "status": "open",
+                    "isPullRequest": True,
+                    "repo": {"name": "x/y", "type": "model"},
+                }
+                for i, (author, title, _) in enumerate(self.offers)
+            ],
+        }
 
     def info(self, name: str) -> dict | None:
         if name not in self.folders:
@@ -101,13 +139,23 @@ class Hub:
         siblings = []
         for path in sorted(self.folders[name].iterdir()):
             content = path.read_bytes()
-            one = {"rfilename": path.name, "size": len(content),
-                   "blobId": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()}
+            one = {
+                "rfilename": path.name,
+                "size": len(content),
+                "blobId": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
+            }
             if path.suffix == ".safetensors":
                 one["lfs"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "pointerSize": 130}
             siblings.append(one)
-        return {"id": name, "modelId": name, "sha": "c0ffee" * 6 + "cafe", "siblings": siblings, "tags": [],
-                "private": False, "downloads": 0}
+        return {
+            "id": name,
+            "modelId": name,
+            "sha": "c0ffee" * 6 + "cafe",
+            "siblings": siblings,
+            "tags": [],
+            "private": False,
+            "downloads": 0,
+        }
 
 
 @contextmanager
@@ -131,8 +179,11 @@ def hub(folders: dict[str, Path]):
                 state.folders["/".join(path.split("/")[2:4])] = state.offers[int(path.rpartition("%2F")[2])][2]
             if path.startswith("api/models/"):
                 found = state.info("/".join(path.split("/")[2:4]))
-                return self.answer(json.dumps(found or {"error": "Repository not found"}).encode(), 200 if found else 404,
-                                   {} if found else {"X-Error-Code": "RepoNotFound"})
+                return self.answer(
+                    json.dumps(found or {"error": "Repository not found"}).encode(),
+                    200 if found else 404,
+                    {} if found else {"X-Error-Code": "RepoNotFound"},
+                )
             owner, name, _, _, file = path.split("/", 4)
             content = (state.folders[f"{owner}/{name}"] / file).read_bytes()
             if state.spoil and file.endswith(".safetensors"):

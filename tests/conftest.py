@@ -2,7 +2,15 @@
 
 import pytest
 
-TOGETHER = ("test_ask", "test_browser", "test_export", "test_grading_attacks", "test_llava", "test_run", "test_step4_sft")
+TOGETHER = (
+    "test_ask",
+    "test_browser",
+    "test_export",
+    "test_grading_attacks",
+    "test_llava",
+    "test_run",
+    "test_step4_sft",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -19,14 +19,21 @@ def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("artifacts")
     tokens, gpt, vlm = (steps.load(name, "solution") for name in ("step1_tokenizer", "step2_gpt", "step6_vlm"))
     tokenizer = tokens.train(["a red star at the top left, a blue ring at the center"], 290)
-    artifacts.save_artifact(folder / "step1_tokenizer", {"step": "step1_tokenizer", "config": {}},
-                            files={"tokenizer.json": tokenizer.to_json()})
+    artifacts.save_artifact(
+        folder / "step1_tokenizer",
+        {"step": "step1_tokenizer", "config": {}},
+        files={"tokenizer.json": tokenizer.to_json()},
+    )
     torch.manual_seed(1)
-    llm = gpt.GPT(gpt.GPTConfig(vocab_size=290, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                                tie_word_embeddings=False))
+    llm = gpt.GPT(
+        gpt.GPTConfig(
+            vocab_size=290, hidden_size=32, intermediate_size=48, num_hidden_layers=2, tie_word_embeddings=False
+        )
+    )
     model = vlm.VLM(llm, 128, 32, 16)
-    artifacts.save_artifact(folder / "step6_vlm", {"step": "step6_vlm", "config": {"llm": llm.config.__dict__}},
-                            dict(model.state_dict()))
+    artifacts.save_artifact(
+        folder / "step6_vlm", {"step": "step6_vlm", "config": {"llm": llm.config.__dict__}}, dict(model.state_dict())
+    )
     return folder
 
 

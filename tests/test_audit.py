@@ -10,7 +10,7 @@ from course import audit, steps
 from course.authoring.mutations import mutations
 from tests import toy
 
-EVERYTHING = '''
+EVERYTHING = """
 import torch
 
 
@@ -26,7 +26,7 @@ def f(x, n, names, flag=False):
     names.append(max(n, 7))
     return y[1:-1] / size + total if names else None
     ### END SOLUTION
-'''
+"""
 
 
 def changes(source, todo="f"):
@@ -36,14 +36,33 @@ def changes(source, todo="f"):
 def test_each_operator_makes_what_it_says():
     made = changes(EVERYTHING)
     for change in (
-        "n < 3 -> n <= 3", "n < 3 and not flag -> (n < 3)", "n < 3 and not flag -> True", "not flag -> (flag)",
-        "3 -> 4", "3 -> 2", "0.5 -> 1.0", "x.sum() - n -> (x.sum() + n)", "x.sum() - n -> (x.sum())",
-        "x.sum() - n -> (x.sum() - 2 * (n))", "x.sum() - n -> ((n) - (x.sum()))",
-        "total += x.sum() - n -> total = x.sum() - n", "total += x.sum() - n -> pass",
-        "torch.where(x > 0, x, -x) -> torch.where(x, x > 0, -x)", "torch.where(x > 0, x, -x).float() -> "
-        "torch.where(x > 0, x, -x)", "-x -> (x)", "x.shape[-1] -> as in the first example", "-1 -> 0", "-1 -> -2",
-        "names.append(max(n, 7)) -> pass", "max -> min", "1:-1 -> :-1", "1:-1 -> 1:", "names -> False",
-        "the result's type changed", "the result on another device", "the result detached",
+        "n < 3 -> n <= 3",
+        "n < 3 and not flag -> (n < 3)",
+        "n < 3 and not flag -> True",
+        "not flag -> (flag)",
+        "3 -> 4",
+        "3 -> 2",
+        "0.5 -> 1.0",
+        "x.sum() - n -> (x.sum() + n)",
+        "x.sum() - n -> (x.sum())",
+        "x.sum() - n -> (x.sum() - 2 * (n))",
+        "x.sum() - n -> ((n) - (x.sum()))",
+        "total += x.sum() - n -> total = x.sum() - n",
+        "total += x.sum() - n -> pass",
+        "torch.where(x > 0, x, -x) -> torch.where(x, x > 0, -x)",
+        "torch.where(x > 0, x, -x).float() -> torch.where(x > 0, x, -x)",
+        "-x -> (x)",
+        "x.shape[-1] -> as in the first example",
+        "-1 -> 0",
+        "-1 -> -2",
+        "names.append(max(n, 7)) -> pass",
+        "max -> min",
+        "1:-1 -> :-1",
+        "1:-1 -> 1:",
+        "names -> False",
+        "the result's type changed",
+        "the result on another device",
+        "the result detached",
         "the inputs changed in place",
     ):
         assert change in made, change
@@ -77,8 +96,9 @@ def test_a_size_taken_from_the_first_example_is_seen_only_if_sizes_differ(tmp_pa
 
 
 def test_a_check_that_forgets_the_gradient_is_found_out(tmp_path):
-    blind = toy.CHECKS.replace('return with_grad(module.mean, {"x": case["x"]}, case["weight"])',
-                               'return module.mean(case["x"])')
+    blind = toy.CHECKS.replace(
+        'return with_grad(module.mean, {"x": case["x"]}, case["weight"])', 'return module.mean(case["x"])'
+    )
     result = audit.audit_todo(toy.lesson(tmp_path, checks=blind), "mean")
     assert "detached" in [one.id for one in result.survivors], "a catalogued mistake that passes"
     assert result.caught == 2

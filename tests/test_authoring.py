@@ -24,8 +24,11 @@ def test_the_exercise_holds_everything_but_the_answers():
     assert "super().__init__()\n        " + todo.format("projection: write Projection.__init__") in text
     assert 'as [B]."""\n    ' + todo.format("mean: write mean") in text
     assert all(f"def test_{todo}():" in text for todo in TOY.todos)
-    assert authoring.todo_functions(text) == authoring.todo_functions(toy.SOLUTION) == {
-        "mean": ["mean"], "projection": ["Projection.__init__", "Projection.forward"], "centred": ["centred"]}
+    assert (
+        authoring.todo_functions(text)
+        == authoring.todo_functions(toy.SOLUTION)
+        == {"mean": ["mean"], "projection": ["Projection.__init__", "Projection.forward"], "centred": ["centred"]}
+    )
 
 
 def test_untouched_and_unwritten():
@@ -44,12 +47,15 @@ def test_an_exercise_knows_whether_it_was_edited():
     assert authoring.edited(authoring.filled(toy.SOLUTION, TOY)) and authoring.edited("")
 
 
-@pytest.mark.parametrize("old, new, says", [
-    ("# TODO mean\n", "", "stands in no function"),
-    ("    ### END SOLUTION\n\n\nclass", "\n\nclass", "needs one"),
-    ("# TODO mean", "# TODO median", "lists mean"),
-    ("# TODO mean", "# TODO mean\n", "stands in no function"),
-])
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ("# TODO mean\n", "", "stands in no function"),
+        ("    ### END SOLUTION\n\n\nclass", "\n\nclass", "needs one"),
+        ("# TODO mean", "# TODO median", "lists mean"),
+        ("# TODO mean", "# TODO mean\n", "stands in no function"),
+    ],
+)
 def test_a_solution_with_markers_out_of_place_is_refused(old, new, says):
     assert toy.SOLUTION.count(old) == 1
     with pytest.raises(authoring.AuthorError, match=says):
@@ -60,10 +66,7 @@ def test_bodies_go_in_and_out_byte_for_byte():
     names = [name for names in authoring.todo_functions(toy.SOLUTION).values() for name in names]
     text = exercise()
     solved = authoring.transplant(text, toy.SOLUTION, names)
-    assert (
-        solved.startswith(toy.SOLUTION)
-        and solved[len(toy.SOLUTION) :] == text[text.index("\n\n# The tests") :]
-    )
+    assert solved.startswith(toy.SOLUTION) and solved[len(toy.SOLUTION) :] == text[text.index("\n\n# The tests") :]
     assert authoring.transplant(solved, text, names) == text
     assert authoring.transplant(text, toy.SOLUTION, []) == text
 
@@ -71,8 +74,14 @@ def test_bodies_go_in_and_out_byte_for_byte():
 def test_only_the_named_functions_move():
     learner = exercise().replace("import torch\n", "import torch  # mine\n") + "\n# notes of mine, no newline"
     moved = authoring.transplant(learner, toy.SOLUTION, ["mean"])
-    assert moved.replace(toy.SOLUTION[toy.SOLUTION.index("    ### BEGIN"):toy.SOLUTION.index("\n\n\nclass")],
-                         '    raise NotImplementedError("TODO mean: write mean")', 1) == learner
+    assert (
+        moved.replace(
+            toy.SOLUTION[toy.SOLUTION.index("    ### BEGIN") : toy.SOLUTION.index("\n\n\nclass")],
+            '    raise NotImplementedError("TODO mean: write mean")',
+            1,
+        )
+        == learner
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,35 +102,15 @@ def test_only_the_named_functions_move():
             'class C:\n\tdef f(self):\n\t    return """a\n        b"""\n\tx = 1\n',
         ),
         # the last definition of a name counts
-        (
-            "def f():\n    1\ndef f():\n    2\n",
-            "def f():\n    3\n",
-            "f",
-            "def f():\n    1\ndef f():\n    3\n",
-        ),
+        ("def f():\n    1\ndef f():\n    2\n", "def f():\n    3\n", "f", "def f():\n    1\ndef f():\n    3\n"),
         # Windows line ends stay
-        (
-            "def f():\r\n    1\r\ny = 2\r\n",
-            "def f():\n    3\n    4\n",
-            "f",
-            "def f():\r\n    3\r\n    4\r\ny = 2\r\n",
-        ),
+        ("def f():\r\n    1\r\ny = 2\r\n", "def f():\n    3\n    4\n", "f", "def f():\r\n    3\r\n    4\r\ny = 2\r\n"),
         # no newline at the end
         ("def f():\n    1", "def f():\n    2\n", "f", "def f():\n    2"),
         # form feeds and other line separators are no lines
-        (
-            "s = 'a\x0cb\u2028c'\ndef f():\n    1\n",
-            "def f():\n    2\n",
-            "f",
-            "s = 'a\x0cb\u2028c'\ndef f():\n    2\n",
-        ),
+        ("s = 'a\x0cb\u2028c'\ndef f():\n    1\n", "def f():\n    2\n", "f", "s = 'a\x0cb\u2028c'\ndef f():\n    2\n"),
         # inside an if
-        (
-            "if True:\n    def f():\n        1\n",
-            "def f():\n    2\n",
-            "f",
-            "if True:\n    def f():\n        2\n",
-        ),
+        ("if True:\n    def f():\n        1\n", "def f():\n    2\n", "f", "if True:\n    def f():\n        2\n"),
         # not there: at the end of the file, or of the class
         ("x = 1\n", "def f():\n    2\n", "f", "x = 1\n\n\ndef f():\n    2\n"),
         (
@@ -141,9 +130,7 @@ def test_transplant_says_what_is_missing():
     with pytest.raises(KeyError, match="nothing"):
         authoring.transplant(toy.SOLUTION, toy.SOLUTION, ["nothing"])
     with pytest.raises(KeyError, match="Other.forward"):
-        authoring.transplant(
-            "x = 1\n", "class Other:\n    def forward(self):\n        pass\n", ["Other.forward"]
-        )
+        authoring.transplant("x = 1\n", "class Other:\n    def forward(self):\n        pass\n", ["Other.forward"])
 
 
 def test_a_fragment_brings_its_helpers():
@@ -190,7 +177,7 @@ def test_build_writes_checks_and_spares_edited_files(tmp_path):
     assert not authoring.build(which=[step], check=True).ok
     assert authoring.build(which=[step]).ok and "A newer lesson" in path.read_text()
 
-    path.write_text(path.read_text() + "# mine\n")                                          # the learner too
+    path.write_text(path.read_text() + "# mine\n")  # the learner too
     solution.write_text(solution.read_text().replace("newer", "newest"))
     report = authoring.build(which=[step])
     assert report.ok and "edited, left alone" in str(report) and path.read_text().endswith("# mine\n")
@@ -208,9 +195,12 @@ def test_reset_puts_one_todo_back_and_leaves_the_rest(tmp_path):
     step = toy.lesson(tmp_path)
     path, mean = step.file("exercise"), "return x.mean(-1)  # mine"
     assert authoring.reset(step) == (False, None) and authoring.reset(step, "mean") == (False, None)
-    written = exercise().replace('raise NotImplementedError("TODO mean: write mean")', mean).replace(
-        'raise NotImplementedError("TODO centred: write centred")', "return x").replace(
-        "\nimport torch\n", "\nimport math\n\nimport torch\n", 1)
+    written = (
+        exercise()
+        .replace('raise NotImplementedError("TODO mean: write mean")', mean)
+        .replace('raise NotImplementedError("TODO centred: write centred")', "return x")
+        .replace("\nimport torch\n", "\nimport math\n\nimport torch\n", 1)
+    )
     path.write_text(written)
     changed, kept = authoring.reset(step, "centred")
     assert changed and backups(step) == [kept] and kept.read_text() == written
@@ -228,13 +218,18 @@ def test_reset_brings_back_what_was_deleted(tmp_path):
     assert authoring.reset(step) == (True, None) and path.read_text() == exercise()
     lines = exercise().splitlines(keepends=True)
     at = next(i for i, line in enumerate(lines) if line.startswith("def mean"))
-    path.write_text("".join(lines[:at] + lines[at + 3:]))
+    path.write_text("".join(lines[:at] + lines[at + 3 :]))
     authoring.reset(step, "mean")
     assert authoring.functions(path.read_text())["mean"]
 
 
-@pytest.mark.parametrize("text, says", [
-    ("def mean(x:\n", "line 1: .*course reset toy"), ("x = 1\n", "no place for Projection.__init__.*course reset toy")])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("def mean(x:\n", "line 1: .*course reset toy"),
+        ("x = 1\n", "no place for Projection.__init__.*course reset toy"),
+    ],
+)
 def test_reset_of_one_todo_needs_a_file_that_can_take_it(tmp_path, text, says):
     step = toy.lesson(tmp_path)
     step.file("exercise").write_text(text)
@@ -279,9 +274,7 @@ def test_notebooks_lose_their_outputs_and_nothing_else():
     clean = notebooks.stripped(text)
     assert notebooks.code_cells(clean) == ["x = 1\ny = 2", "x"] and notebooks.stripped(clean) == clean
     cells = json.loads(clean)["cells"]
-    assert all(
-        cell["outputs"] == [] and cell["execution_count"] is None and cell["metadata"] == {} for cell in cells
-    )
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None and cell["metadata"] == {} for cell in cells)
     assert json.loads(clean)["metadata"]["kernelspec"]["name"] == "python3"
 
 
@@ -297,8 +290,15 @@ def test_notebooks_call_each_test_once():
 
 def lesson_of(*cells):
     """A notebook of (id, kind, source)."""
-    return notebooks.stripped(json.dumps({"cells": [
-        {"id": name, "cell_type": kind, "metadata": {}, "source": source} for name, kind, source in cells]}))
+    return notebooks.stripped(
+        json.dumps(
+            {
+                "cells": [
+                    {"id": name, "cell_type": kind, "metadata": {}, "source": source} for name, kind, source in cells
+                ]
+            }
+        )
+    )
 
 
 def test_a_translation_has_the_lessons_cells():

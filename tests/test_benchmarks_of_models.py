@@ -23,8 +23,15 @@ def test_tokenizer(tmp_path, monkeypatch, capsys):
 def test_gpt(capsys):
     from benchmarks import gpt
 
-    config = dataclasses.replace(gpt.SMALL, vocab_size=97, hidden_size=32, intermediate_size=88, num_hidden_layers=2,
-                                 num_attention_heads=4, num_key_value_heads=4)
+    config = dataclasses.replace(
+        gpt.SMALL,
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=88,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+    )
     gpt.on_cpu(config, rows=2, context=16, rounds=1)
     gpt.generation(config, new=8, rounds=1)
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:

@@ -21,8 +21,10 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 DRIVER = shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no Chromium with its chromedriver (Debian: apt-get install "
-                       "chromium chromium-driver)"),
+    pytest.mark.skipif(
+        not CHROMIUM or not DRIVER,
+        reason="no Chromium with its chromedriver (Debian: apt-get install chromium chromium-driver)",
+    ),
 ]
 PATIENCE = 120  # seconds for a server, a page or a cell
 
@@ -46,8 +48,15 @@ def environment(tmp_path_factory):
     """Jupyter without the settings of whoever runs the test."""
     home = tmp_path_factory.mktemp("jupyter")
     own = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    return {**os.environ, **own, "IPYTHONDIR": str(home / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-            "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "COURSE_PRESET": "smoke", "OMP_NUM_THREADS": "2"}
+    return {
+        **os.environ,
+        **own,
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "COURSE_PRESET": "smoke",
+        "OMP_NUM_THREADS": "2",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +66,19 @@ def address(repository, environment, tmp_path_factory):
     with log.open("w") as file:
         server = subprocess.Popen(
             [sys.executable, "-m", "course", "learn", "step6", "--", "--no-browser", "--ServerApp.port=0"],
-            cwd=repository, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            cwd=repository,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         found, end = None, time.monotonic() + PATIENCE
         while not found and time.monotonic() < end and server.poll() is None:
             time.sleep(0.2)
-            found = re.search(r"http://(?:127\.0\.0\.1|localhost):\d+/lab/tree/step6_vlm/tutorial\.ipynb\?token=\w+", log.read_text())
+            found = re.search(
+                r"http://(?:127\.0\.0\.1|localhost):\d+/lab/tree/step6_vlm/tutorial\.ipynb\?token=\w+", log.read_text()
+            )
         assert found, log.read_text()
         yield found[0]
     finally:
@@ -76,8 +91,14 @@ def browser(tmp_path_factory):
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,1000",
-                 f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1300,1000",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield driver
@@ -102,21 +123,29 @@ class Page:
             if value:
                 return value
             time.sleep(0.2)
-        raise AssertionError(f"not within {PATIENCE} s; the page says:\n{self.script('return document.body.innerText')}")
+        raise AssertionError(
+            f"not within {PATIENCE} s; the page says:\n{self.script('return document.body.innerText')}"
+        )
 
     def cell(self, code):
         """The code cell with this text, scrolled into view. A long notebook holds only what is near the view."""
+
         def look():
-            found = self.script("""
+            found = self.script(
+                """
                 for (const cell of document.querySelectorAll('.jp-Notebook .jp-CodeCell'))
                     if (cell.querySelector('.cm-content')?.textContent.includes(arguments[0])) {
                         cell.scrollIntoView({block: 'center'});
                         return cell;
                     }
                 const outer = document.querySelector('.jp-WindowedPanel-outer');
-                outer.scrollTop = outer.scrollTop + 300 < outer.scrollHeight - outer.clientHeight ? outer.scrollTop + 300 : 0;
-                """, code)
+                outer.scrollTop += outer.scrollTop + 300 < outer.scrollHeight - outer.clientHeight
+                    ? 300 : -outer.scrollTop;
+                """,
+                code,
+            )
             return found
+
         return self.wait(look)
 
     def run(self, code) -> str:
@@ -132,13 +161,15 @@ class Page:
         def done():
             prompt = self.script("return arguments[0].querySelector('.jp-InputPrompt').textContent", self.cell(code))
             return re.search(r"\[\d+\]", prompt) and prompt != before
+
         self.wait(done)
         return self.script("return arguments[0].querySelector('.jp-OutputArea').innerText", self.cell(code))
 
     def color(self, code) -> str:
         """The colour of a card's edge."""
-        return self.script("return getComputedStyle(arguments[0].querySelector('[role=status]')).borderLeftColor",
-                           self.cell(code))
+        return self.script(
+            "return getComputedStyle(arguments[0].querySelector('[role=status]')).borderLeftColor", self.cell(code)
+        )
 
     def keep(self, name):
         folder = os.environ.get("COURSE_SCREENSHOTS")
@@ -153,14 +184,22 @@ def write_projection(repository, init, forward):
     file = repository / step.name / "model_exercise.py"
     text = authoring.generate(step.file("solution").read_text(encoding="utf-8"), step)
     for body in (init, forward):
-        text, count = re.subn(r'raise NotImplementedError\("TODO projection: .*?"\)', lambda m: body, text, count=1)
+        text, count = re.subn(
+            r'raise NotImplementedError\("TODO projection: .*?"\)', lambda m, body=body: body, text, count=1
+        )
         assert count == 1
     file.write_text(text, encoding="utf-8")
 
 
 def status_in_terminal(repository, environment) -> str:
-    done = subprocess.run([sys.executable, "-m", "course", "status"], cwd=repository, env=environment, text=True,
-                          capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "course", "status"],
+        cwd=repository,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
     return next((line for line in done.stdout.splitlines() if line.split()[:1] == ["projection"]), done.stdout)
 
 

@@ -53,7 +53,7 @@ def test_what_passes_is_the_learners(lesson):
 
 def test_what_is_wrong_is_the_solutions(lesson):
     write(lesson, ("mean", "return x.sum(-1)"), ("projection", None), ("centred", None))
-    module = chain.use(lesson)      # centred is right and blocked: it was never seen to work
+    module = chain.use(lesson)  # centred is right and blocked: it was never seen to work
     assert module.__course__ == {"mean": "solution", "projection": "mine", "centred": "solution"}
     assert module.mean(X).tolist() == [3.0]
 
@@ -72,7 +72,7 @@ def test_a_file_that_does_not_import_gives_the_solution_and_a_line(lesson, capsy
     assert "SyntaxError" in said and "line 1" in said and said.count("\n") == 1
     monkeypatch.setenv("RANK", "1")
     chain.use(lesson)
-    assert capsys.readouterr().err == ""        # of many processes one speaks
+    assert capsys.readouterr().err == ""  # of many processes one speaks
 
 
 def test_given_code_that_was_taken_out_gives_the_solution_and_a_line(lesson, capsys):
@@ -103,6 +103,7 @@ def test_verdicts_are_remembered_until_a_file_changes(lesson, monkeypatch):
     write(lesson, ("mean", None))
     chain.use(lesson)
     from course import checking
+
     calls = []
     original = checking.check_step
     monkeypatch.setattr(checking, "check_step", lambda *a, **k: calls.append(1) or original(*a, **k))
@@ -110,7 +111,7 @@ def test_verdicts_are_remembered_until_a_file_changes(lesson, monkeypatch):
     assert not calls
     write(lesson, ("mean", "return x.sum(-1)"))
     assert progress.status([lesson])["toy"]["mean"] == "wrong" and len(calls) == 1
-    write(lesson, ("mean", None))       # back again: still known
+    write(lesson, ("mean", None))  # back again: still known
     assert progress.status([lesson])["toy"]["mean"] == "passed" and len(calls) == 1
     lesson.file("checks").write_text(toy.CHECKS + "\n# changed\n")
     assert progress.status([lesson])["toy"]["mean"] == "passed" and len(calls) == 2
@@ -127,6 +128,7 @@ def test_the_memory_may_be_broken_or_unwritable(lesson, monkeypatch):
 
     def no(*args):
         raise PermissionError
+
     monkeypatch.setattr(authoring, "write", no)
     memory.unlink()
     assert chain.use(lesson).__course__["mean"] == "mine"
@@ -146,7 +148,10 @@ def table_words(text) -> dict[str, str]:
 def test_the_table_names_each_state(lesson):
     write(lesson, ("mean", "return x.sum(-1)"), ("centred", None))
     assert table_words(progress.table([lesson])) == {
-        "mean": "started", "projection": "untouched", "centred": "blocked by mean"}
+        "mean": "started",
+        "projection": "untouched",
+        "centred": "blocked by mean",
+    }
     assert "next: toy.mean" in progress.table([lesson])
     write(lesson, ("mean", None), ("centred", None))
     assert table_words(progress.table([lesson]))["mean"] == "done"
@@ -172,7 +177,7 @@ def test_a_check_from_the_notebook_is_remembered_too(lesson):
 
 
 def test_what_passes_is_explained_and_what_does_not_is_not(lesson):
-    lesson.file("checks").write_text(toy.CHECKS.replace('call_mean, rows,', 'call_mean, rows, why="D, not B.",'))
+    lesson.file("checks").write_text(toy.CHECKS.replace("call_mean, rows,", 'call_mean, rows, why="D, not B.",'))
     write(lesson, ("mean", "return x.mean(-1)"))
     text = progress.explain(lesson, "mean")
     assert text.index("yours") < text.index("return x.mean(-1)") < text.index("the solution")

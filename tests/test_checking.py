@@ -43,6 +43,7 @@ def mean(step, body, **options):
 
 # what passes
 
+
 def test_the_solution_passes_and_the_untouched_exercise_is_not_started(lesson):
     assert [finding.status for finding in checking.check_solution(lesson)] == ["passed"] * 3
     findings = checking.check_step(lesson)
@@ -53,42 +54,40 @@ def test_the_solution_passes_and_the_untouched_exercise_is_not_started(lesson):
         assert line.strip().startswith("def ") and f"line {finding.line}" in finding.text()
 
 
-@pytest.mark.parametrize("body", [
-    "return x.mean(-1)",
-    "return torch.stack([sum(row) / len(row) for row in x])",
-    "return torch.einsum('bd->b', x) / x.size(1)",
-    "print('looking at', x.shape)\n    return x.mean(dim=1)",
-    "return nn.Parameter(torch.zeros(1)) * 0 + x.mean(-1)",
-    "torch.set_grad_enabled(True)\n    return x.mean(-1)",
-    "try:\n        return x.mean(-1)\n    finally:\n        pass",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return x.mean(-1)",
+        "return torch.stack([sum(row) / len(row) for row in x])",
+        "return torch.einsum('bd->b', x) / x.size(1)",
+        "print('looking at', x.shape)\n    return x.mean(dim=1)",
+        "return nn.Parameter(torch.zeros(1)) * 0 + x.mean(-1)",
+        "torch.set_grad_enabled(True)\n    return x.mean(-1)",
+        "try:\n        return x.mean(-1)\n    finally:\n        pass",
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_other_right_ways_pass(lesson, body, dtype):
     assert mean(lesson, body, dtype=dtype).status == "passed"
 
 
 def test_a_free_structure_passes_by_its_properties(lesson):
-    for layer in (
-        "nn.Sequential(nn.Linear(D, 11), nn.GELU(), nn.Linear(11, E))",
-        "nn.Linear(D, E, bias=False)",
-    ):
+    for layer in ("nn.Sequential(nn.Linear(D, 11), nn.GELU(), nn.Linear(11, E))", "nn.Linear(D, E, bias=False)"):
         finding = written(lesson, "nn.Linear(D, E)", layer, "projection", dtype=torch.float64)
         assert finding.status == "passed", finding.text()
 
 
 def test_a_right_answer_passes_though_what_it_builds_on_is_replaced(lesson):
     path = lesson.file("exercise")
-    text = path.read_text().replace('raise NotImplementedError("TODO centred: write centred")',
-                                    "return x - x.mean(-1, keepdim=True)")
+    text = path.read_text().replace(
+        'raise NotImplementedError("TODO centred: write centred")', "return x - x.mean(-1, keepdim=True)"
+    )
     path.write_text(text)
-    assert [finding.status for finding in checking.check_step(lesson)] == [
-        "not started",
-        "not started",
-        "passed",
-    ]
+    assert [finding.status for finding in checking.check_step(lesson)] == ["not started", "not started", "passed"]
 
 
 # what does not
+
 
 @pytest.mark.parametrize(
     "body, says",
@@ -108,14 +107,8 @@ def test_a_right_answer_passes_though_what_it_builds_on_is_replaced(lesson):
         ("return x.mean(-1).to_sparse()", "layout"),
         ("return x.mean(-1).to('meta')", "meta"),
         ("return torch.zeros(1).expand(2 ** 40)", "far too large"),
-        (
-            "class Equal:\n        __eq__ = lambda self, other: True\n    return Equal()",
-            "an object of type Equal",
-        ),
-        (
-            "class Equal(str):\n        __eq__ = lambda self, other: True\n    return Equal()",
-            "an object of type Equal",
-        ),
+        ("class Equal:\n        __eq__ = lambda self, other: True\n    return Equal()", "an object of type Equal"),
+        ("class Equal(str):\n        __eq__ = lambda self, other: True\n    return Equal()", "an object of type Equal"),
         (
             "class Mine(torch.Tensor):\n        pass\n    return x.mean(-1).as_subclass(Mine)",
             "Mine, a subclass of torch.Tensor",
@@ -149,11 +142,7 @@ def test_wrong_answers_are_wrong_and_say_why(lesson, body, says):
         ("raise BaseException('x')", "BaseException: x", "raise BaseException"),
         ("raise GeneratorExit", "GeneratorExit", "raise"),
         ("return mean(x)", "RecursionError", "more"),
-        (
-            "y = x.mean()\n    raise NotImplementedError('TODO mean: write mean')",
-            "still stands in your code",
-            "",
-        ),
+        ("y = x.mean()\n    raise NotImplementedError('TODO mean: write mean')", "still stands in your code", ""),
         ("raise NotImplementedError", "NotImplementedError", ""),
         (
             "class Bad(Exception):\n        def __str__(self):\n            raise ValueError\n    raise Bad",
@@ -175,11 +164,14 @@ def test_an_exception_tells_the_shapes(lesson):
     assert "x is [3, 5] float32" in text and "y is [5, 3] float32" in text and "n = 4" in text
 
 
-@pytest.mark.parametrize("old, new, says", [
-    ("def mean(x: torch.Tensor)", "def mean()", "are its parameters still those"),
-    ("def mean(x: torch.Tensor)", "def mean(a: torch.Tensor)", "are its parameters still those"),
-    ("def mean(x: torch.Tensor)", "def average(x: torch.Tensor)", "mean is no longer in the file"),
-])
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ("def mean(x: torch.Tensor)", "def mean()", "are its parameters still those"),
+        ("def mean(x: torch.Tensor)", "def mean(a: torch.Tensor)", "are its parameters still those"),
+        ("def mean(x: torch.Tensor)", "def average(x: torch.Tensor)", "mean is no longer in the file"),
+    ],
+)
 def test_a_changed_signature_is_named(lesson, old, new, says):
     finding = written(lesson, old, new)
     assert finding.status == "raised" and says in finding.text(), finding.text()
@@ -236,6 +228,7 @@ def test_a_call_in_another_thread_that_ends_in_time_is_left_alone():
             seen.append("done")
         time.sleep(0.2)
         seen.append("alive")
+
     thread = threading.Thread(target=work)
     thread.start(), thread.join(5)
     assert seen == ["done", "alive"]
@@ -245,8 +238,7 @@ def test_half_a_todo_is_not_started(lesson):
     text = lesson.file("exercise").read_text()
     lesson.file("exercise").write_text(
         text.replace(
-            'raise NotImplementedError("TODO projection: write Projection.__init__")',
-            "self.linear = nn.Linear(D, E)",
+            'raise NotImplementedError("TODO projection: write Projection.__init__")', "self.linear = nn.Linear(D, E)"
         )
     )
     finding = checking.check_step(lesson, todos=["projection"])[0]
@@ -261,6 +253,7 @@ def test_a_check_that_does_not_reach_a_part_does_not_pass_it(tmp_path):
 
 # what builds on something else
 
+
 def test_blocked_by_what_it_needs(lesson):
     finding = written(lesson, MEAN, "return x.sum(-1)", "centred")
     assert (finding.status, finding.blocked_by) == ("blocked", "mean") and "start there" in finding.text()
@@ -273,6 +266,7 @@ def test_blocked_by_what_it_needs(lesson):
 
 # known mistakes
 
+
 def test_every_mistake_is_rejected_and_recognised(lesson):
     a = checking.lesson(lesson)
     for todo, mistakes in a.mistakes.items():
@@ -283,16 +277,12 @@ def test_every_mistake_is_rejected_and_recognised(lesson):
 
 
 def test_a_mistake_written_in_other_words_is_recognised(lesson):
-    finding = mean(
-        lesson, "total = 0\n    for column in x.T:\n        total = total + column\n    return total"
-    )
+    finding = mean(lesson, "total = 0\n    for column in x.T:\n        total = total + column\n    return total")
     assert finding.mistake_name == "sum"
 
 
 def test_a_mistake_of_another_structure_is_recognised_by_its_properties(lesson):
-    finding = written(
-        lesson, "return self.linear(features)", "return self.linear(features.cumsum(1))", "projection"
-    )
+    finding = written(lesson, "return self.linear(features)", "return self.linear(features.cumsum(1))", "projection")
     assert finding.mistake_name == "mixes patches" and "depends on other patches" in finding.text()
 
 
@@ -301,13 +291,11 @@ def test_an_unknown_fault_gets_nobody_elses_words(lesson):
 
 
 def test_mistakes_that_fail_alike_are_not_guessed_between(tmp_path):
-    twin = '''Mistake("twin", "return self.linear(features)",
+    twin = """Mistake("twin", "return self.linear(features)",
                 "return self.linear(features) + self.linear(features).flip(1).cumsum(1)", "Another reason."),
-        Mistake("no weights",'''
+        Mistake("no weights","""
     step = toy.lesson(tmp_path, mistakes=toy.MISTAKES.replace('Mistake("no weights",', twin))
-    finding = written(
-        step, "return self.linear(features)", "return self.linear(features.cumsum(1)) * 3", "projection"
-    )
+    finding = written(step, "return self.linear(features)", "return self.linear(features.cumsum(1)) * 3", "projection")
     assert finding.status == "wrong" and finding.mistake == ""
 
 
@@ -320,12 +308,21 @@ def test_a_todo_with_notes_in_its_docstring_is_still_not_started():
     assert checking.check(step, module, "chat_template").status == "not started"
 
 
-TWO_THINGS = {      # step, TODO, what stands there instead of what, and whose words it gets ("": nobody's)
+TWO_THINGS = {  # step, TODO, what stands there instead of what, and whose words it gets ("": nobody's)
     "the first of two faults": (
-        "step5_rlhf", "sequence_logprobs", ".float().log_softmax(-1)", ".log_softmax(1)", "normalised over the positions"),
+        "step5_rlhf",
+        "sequence_logprobs",
+        ".float().log_softmax(-1)",
+        ".log_softmax(1)",
+        "normalised over the positions",
+    ),
     "another error of the same type": (
-        "step6_vlm", "place_tokens", "return text.masked_scatter(places[..., None], torch.cat(tokens).to(text))",
-        "return torch.stack([text, torch.cat(tokens)])", ""),
+        "step6_vlm",
+        "place_tokens",
+        "return text.masked_scatter(places[..., None], torch.cat(tokens).to(text))",
+        "return torch.stack([text, torch.cat(tokens)])",
+        "",
+    ),
 }
 
 
@@ -333,7 +330,9 @@ TWO_THINGS = {      # step, TODO, what stands there instead of what, and whose w
 def test_a_mistake_is_named_for_what_is_shown(name, todo, old, new, words):
     source = steps.find_step(name).file("solution").read_text(encoding="utf-8")
     assert source.count(old) == 1
-    module = steps.execute(source.replace(old, new), steps.find_step(name).file("solution"), "two_things", shown_as="<two>")
+    module = steps.execute(
+        source.replace(old, new), steps.find_step(name).file("solution"), "two_things", shown_as="<two>"
+    )
     finding = checking.check(name, module, todo)
     assert not finding.passed and finding.mistake_name == words, finding.text()
 
@@ -356,12 +355,16 @@ def test_a_mistake_must_fit_its_solution_once():
 
 # what surrounds the call
 
+
 def test_random_states_and_switches_are_put_back(lesson):
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
     before = torch.get_rng_state().clone(), np.random.get_state()[1].tolist(), random.getstate(), os.getcwd()
-    mean(lesson, "torch.rand(9); np.random.rand(); import random; random.random(); random.seed(1)\n"
-                 "    torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)\n"
-                 "    import os; os.chdir('/'); import sys; sys.stdout = None\n    return x.mean(-1)")
+    mean(
+        lesson,
+        "torch.rand(9); np.random.rand(); import random; random.random(); random.seed(1)\n"
+        "    torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)\n"
+        "    import os; os.chdir('/'); import sys; sys.stdout = None\n    return x.mean(-1)",
+    )
     assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
     assert random.getstate() == before[2] and os.getcwd() == before[3]
     assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled() and sys.stdout is not None
@@ -389,9 +392,7 @@ def test_cases_are_fresh_and_repeat_with_their_seed(lesson):
 
 def test_answers_cannot_be_kept_from_an_earlier_call(lesson):
     module = steps.execute(
-        toy.SOLUTION.replace(
-            MEAN, "global kept\n    kept = globals().get('kept', x.mean(-1))\n    return kept"
-        ),
+        toy.SOLUTION.replace(MEAN, "global kept\n    kept = globals().get('kept', x.mean(-1))\n    return kept"),
         "mine.py",
         "mine",
     )
@@ -420,6 +421,7 @@ def test_a_judge_that_stumbles_does_not_pass(tmp_path):
 
 # the three parts apart, as a grader uses them
 
+
 def test_call_and_judgement_come_apart(lesson):
     a = checking.lesson(lesson)
     check, learner = a.checks["mean"], steps.execute(toy.SOLUTION, "mine.py", "mine")
@@ -429,18 +431,24 @@ def test_call_and_judgement_come_apart(lesson):
         expected = checking.answered(check, a.solution, case).value
         assert checking.problems(check, case, answer, expected) == []
         answer.value["output"][0] += 1
-        assert [problem.property for problem in checking.problems(check, case, answer, expected)] == [
-            "output values"
-        ]
+        assert [problem.property for problem in checking.problems(check, case, answer, expected)] == ["output values"]
 
 
 # findings
 
+
 def test_a_finding_in_three_forms(lesson):
     finding = mean(lesson, "print('<b>')\n    return x.sum(-1)")
     text, card = finding.text(), finding.html()
-    for part in ("toy.mean: not right yet", "the mean of each row", "mean(x [3, 5])", "tensor [3] float32",
-                 "the first difference is at [0]", "divide by how many", "What is summed"):
+    for part in (
+        "toy.mean: not right yet",
+        "the mean of each row",
+        "mean(x [3, 5])",
+        "tensor [3] float32",
+        "the first difference is at [0]",
+        "divide by how many",
+        "What is summed",
+    ):
         assert part in text
         assert part in card or part == "toy.mean: not right yet"
     assert "&lt;b&gt;" in card and "<b>\n" not in card
@@ -457,10 +465,8 @@ def test_check_file_shows_and_returns_nothing(lesson, capsys):
     assert checking.check_file(exercise, "mean") is None
     assert "toy.mean: not started yet" in capsys.readouterr().out
     module = steps.load(lesson, "exercise")
-    exercise.write_text(
-        exercise.read_text().replace('raise NotImplementedError("TODO mean: write mean")', MEAN)
-    )
-    assert module.test_mean() is None       # the module is old, the file counts
+    exercise.write_text(exercise.read_text().replace('raise NotImplementedError("TODO mean: write mean")', MEAN))
+    assert module.test_mean() is None  # the module is old, the file counts
     assert "toy.mean: passed" in capsys.readouterr().out
 
 
@@ -471,6 +477,7 @@ def test_under_pytest_an_exercise_does_not_pass_quietly(lesson, monkeypatch):
 
 
 # values
+
 
 def test_plain_values():
     value = plain(
@@ -609,13 +616,12 @@ def test_where_the_first_difference_is_and_how_large():
 
 # helpers for authors
 
+
 def test_with_grad():
     x, w = torch.randn(2, 3), torch.randn(2, 3)
     result = checking.with_grad(lambda x, n: x * x * n, {"x": x, "n": 3}, w)
     assert (
-        torch.allclose(result["grad"]["x"], 6 * x * w)
-        and torch.equal(result["inputs"]["x"], x)
-        and not x.requires_grad
+        torch.allclose(result["grad"]["x"], 6 * x * w) and torch.equal(result["inputs"]["x"], x) and not x.requires_grad
     )
     layer = nn.Linear(3, 2)
     result = checking.with_grad(lambda x: layer(x).sum(), {"x": x}, None, layer)
@@ -679,6 +685,7 @@ def test_an_empty_tensor_has_its_empty_gradient_whether_it_is_used_or_not():
 def test_checks_have_defaults_that_show_the_call(tmp_path):
     check = Check("c", "asks", lambda module, case: 1, lambda g: [{"x": torch.ones(2, 3), "n": 4}])
     from course.checking.verdict import _shown
+
     assert _shown(check, {"x": torch.ones(2, 3), "n": 4}) == "c(x = tensor [2, 3] float32, n = 4)"
 
 
@@ -690,10 +697,18 @@ def test_time_limits_do_not_outlive_their_body():
     assert not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
-@pytest.mark.parametrize("change", [
-    lambda case: case["x"].add_(1), lambda case: case["x"].data.mul_(2), lambda case: case["ids"].append(3),
-    lambda case: case.update(more=1), lambda case: case.pop("x"), lambda case: case["ids"].__setitem__(0, True),
-], ids=["in place", "past autograd", "longer", "a new key", "a lost key", "1 and True"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda case: case["x"].add_(1),
+        lambda case: case["x"].data.mul_(2),
+        lambda case: case["ids"].append(3),
+        lambda case: case.update(more=1),
+        lambda case: case.pop("x"),
+        lambda case: case["ids"].__setitem__(0, True),
+    ],
+    ids=["in place", "past autograd", "longer", "a new key", "a lost key", "1 and True"],
+)
 def test_an_input_is_untouched_only_as_long_as_nothing_changes(change):
     case = {"x": torch.tensor([1.0, float("inf")]), "ids": [1, 2], "text": "a"}
     handed = fresh(case)

@@ -38,11 +38,7 @@ def test_help_shows_the_learners_verbs_first_and_every_verb_has_examples(capsys)
     assert places == sorted(places) and out.index("for learners") < places[0] < out.index("for whoever works")
     for verb in VERBS:
         status, out, _ = ends(capsys, verb, "--help")
-        assert (
-            status == 0
-            and f"usage: python3 -m course {verb}" in out
-            and "examples\n  python3 -m course" in out
-        )
+        assert status == 0 and f"usage: python3 -m course {verb}" in out and "examples\n  python3 -m course" in out
 
 
 def test_no_verb_shows_the_help(capsys):
@@ -230,9 +226,14 @@ def test_each_verb_asks_for_what_it_imports(monkeypatch):
 
     monkeypatch.setattr(setup, "ensure", ensure)
     for verb in VERBS:
-        what = {"grade": [".", "--step", "step6", "--out", "."], "release": ["--to", "."],
-                "gradescope": ["--step", "step6", "--out", "."], "ask": ["a.png", "What?"], "export": ["step6", "--to", "x"],
-                **dict.fromkeys(("hint", "explain", "reset"), ["step6.projection"])}.get(verb, [])
+        what = {
+            "grade": [".", "--step", "step6", "--out", "."],
+            "release": ["--to", "."],
+            "gradescope": ["--step", "step6", "--out", "."],
+            "ask": ["a.png", "What?"],
+            "export": ["step6", "--to", "x"],
+            **dict.fromkeys(("hint", "explain", "reset"), ["step6.projection"]),
+        }.get(verb, [])
         assert cli.main([verb, *what]) == 2
     assert set(asked) == set(VERBS) and all("torch" in modules for modules in asked.values())
     assert "jupyterlab" in asked["learn"] and "jupyterlab" not in asked["run"] and "pytest" in asked["test"]

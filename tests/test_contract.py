@@ -37,18 +37,18 @@ def require(device):
 
 # one id, everywhere
 
+
 @each_step
 def test_ids_agree(step):
     lesson = checking.lesson(step)
-    assert list(lesson.checks) == list(step.todos), (
-        "checks.py: one Check per TODO, in the order of course/steps.py"
-    )
-    assert list(lesson.mistakes) == list(step.todos), (
-        "mistakes.py: one entry per TODO, in the order of course/steps.py"
-    )
+    assert list(lesson.checks) == list(step.todos), "checks.py: one Check per TODO, in the order of course/steps.py"
+    assert list(lesson.mistakes) == list(step.todos), "mistakes.py: one entry per TODO, in the order of course/steps.py"
     assert sorted(authoring.todo_functions(solution_source(step))) == sorted(step.todos)
-    tests = [node.name for node in ast.parse(lesson.exercise()).body
-             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    tests = [
+        node.name
+        for node in ast.parse(lesson.exercise()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
     assert tests == [f"test_{todo}" for todo in step.todos]
 
 
@@ -59,9 +59,7 @@ def test_notebooks_follow_the_rules(step):
     for name, text in texts.items():
         assert notebooks.problems(text, step) == [], name
         cells = json.loads(text)["cells"]
-        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), (
-            f"{name} holds outputs"
-        )
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), f"{name} holds outputs"
         assert notebooks.stripped(text) == text, f"{name}: run python3 -m course build"
         if notebooks.translates(name):
             assert notebooks.translation_problems(texts["tutorial.ipynb"], text) == [], name
@@ -72,9 +70,7 @@ def test_alternatives_belong_to_todos(step):
     for path in (ALTERNATIVES / step.name).iterdir():
         if path.name != "__pycache__":
             assert (
-                path.suffix == ".py"
-                and path.stem.partition("__")[0] in step.todos
-                and path.stem.partition("__")[2]
+                path.suffix == ".py" and path.stem.partition("__")[0] in step.todos and path.stem.partition("__")[2]
             ), path
 
 
@@ -88,6 +84,7 @@ def test_the_committed_exercise_is_the_generated_one(step):
 
 # arrows run one way
 
+
 @each_step
 def test_files_import_what_they_may(step):
     free = set(sys.stdlib_module_names)
@@ -97,14 +94,20 @@ def test_files_import_what_they_may(step):
         ("mistakes", {"course.checking"}),
     ):
         for node in ast.walk(ast.parse(step.file(which).read_text(encoding="utf-8"))):
-            names = ([alias.name for alias in node.names] if isinstance(node, ast.Import)
-                     else [node.module or "."] if isinstance(node, ast.ImportFrom) else [])
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or "."]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             for name in names:
                 ours = name if name.startswith("course") else name.partition(".")[0]
                 assert ours in allowed | free, f"{step.name}/{step.file(which).name} imports {name}"
 
 
 # the check of each TODO
+
 
 @each_todo
 def test_a_check_tells_and_hints(step, todo):
@@ -168,8 +171,10 @@ def test_an_empty_body_does_not_pass(step, todo):
     names = authoring.todo_functions(source)[todo]
     whole = authoring.transplant(solution_source(step), source, names)
     for body in ("pass", "return None", "return 0"):
-        lines = [line.partition("raise")[0] + body if f'NotImplementedError("TODO {todo}:' in line else line
-                 for line in whole.split("\n")]
+        lines = [
+            line.partition("raise")[0] + body if f'NotImplementedError("TODO {todo}:' in line else line
+            for line in whole.split("\n")
+        ]
         module = module_of(step, "\n".join(lines))
         finding = checking.check(step, module, todo)
         assert finding.status in ("wrong", "raised"), f"`{body}` is {finding.status}"

@@ -31,15 +31,27 @@ def test_a_healthy_machine_has_no_remedies(capsys, monkeypatch):
     assert cli.main(["doctor"]) == 0
 
 
-@pytest.mark.parametrize("what, change, says, needed", [
-    ("memory", lambda m: m.setattr(doctor, "available_mb", lambda: 300.0), "close other programs", True),
-    ("disk", lambda m: m.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 5e8})), "--out", True),
-    ("packages", lambda m: m.setattr(setup, "torch_version", lambda: (2, 4)), "torch 2.11 or newer", True),
-    ("packages", lambda m: m.setattr(setup, "missing", lambda names: [n for n in names if n == "jupyterlab"]),
-     "pip install -r requirements.txt", False),
-    ("Python", lambda m: m.setattr(doctor.sys, "version_info", (3, 9, 2)), "3.10", True),
-    ("folders", lambda m: m.setattr(doctor.os, "access", lambda path, mode: False), "your home", True),
-])
+@pytest.mark.parametrize(
+    "what, change, says, needed",
+    [
+        ("memory", lambda m: m.setattr(doctor, "available_mb", lambda: 300.0), "close other programs", True),
+        (
+            "disk",
+            lambda m: m.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 5e8})),
+            "--out",
+            True,
+        ),
+        ("packages", lambda m: m.setattr(setup, "torch_version", lambda: (2, 4)), "torch 2.11 or newer", True),
+        (
+            "packages",
+            lambda m: m.setattr(setup, "missing", lambda names: [n for n in names if n == "jupyterlab"]),
+            "pip install -r requirements.txt",
+            False,
+        ),
+        ("Python", lambda m: m.setattr(doctor.sys, "version_info", (3, 9, 2)), "3.10", True),
+        ("folders", lambda m: m.setattr(doctor.os, "access", lambda path, mode: False), "your home", True),
+    ],
+)
 def test_what_is_wrong_comes_with_its_remedy(monkeypatch, capsys, what, change, says, needed):
     with monkeypatch.context() as m:
         change(m)

@@ -1,4 +1,5 @@
-"""What `export` writes, read by stock transformers: the same logits, ids and answers; what it cannot carry, it names."""
+"""What `export` writes, read by stock transformers: the same logits, ids and answers; what it cannot carry, it
+names."""
 
 import json
 import os
@@ -20,9 +21,19 @@ from step6_vlm.train_clip import load_eye, normalize
 from tests.checkpoints import shaken
 
 transformers = pytest.importorskip("transformers")
-QUESTIONS = ["what color is the circle?", "how many shapes are there?", "Where is Öl, 北京 or 🙂?  two  spaces ", "", " x"]
-TALK = [{"role": "user", "content": QUESTIONS[2]}, {"role": "assistant", "content": "at the top.\nReally."},
-        {"role": "user", "content": "  sure?"}, {"role": "assistant", "content": "yes."}]
+QUESTIONS = [
+    "what color is the circle?",
+    "how many shapes are there?",
+    "Where is Öl, 北京 or 🙂?  two  spaces ",
+    "",
+    " x",
+]
+TALK = [
+    {"role": "user", "content": QUESTIONS[2]},
+    {"role": "assistant", "content": "at the top.\nReally."},
+    {"role": "user", "content": "  sure?"},
+    {"role": "assistant", "content": "yes."},
+]
 
 
 def job_for(step, out):
@@ -50,10 +61,19 @@ def save_vlm(out, projection=None):
     vlm, llm = job.use(), training.load_model(job, "step5_rlhf")
     torch.manual_seed(4)
     projection = shaken(projection or vlm.Projection(128, llm.config.hidden_size))
-    tensors = {**{f"projection.{k}": v for k, v in projection.state_dict().items()},
-               **{f"llm.{k}": v for k, v in llm.state_dict().items()}}
-    job.save(tensors=tensors, figures={"exact_match": 0.5}, config={
-        "llm": llm.config.__dict__, "vision": load_eye(vlm).config.__dict__, "eye": "step6_vlm/weights/eye.safetensors"})
+    tensors = {
+        **{f"projection.{k}": v for k, v in projection.state_dict().items()},
+        **{f"llm.{k}": v for k, v in llm.state_dict().items()},
+    }
+    job.save(
+        tensors=tensors,
+        figures={"exact_match": 0.5},
+        config={
+            "llm": llm.config.__dict__,
+            "vision": load_eye(vlm).config.__dict__,
+            "eye": "step6_vlm/weights/eye.safetensors",
+        },
+    )
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +105,20 @@ def check_llama(out, step, folder):
     assert tokenizer.apply_chat_template(TALK, return_dict=False) == chat.ids(TALK)
     for question in QUESTIONS:
         asked = [{"role": "user", "content": question}]
-        assert tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False) == chat.ids(asked, True)
+        assert tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False) == chat.ids(
+            asked, True
+        )
     for text in ("a red circle", " a  b\n\n", "Öl 北京 🙂"):
         assert tokenizer(text)["input_ids"] == chat.tokenizer.encode_ordinary(text)
         assert tokenizer.decode(chat.tokenizer.encode_ordinary(text)) == text
     talks = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    batch = tokenizer.apply_chat_template(talks, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt")
-    answers = theirs.generate(**batch, max_new_tokens=12)[:, batch["input_ids"].shape[1]:]
+    batch = tokenizer.apply_chat_template(
+        talks, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
+    )
+    answers = theirs.generate(**batch, max_new_tokens=12)[:, batch["input_ids"].shape[1] :]
     assert [text.removeprefix(" ") for text in tokenizer.batch_decode(answers, skip_special_tokens=True)] == [
-        text.replace("<|pad|>", "") for text in chat.replies(ours, QUESTIONS, max_new_tokens=12)]
+        text.replace("<|pad|>", "") for text in chat.replies(ours, QUESTIONS, max_new_tokens=12)
+    ]
     assert theirs.generation_config.eos_token_id == chat.end and theirs.generation_config.pad_token_id == chat.pad
 
 
@@ -125,9 +150,10 @@ def check_llava(out, folder, scenes=3):
     features = ours.see(normalize(shown))
     with torch.no_grad():
         assert torch.allclose(theirs(**one).logits, ours(words, features[:1])[0], atol=1e-4)
-    answers = theirs.generate(**batch, max_new_tokens=12)[:, batch["input_ids"].shape[1]:]
+    answers = theirs.generate(**batch, max_new_tokens=12)[:, batch["input_ids"].shape[1] :]
     assert [text.removeprefix(" ") for text in processor.batch_decode(answers, skip_special_tokens=True)] == [
-        text.replace("<|pad|>", "") for text in chat.replies(ours, questions, features, max_new_tokens=12)]
+        text.replace("<|pad|>", "") for text in chat.replies(ours, questions, features, max_new_tokens=12)
+    ]
     return processor
 
 
@@ -147,10 +173,17 @@ def test_the_vlm_is_a_llava(out, tmp_path):
 @pytest.mark.slow
 def test_what_a_run_leaves_is_exported_as_it_is(tmp_path):
     """The whole way, by the commands that a user types."""
-    for words in (["run", "--preset", "smoke", "--code", "solution"],
-                  *(["export", step, "--preset", "smoke", "--to", str(tmp_path / step)] for step in export.STEPS)):
-        done = subprocess.run([sys.executable, "-m", "course", *words, "--out", str(tmp_path / "artifacts")], cwd=steps.ROOT,
-                              capture_output=True, text=True, timeout=900)
+    for words in (
+        ["run", "--preset", "smoke", "--code", "solution"],
+        *(["export", step, "--preset", "smoke", "--to", str(tmp_path / step)] for step in export.STEPS),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "course", *words, "--out", str(tmp_path / "artifacts")],
+            cwd=steps.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
         assert done.returncode == 0, done.stderr
     for step in export.STEPS[:3]:
         check_llama(tmp_path / "artifacts", step, tmp_path / step)
@@ -177,6 +210,7 @@ def test_files_are_those_that_readers_of_each_age_look_for(out, tmp_path):
 
 # Where it may be written.
 
+
 def test_nothing_of_anybody_elses_is_replaced(out, tmp_path, monkeypatch):
     folder = exported(out, "step4_sft", tmp_path / "a" / "new")
     exported(out, "step5_rlhf", folder)  # an export takes another's place, whole
@@ -186,7 +220,9 @@ def test_nothing_of_anybody_elses_is_replaced(out, tmp_path, monkeypatch):
         exported(out, "step5_rlhf", folder)
     (folder / "notes.txt").unlink()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(artifacts, "save_file", lambda *args, **more: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        artifacts, "save_file", lambda *args, **more: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
     with pytest.raises(artifacts.ArtifactError, match="no space left"):
         exported(out, "step4_sft", folder)
     monkeypatch.undo()
@@ -220,6 +256,7 @@ def test_the_command(out, tmp_path, monkeypatch, capsys):
 
 # Projections.
 
+
 class Made(nn.Module):
     """A projection of the given layers, called one after the other."""
 
@@ -242,22 +279,27 @@ class Backwards(nn.Module):
         return self.out(torch.relu(self.into(x)))
 
 
-@pytest.mark.parametrize("projection, vision_dim, name", [
-    (Made(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 6)), 8, "gelu"),
-    (Made(nn.Linear(8, 6), nn.GELU("tanh"), nn.Linear(6, 6)), 8, "gelu_pytorch_tanh"),
-    (Made(nn.Linear(8, 6, bias=False), nn.SiLU(), nn.Linear(6, 6)), 8, "silu"),
-    (Made(nn.Linear(8, 6), nn.Linear(6, 6)), 8, "linear"),
-    (Made(nn.LazyLinear(6), nn.ReLU(), nn.LazyLinear(6)), 8, "relu"),
-    (Backwards(), 6, "relu"),
-])
+@pytest.mark.parametrize(
+    "projection, vision_dim, name",
+    [
+        (Made(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 6)), 8, "gelu"),
+        (Made(nn.Linear(8, 6), nn.GELU("tanh"), nn.Linear(6, 6)), 8, "gelu_pytorch_tanh"),
+        (Made(nn.Linear(8, 6, bias=False), nn.SiLU(), nn.Linear(6, 6)), 8, "silu"),
+        (Made(nn.Linear(8, 6), nn.Linear(6, 6)), 8, "linear"),
+        (Made(nn.LazyLinear(6), nn.ReLU(), nn.LazyLinear(6)), 8, "relu"),
+        (Backwards(), 6, "relu"),
+    ],
+)
 def test_projections_that_are_llavas_under_another_name(projection, vision_dim, name):
     projection(torch.zeros(1, 1, vision_dim))
     shaken(projection)
     activation, weights = export.llava_projector(projection, vision_dim, 6)
     assert activation == name
-    config = transformers.LlavaConfig(vision_config={"model_type": "clip_vision_model", "hidden_size": vision_dim,
-                                                     "num_attention_heads": 1},
-                                      text_config={"model_type": "llama", "hidden_size": 6, "num_attention_heads": 1}, projector_hidden_act=activation)
+    config = transformers.LlavaConfig(
+        vision_config={"model_type": "clip_vision_model", "hidden_size": vision_dim, "num_attention_heads": 1},
+        text_config={"model_type": "llama", "hidden_size": 6, "num_attention_heads": 1},
+        projector_hidden_act=activation,
+    )
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
     theirs = LlavaMultiModalProjector(config)
@@ -267,14 +309,17 @@ def test_projections_that_are_llavas_under_another_name(projection, vision_dim, 
         assert torch.allclose(theirs(x), projection(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("projection, says", [
-    (Made(nn.Linear(8, 6)), "has other layers"),
-    (Made(nn.Linear(8, 9), nn.GELU(), nn.Linear(9, 6)), "has other layers"),
-    (Made(nn.LayerNorm(8), nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 6)), "has more parameters .layers.0.weight"),
-    (Made(nn.Linear(8, 6), nn.ELU(), nn.Linear(6, 6)), "computes something else with such layers"),
-    (Made(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 6), nn.GELU()), "computes something else"),
-    (Made(nn.Linear(8, 6), nn.PReLU(), nn.Linear(6, 6)), "has more parameters .layers.1.weight"),
-])
+@pytest.mark.parametrize(
+    "projection, says",
+    [
+        (Made(nn.Linear(8, 6)), "has other layers"),
+        (Made(nn.Linear(8, 9), nn.GELU(), nn.Linear(9, 6)), "has other layers"),
+        (Made(nn.LayerNorm(8), nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 6)), "has more parameters .layers.0.weight"),
+        (Made(nn.Linear(8, 6), nn.ELU(), nn.Linear(6, 6)), "computes something else with such layers"),
+        (Made(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 6), nn.GELU()), "computes something else"),
+        (Made(nn.Linear(8, 6), nn.PReLU(), nn.Linear(6, 6)), "has more parameters .layers.1.weight"),
+    ],
+)
 def test_projections_that_llava_cannot_carry_are_named(projection, says):
     with pytest.raises(WeightsError, match=f"Stock LLaVA cannot carry this projection(.|\n)*{says}(.|\n)*Made"):
         export.llava_projector(projection, 8, 6)
@@ -285,6 +330,8 @@ def test_a_projection_that_is_no_longer_there_is_said_so(out, tmp_path):
 
     shutil.copytree(out, tmp_path / "artifacts")
     save_vlm(tmp_path / "artifacts", Made(nn.Linear(128, 32)))
-    with pytest.raises(WeightsError, match="is not the one that was trained. Train it again with:  python3 -m course run"):
+    with pytest.raises(
+        WeightsError, match="is not the one that was trained. Train it again with:  python3 -m course run"
+    ):
         exported(tmp_path / "artifacts", "step6_vlm", tmp_path / "to")
     assert not (tmp_path / "to").exists()

@@ -24,9 +24,15 @@ from tests.attacks import RIGHT, file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="grading needs fork")
 WRONG_AXIS = file(mean="return x.sum(0) / x.shape[0]")
-CLASS = {"ann": file(), "bob": WRONG_AXIS, "cleo": file(forward="return self.linear(features * 0)"),
-         "dan": file(mean="print('\\x1b[31mcase', x)\n" + RIGHT["mean"]), "eve": "def mean(x:\n",
-         "<i>fred": file(mean="raise ValueError('<script>alert(1)</script>\\x1b[2J')"), "gus": ""}
+CLASS = {
+    "ann": file(),
+    "bob": WRONG_AXIS,
+    "cleo": file(forward="return self.linear(features * 0)"),
+    "dan": file(mean="print('\\x1b[31mcase', x)\n" + RIGHT["mean"]),
+    "eve": "def mean(x:\n",
+    "<i>fred": file(mean="raise ValueError('<script>alert(1)</script>\\x1b[2J')"),
+    "gus": "",
+}
 LIMITS = Limits(call=10.0, submission=60.0, memory=1 << 29)
 
 
@@ -45,10 +51,9 @@ def graded(tmp_path):
 
     def run(**options):
         lines.clear()
-        settings = grading.Settings(
-            tmp_path / "in", step, tmp_path / "out", limits=LIMITS, trusted=True, **options
-        )
+        settings = grading.Settings(tmp_path / "in", step, tmp_path / "out", limits=LIMITS, trusted=True, **options)
         return grading.grade(settings, lines.append)
+
     run.lines, run.out, run.folder = lines, tmp_path / "out", tmp_path / "in"
     return run
 
@@ -65,10 +70,15 @@ def test_a_class_is_graded(graded):
     graded(seed=7, weights=weights)
     got = rows(graded.out)
     assert {name: row["score"] for name, row in got.items()} == {
-        "ann": "6", "bob": "4.5", "cleo": "2", "dan": "6", "eve": "0", "i_fred": "4.5", "gus": "0"}
-    assert (
-        got["bob"]["mean"] == "0" and got["bob"]["centred"] == "0.5" and got["gus"]["notes"] == "It is empty."
-    )
+        "ann": "6",
+        "bob": "4.5",
+        "cleo": "2",
+        "dan": "6",
+        "eve": "0",
+        "i_fred": "4.5",
+        "gus": "0",
+    }
+    assert got["bob"]["mean"] == "0" and got["bob"]["centred"] == "0.5" and got["gus"]["notes"] == "It is empty."
     report = (graded.out / "report.html").read_text()
     assert "<i>wrong axis</i> in <code>mean</code>" in report and "You average over the batch." in report
     assert "<i>no weights</i>" in report and "Seed 7" in report and "Run at level " in report
@@ -77,13 +87,9 @@ def test_a_class_is_graded(graded):
         assert "<script" not in path.read_text() and "<i>fred" not in path.read_text()
     said = json.loads((graded.out / "results" / "i_fred.json").read_text())
     assert (
-        said["score"] == 4.5
-        and "ValueError: <script>" in said["tests"][0]["output"]
-        and "\x1b" not in json.dumps(said)
+        said["score"] == 4.5 and "ValueError: <script>" in said["tests"][0]["output"] and "\x1b" not in json.dumps(said)
     )
-    assert "case" not in (graded.out / "pages" / "dan.html").read_text(), (
-        "what was printed over hidden cases is shown"
-    )
+    assert "case" not in (graded.out / "pages" / "dan.html").read_text(), "what was printed over hidden cases is shown"
     assert "case" in (graded.out / "records" / "dan.json").read_text(), "the instructor cannot see it either"
 
     # again: nothing runs, and other weights apply all the same
@@ -95,18 +101,14 @@ def test_a_class_is_graded(graded):
     # late, and into a gradebook
     due = grading.due("2026-03-01")
     for name in CLASS:
-        os.utime(
-            graded.folder / name / "model_exercise.py", (due + (1.5 if name == "dan" else -1) * 86400,) * 2
-        )
+        os.utime(graded.folder / name / "model_exercise.py", (due + (1.5 if name == "dan" else -1) * 86400,) * 2)
     book = graded.folder.parent / "moodle.csv"
     weights.write_text('{"late": {"per_day": 0.25}}')
     book.write_text("Username,Grade,Maximum Grade\nann,,8\ndan,,8\nzoe,,8\n")
     graded(weights=weights, due=due, gradebook=book)
     got = rows(graded.out)
     assert (got["ann"]["score"], got["dan"]["score"], got["dan"]["days late"]) == ("4", "2", "2")
-    assert (
-        graded.out / "gradebook.csv"
-    ).read_text() == "Username,Grade,Maximum Grade\nann,8,8\ndan,4,8\nzoe,,8\n"
+    assert (graded.out / "gradebook.csv").read_text() == "Username,Grade,Maximum Grade\nann,8,8\ndan,4,8\nzoe,,8\n"
 
     # a new file by one student, and one student again
     hand_in(graded.folder, {"bob": file()})
@@ -122,11 +124,10 @@ def test_the_same_seed_gives_the_same_grade(graded):
 
     def all_of_it():
         return {
-            path.name: [
-                {key: value for key, value in one.items()} for one in json.loads(path.read_text())["findings"]
-            ]
+            path.name: [{key: value for key, value in one.items()} for one in json.loads(path.read_text())["findings"]]
             for path in (graded.out / "records").iterdir()
         }
+
     graded(seed=3)
     first = all_of_it()
     graded(seed=4)
@@ -165,9 +166,7 @@ grade.grade(grade.Settings(Path({str(tmp_path / "in")!r}), step, Path({str(tmp_p
         time.sleep(0.1)
     assert not zygotes(), "the killed grader has left processes"
     lines = []
-    summary = grading.grade(
-        grading.Settings(tmp_path / "in", step, tmp_path / "out", trusted=True), lines.append
-    )
+    summary = grading.grade(grading.Settings(tmp_path / "in", step, tmp_path / "out", trusted=True), lines.append)
     assert summary["graded_now"] == 8 - have and len(rows(tmp_path / "out")) == 8
     assert all(row["score"] == "4" for row in rows(tmp_path / "out").values())
 
@@ -193,8 +192,10 @@ def test_right_answers_written_differently_get_full_marks(step):
     reference = Reference(a, int.from_bytes(os.urandom(4), "little"))
     whole = authoring.filled(a.source, step)
     with Batch(reference, trusted=True) as batch:
+
         def statuses(source):
             return {finding.todo: finding for finding in findings(reference, batch.run(source.encode()))}
+
         for path in sorted((steps.ROOT / "tests" / "alternatives" / step.name).glob("*.py")):
             todo = path.stem.partition("__")[0]
             names = authoring.todo_functions(a.source)[todo]

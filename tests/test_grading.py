@@ -27,6 +27,7 @@ each_step = pytest.mark.parametrize("step", steps.STEPS, ids=lambda step: step.n
 
 # what a child can know
 
+
 @each_step
 def test_the_stage_holds_calls_and_nothing_that_judges(step, tmp_path):
     a = lesson(step)
@@ -43,27 +44,20 @@ def test_the_stage_holds_calls_and_nothing_that_judges(step, tmp_path):
     for mistakes in a.mistakes.values():
         for mistake in mistakes:
             assert mistake.says not in everything
-    solved = [
-        line.strip()
-        for line in a.source.split("### BEGIN SOLUTION")[1].split("### END SOLUTION")[0].split("\n")
-    ]
+    solved = [line.strip() for line in a.source.split("### BEGIN SOLUTION")[1].split("### END SOLUTION")[0].split("\n")]
     assert not any(len(line) > 30 and line in everything for line in solved)
 
 
 @pytest.mark.parametrize(
     "step",
-    [
-        pytest.param(one, id=one.name, marks=[] if one.number in (4, 5) else pytest.mark.slow)
-        for one in steps.STEPS
-    ],
+    [pytest.param(one, id=one.name, marks=[] if one.number in (4, 5) else pytest.mark.slow) for one in steps.STEPS],
 )
 def test_the_extracted_calls_answer_as_the_checks_do(step, tmp_path):
     a = lesson(step)
-    made = steps.execute(
-        stage.calls(step.file("checks").read_text(encoding="utf-8"), a.checks), "calls.py", "calls"
-    )
+    made = steps.execute(stage.calls(step.file("checks").read_text(encoding="utf-8"), a.checks), "calls.py", "calls")
     reference = Reference(a, 5)
     from course.checking import answered
+
     for todo, check in a.checks.items():
         for number, case in enumerate(reference.cases(check)):
             mine = answered(made.CHECKS[todo], a.solution, case, seed=5)
@@ -176,8 +170,7 @@ def test_random_headers_never_raise_anything_else():
     ]
     for _ in range(3000):
         header = b"".join(
-            pieces[i]
-            for i in torch.randint(len(pieces), (int(torch.randint(9, (), generator=g)),), generator=g)
+            pieces[i] for i in torch.randint(len(pieces), (int(torch.randint(9, (), generator=g)),), generator=g)
         )
         try:
             wire.unpack(header, b"12345678")
@@ -197,8 +190,11 @@ def test_what_is_too_large_or_strange_is_not_sent(value):
 
 # inert text
 
+
 def test_text_of_strangers_is_inert():
-    hostile = "\x1b[31mred\x1b]0;title\x07\x1b]8;;http://x\x1b\\link\r\x00\x9b2J\u202ereversed\ud800\u200bend\ttab\nline"
+    hostile = (
+        "\x1b[31mred\x1b]0;title\x07\x1b]8;;http://x\x1b\\link\r\x00\x9b2J\u202ereversed\ud800\u200bend\ttab\nline"
+    )
     assert text.clean(hostile) == "redlink\n2Jreversedend\ttab\nline"
     for formula in ("=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\x1b[m=1", "\u200b=1"):
         assert text.cell(formula).startswith("'"), formula
@@ -236,8 +232,8 @@ def test_names_become_plain_files(name, tmp_path):
 def test_searching_the_text_is_quick_whatever_it_holds():
     start = time.perf_counter()
     for one in (b"\n", b" ", b"import ", b"RMSNorm(", b"open(", b"\x1b]", b"a_1"):
-        flags(one * (2 ** 18 // len(one)), "step2_gpt", "")
-        text.clean((one * (2 ** 16 // len(one))).decode())
+        flags(one * (2**18 // len(one)), "step2_gpt", "")
+        text.clean((one * (2**16 // len(one))).decode())
     assert time.perf_counter() - start < 20, "a pattern takes quadratic time"
 
 
@@ -252,6 +248,7 @@ def test_built_ins_and_reaching_out_are_flagged():
 
 # whose file is which
 
+
 def write(path, content="x = 1\n", when=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -262,11 +259,13 @@ def write(path, content="x = 1\n", when=None):
 
 def taken(path, **options):
     """{student: what was read, or why not}."""
+
     def content(one):
         try:
             return one.read().decode()
         except intake.Unfit as unfit:
             return f"unfit: {unfit}"
+
     return {one.student: content(one) for one in intake.found(path, **options)}
 
 
@@ -295,7 +294,7 @@ def test_the_newest_counts(tmp_path):
     write(tmp_path / "ann" / "model_exercise.py", "old", when=1000)
     write(tmp_path / "ann" / "model_exercise-1.py", "new", when=2000)
     write(tmp_path / "ann" / "other.py", "no", when=3000)
-    one, = intake.found(tmp_path)
+    (one,) = intake.found(tmp_path)
     assert one.read() == b"new" and "newest" in one.notes[0]
 
 
@@ -306,8 +305,11 @@ def zipped(path, members):
     return path
 
 
-CANVAS = {"doeann_101_9001_model_exercise.py": "ann", "bobberbob_LATE_102_9002_model_exercise-1.py": "bob",
-          "doeann_101_9003_model_exercise-1.py": "ann again"}
+CANVAS = {
+    "doeann_101_9001_model_exercise.py": "ann",
+    "bobberbob_LATE_102_9002_model_exercise-1.py": "bob",
+    "doeann_101_9003_model_exercise-1.py": "ann again",
+}
 
 
 def test_canvas_names(tmp_path):
@@ -323,8 +325,10 @@ def test_canvas_names(tmp_path):
 
 
 def test_moodle_names(tmp_path):
-    members = {"Ann Doe_501_assignsubmission_file/model_exercise.py": "ann",
-               "Bob Ünal_502_assignsubmission_file_/my.py": "bob"}
+    members = {
+        "Ann Doe_501_assignsubmission_file/model_exercise.py": "ann",
+        "Bob Ünal_502_assignsubmission_file_/my.py": "bob",
+    }
     assert taken(zipped(tmp_path / "a.zip", members)) == {"Ann_Doe_501": "ann", "Bob_Ünal_502": "bob"}
     flat = {"Ann Doe_501_assignsubmission_file_model_exercise.py": "ann"}
     assert taken(zipped(tmp_path / "b.zip", flat)) == {"Ann_Doe_501": "ann"}
@@ -344,19 +348,7 @@ def test_a_folder_around_everything(tmp_path):
 def test_what_is_no_plain_file_is_not_followed(tmp_path):
     place = tmp_path / "in"
     secret = write(tmp_path / "secret.py", "secret")
-    for name in (
-        "link",
-        "folderlink",
-        "pipe",
-        "sock",
-        "folder",
-        "large",
-        "nested",
-        "gz",
-        "notebook",
-        "blank",
-        "gone",
-    ):
+    for name in ("link", "folderlink", "pipe", "sock", "folder", "large", "nested", "gz", "notebook", "blank", "gone"):
         (place / name).mkdir(parents=True)
     (place / "link" / "model_exercise.py").symlink_to(secret)
     (place / "folderlink" / "inside").symlink_to(tmp_path, target_is_directory=True)
@@ -427,9 +419,7 @@ def test_hostile_names_become_students(tmp_path):
         write(tmp_path / name / "model_exercise.py", name)
     found = intake.found(tmp_path)
     names = [one.student for one in found]
-    assert (
-        len(found) == 7 and len({name.casefold() for name in names}) == 7
-    )  # "..." is hidden, and no student's
+    assert len(found) == 7 and len({name.casefold() for name in names}) == 7  # "..." is hidden, and no student's
     for one in found:
         assert "/" not in one.student and "\n" not in one.name and "\x1b" not in one.name
 
@@ -448,8 +438,10 @@ SUMMARY = {"title": "A toy", "step": "toy", "when": "now", "torch": "2", "graded
 
 
 def record(name, states=("passed", "wrong"), **more):
-    findings = [Finding("toy", todo, state, points=1, error="E", output="printed \x1b[m").to_dict()
-                for todo, state in zip(("mean", "projection"), states)]
+    findings = [
+        Finding("toy", todo, state, points=1, error="E", output="printed \x1b[m").to_dict()
+        for todo, state in zip(("mean", "projection"), states)
+    ]
     return {
         "student": text.file_name(name),
         "name": name,
@@ -473,9 +465,7 @@ def record(name, states=("passed", "wrong"), **more):
 
 def test_weights(tmp_path):
     checks = lesson(toy.lesson(tmp_path)).checks
-    path = write(
-        tmp_path / "w.json", '{"points": {"mean": 5}, "blocked": 0.5, "late": {"per_day": 0.1, "most": 0.25}}'
-    )
+    path = write(tmp_path / "w.json", '{"points": {"mean": 5}, "blocked": 0.5, "late": {"per_day": 0.1, "most": 0.25}}')
     weights = marking.Weights.read(checks, path)
     states = {"mean": "passed", "projection": "wrong", "centred": "blocked"}
     assert weights.best == 8 and weights.total(states) == 5.5
@@ -498,6 +488,7 @@ def test_only_what_a_check_needs_can_block_it(tmp_path):
     from course.checking.calling import Raised
     from course.checking.judging import Answer
     from course.grading.runner import Answers
+
     a = lesson(toy.lesson(tmp_path))
     waits = Answer(
         raised=Raised("NotImplementedError", "TODO mean: write mean", [(3, "f", "raise")], waiting_for="mean")
@@ -511,8 +502,13 @@ def test_only_what_a_check_needs_can_block_it(tmp_path):
 
 
 def test_grades_and_results(tmp_path):
-    rows = list(csv.reader(io.StringIO(outputs.grades([record("=ann"), record("bob", ("wrong", "passed"))],
-                                                      ["mean", "projection"], WEIGHTS))))
+    rows = list(
+        csv.reader(
+            io.StringIO(
+                outputs.grades([record("=ann"), record("bob", ("wrong", "passed"))], ["mean", "projection"], WEIGHTS)
+            )
+        )
+    )
     assert rows[0][:6] == ["student", "name", "score", "of", "mean", "projection"]
     assert rows[1][:6] == ["ann", "'=ann", "1", "3", "1", "0"] and rows[2][2] == "2"
     said = outputs.results(record("ann"), WEIGHTS, "toy")
@@ -532,11 +528,7 @@ def test_grades_and_results(tmp_path):
         "extra_data",
     }
     assert all(set(test) <= allowed and test["visibility"] == "visible" for test in said["tests"])
-    assert (
-        "printed" not in json.dumps(said)
-        and "level 3" in said["output"]
-        and json.loads(json.dumps(said)) == said
-    )
+    assert "printed" not in json.dumps(said) and "level 3" in said["output"] and json.loads(json.dumps(said)) == said
 
 
 def test_the_report_names_mistakes_and_who_made_them(tmp_path):
@@ -557,11 +549,13 @@ def test_the_report_names_mistakes_and_who_made_them(tmp_path):
 
 # gradebooks
 
-CANVAS_BOOK = ("\ufeffStudent,ID,SIS User ID,SIS Login ID,Section,Step 5 (77),Step 6 (78),Final Score\r\n"
-               "    Points Possible,,,,,10,30,(read only)\r\n"
-               '"Doe, Ann",101,s1,ann,"A, and B",9,,50\r\n'
-               '"Bobber,  ""Bob""",102,s2,bob,A,8,7,40\r\n'
-               '"Student, Test",999,,x,A,,,\r\n')
+CANVAS_BOOK = (
+    "\ufeffStudent,ID,SIS User ID,SIS Login ID,Section,Step 5 (77),Step 6 (78),Final Score\r\n"
+    "    Points Possible,,,,,10,30,(read only)\r\n"
+    '"Doe, Ann",101,s1,ann,"A, and B",9,,50\r\n'
+    '"Bobber,  ""Bob""",102,s2,bob,A,8,7,40\r\n'
+    '"Student, Test",999,,x,A,,,\r\n'
+)
 
 
 def test_canvas_gradebook(tmp_path):
@@ -569,9 +563,7 @@ def test_canvas_gradebook(tmp_path):
     step = steps.find_step("step6")
     book = gradebook.read(path, step, None)
     said = book.fill(
-        [record("doeann", ids=["101", "doeann"]), record("stranger", ids=["555"])],
-        WEIGHTS,
-        tmp_path / "out.csv",
+        [record("doeann", ids=["101", "doeann"]), record("stranger", ids=["555"])], WEIGHTS, tmp_path / "out.csv"
     )
     before, after = CANVAS_BOOK.split("\r\n"), (tmp_path / "out.csv").read_bytes().decode().split("\r\n")
     assert after[:2] == before[:2] and after[3:] == before[3:], "a row that is not ours has changed"
@@ -606,6 +598,7 @@ def test_two_students_of_one_name_are_not_mixed_up(tmp_path):
 
 
 # levels
+
 
 def test_below_level_2_nothing_is_run_unless_it_is_trusted(tmp_path):
     with pytest.raises(CourseError, match="--trust-submissions"):

@@ -53,14 +53,26 @@ class Ground:
 
     def look(self):
         """Everything about the canary that an attack could change."""
+
         def one(path):
             said = path.lstat()
-            return (path.name, said.st_mode, said.st_uid, said.st_nlink, said.st_mtime_ns,
-                    path.read_text() if stat.S_ISREG(said.st_mode) else "")
-        strays = [folder / "grading-attack-was-here" for folder in map(Path, (
-            "/tmp", "/var/tmp", "/dev/shm", "/root", "/usr/lib", "."))]
-        return (sorted(one(path) for path in [self.canary, *self.canary.iterdir()]),
-                [path for path in strays if path.exists()])
+            return (
+                path.name,
+                said.st_mode,
+                said.st_uid,
+                said.st_nlink,
+                said.st_mtime_ns,
+                path.read_text() if stat.S_ISREG(said.st_mode) else "",
+            )
+
+        strays = [
+            folder / "grading-attack-was-here"
+            for folder in map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/root", "/usr/lib", "."))
+        ]
+        return (
+            sorted(one(path) for path in [self.canary, *self.canary.iterdir()]),
+            [path for path in strays if path.exists()],
+        )
 
     def source(self, attack: Attack) -> bytes:
         if isinstance(attack.source, bytes):
@@ -192,10 +204,7 @@ def publish(tmp: Path) -> None:
     place = Ground(tmp, 3)
     found = place.fight(ATTACKS)
     unharmed(place)
-    rows = [
-        (attack, sum(finding.points for finding in found[attack.name] if finding.passed))
-        for attack in ATTACKS
-    ]
+    rows = [(attack, sum(finding.points for finding in found[attack.name] if finding.passed)) for attack in ATTACKS]
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
@@ -204,5 +213,6 @@ def publish(tmp: Path) -> None:
 
 if __name__ == "__main__":
     import tempfile
+
     with tempfile.TemporaryDirectory() as folder:
         publish(Path(folder))

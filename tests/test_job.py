@@ -19,9 +19,7 @@ from tests import toy_course
 
 
 def job(tmp_path, step="step3_pretrain", **options) -> Job:
-    return Job(
-        step, **{"preset": "smoke", "settings": {"lr": 1e-3}, "device": "cpu", "out": tmp_path, **options}
-    )
+    return Job(step, **{"preset": "smoke", "settings": {"lr": 1e-3}, "device": "cpu", "out": tmp_path, **options})
 
 
 def training_state() -> dict:
@@ -81,11 +79,7 @@ def test_an_artifact_holds_what_was_saved(tmp_path):
     assert torch.equal(found.tensors["a"], tied) and torch.equal(found.tensors["c"], tied.T)
     assert found.history == {"loss": [[0, 1.0]]} and found.text("tokenizer.json") == "{}"
     assert found.manifest["code"] == dict.fromkeys(steps.find_step("step3").todos, "solution")
-    assert (
-        found.manifest["seed"] == 0
-        and found.manifest["seconds"] >= 0
-        and found.manifest["peak_memory_mb"] > 50
-    )
+    assert found.manifest["seed"] == 0 and found.manifest["seconds"] >= 0 and found.manifest["peak_memory_mb"] > 50
     assert [path.name for path in tmp_path.iterdir()] == ["step3_pretrain"]
 
 
@@ -98,11 +92,7 @@ def test_saving_again_replaces_the_whole_artifact(tmp_path):
 
 @pytest.mark.parametrize(
     "code, says",
-    [
-        (errno.ENOSPC, "no space left"),
-        (errno.EACCES, "may not be written"),
-        (errno.EIO, "could not be written"),
-    ],
+    [(errno.ENOSPC, "no space left"), (errno.EACCES, "may not be written"), (errno.EIO, "could not be written")],
 )
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, code, says):
     job(tmp_path).save(figures={"n": 1})
@@ -140,8 +130,7 @@ def test_a_kill_between_the_renames_is_mended(tmp_path):
 
 def test_a_missing_artifact_names_its_command(tmp_path):
     with pytest.raises(
-        ArtifactError,
-        match=r"nothing from step2_gpt .*\n?.*python3 -m course run --steps step2 --preset smoke",
+        ArtifactError, match=r"nothing from step2_gpt .*\n?.*python3 -m course run --steps step2 --preset smoke"
     ):
         job(tmp_path, seed=3, code="solution").load("step2")
     text = job(tmp_path, seed=3, code="solution").command("step2")
@@ -217,9 +206,7 @@ def test_other_code_is_another_run(tmp_path, monkeypatch):
 
 
 def test_fingerprints_see_code_and_not_words():
-    assert fingerprint_of('def f():\n    "doc"\n    return 1') == fingerprint_of(
-        "def f():  # why\n    return 1"
-    )
+    assert fingerprint_of('def f():\n    "doc"\n    return 1') == fingerprint_of("def f():  # why\n    return 1")
     assert fingerprint_of("def f():\n    return 1") != fingerprint_of("def f():\n    return 2")
     assert fingerprint_of('x = "a"') != fingerprint_of('x = "b"')
 

@@ -48,8 +48,13 @@ def test_attention_in_parts(T, S, masked, dtype):
     padded |= causal & ~causal.tril(S - T - 1)  # each looks at itself at least
     ahead = padded.clone()
     ahead[1, 0, 0, S - 1] = True
-    mask = {"no": None, "padding": padded, "one for all rows": causal, "looks ahead": ahead,
-            "one for all queries": torch.arange(S)[None] < 1}[masked]
+    mask = {
+        "no": None,
+        "padding": padded,
+        "one for all rows": causal,
+        "looks ahead": ahead,
+        "one for all queries": torch.arange(S)[None] < 1,
+    }[masked]
     ours, theirs = both(lambda *x: functions.attention_in_parts(*x, mask), lambda *x: gpt.attention(*x, mask), q, k, v)
     tolerance = {"rtol": 1e-9, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(ours, theirs, **tolerance)
@@ -69,18 +74,23 @@ def test_parts_look_at_no_key_in_vain(monkeypatch):
 def test_rms_norm(shape):
     x, weight = 3 * torch.randn(shape) + 1, torch.randn(shape[-1])
     if len(shape) == 3:
-        x[0, 0] = 0    # a vector without a direction
-    torch.testing.assert_close(*both(lambda x, w: functions.rms_norm(x, w, 1e-3),
-                                     lambda x, w: gpt.rms_norm(x, w, 1e-3), x, weight), rtol=1e-4, atol=1e-5)
-    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True),
-              torch.randn(shape[-1], dtype=torch.float64, requires_grad=True)]
+        x[0, 0] = 0  # a vector without a direction
+    torch.testing.assert_close(
+        *both(lambda x, w: functions.rms_norm(x, w, 1e-3), lambda x, w: gpt.rms_norm(x, w, 1e-3), x, weight),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    inputs = [
+        torch.randn(shape, dtype=torch.float64, requires_grad=True),
+        torch.randn(shape[-1], dtype=torch.float64, requires_grad=True),
+    ]
     assert torch.autograd.gradcheck(lambda x, w: functions.rms_norm(x, w, 1e-3), inputs)
 
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_rope(rows):
     angles = 6 * torch.rand(rows, 1, 7, 5)
-    x = torch.randn(2, 7, 3, 10).transpose(1, 2)    # [B, H, T, d], as it comes out of q_proj
+    x = torch.randn(2, 7, 3, 10).transpose(1, 2)  # [B, H, T, d], as it comes out of q_proj
     ours, theirs = both(lambda x: functions.apply_rope(x, angles), lambda x: gpt.apply_rope(x, angles), x)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert ours[0].stride() == x.stride()
@@ -93,13 +103,19 @@ def test_parts_for_the_gpu():
     """On a CPU here: the same functions run there."""
     angles = 6 * torch.rand(2, 1, 7, 5)
     x = torch.randn(2, 7, 3, 10).transpose(1, 2)
-    torch.testing.assert_close(*both(lambda x: functions.rope_to_compile(x, angles), lambda x: gpt.apply_rope(x, angles), x),
-                               rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        *both(lambda x: functions.rope_to_compile(x, angles), lambda x: gpt.apply_rope(x, angles), x),
+        rtol=1e-5,
+        atol=1e-6,
+    )
     assert functions.rope_to_compile(x.bfloat16(), angles).dtype == torch.bfloat16
     library.opcheck(functions.sealed_cos_and_sin, (angles,))
     x, weight = 3 * torch.randn(2, 5, 31) + 1, torch.randn(31)
-    torch.testing.assert_close(*both(lambda x, w: functions.fused_rms_norm(x, w, 1e-3),
-                                     lambda x, w: gpt.rms_norm(x, w, 1e-3), x, weight), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        *both(lambda x, w: functions.fused_rms_norm(x, w, 1e-3), lambda x, w: gpt.rms_norm(x, w, 1e-3), x, weight),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -110,8 +126,14 @@ def test_a_model_is_the_same_on_every_device(device, compiled):
     if device == "cpu" and compiled and shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler here")
     torch.manual_seed(0)
-    config = gpt.GPTConfig(vocab_size=97, hidden_size=64, intermediate_size=80, num_hidden_layers=2,
-                           num_attention_heads=4, num_key_value_heads=2)
+    config = gpt.GPTConfig(
+        vocab_size=97,
+        hidden_size=64,
+        intermediate_size=80,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
     fast = kernels.use(steps.load("step2", "solution"), torch.device(device), compiled)
     one, other = gpt.GPT(config).to(device), fast.GPT(config).to(device)
     other.load_state_dict(one.state_dict())
@@ -164,10 +186,16 @@ def test_cross_entropy_of_no_labels():
 def test_other_cross_entropies_are_pytorchs():
     logits, labels = torch.randn(4, 11), torch.tensor([3, 7, 0, 10])
     weight, rows = torch.rand(11), torch.randint(11, (2, 5))
-    for positional, named in [((logits, labels, weight), {}), ((logits, labels), {"reduction": "none"}),
-                              ((logits, labels), {"reduction": "sum"}), ((logits, labels), {"label_smoothing": 0.1}),
-                              ((logits, labels), {"weight": weight, "ignore_index": 7}), ((logits[0], labels[0]), {}),
-                              ((logits, logits.softmax(-1)), {}), ((torch.randn(2, 11, 5), rows), {})]:
+    for positional, named in [
+        ((logits, labels, weight), {}),
+        ((logits, labels), {"reduction": "none"}),
+        ((logits, labels), {"reduction": "sum"}),
+        ((logits, labels), {"label_smoothing": 0.1}),
+        ((logits, labels), {"weight": weight, "ignore_index": 7}),
+        ((logits[0], labels[0]), {}),
+        ((logits, logits.softmax(-1)), {}),
+        ((torch.randn(2, 11, 5), rows), {}),
+    ]:
         assert functions.cross_entropy(*positional, **named).equal(F.cross_entropy(*positional, **named))
     torch.testing.assert_close(functions.cross_entropy(input=logits, target=labels), F.cross_entropy(logits, labels))
 
@@ -205,8 +233,14 @@ def test_long_rows_are_read_in_parts_to_the_same_end(kv_heads, padding, monkeypa
 
 def test_a_model_with_them_is_the_same_model():
     torch.manual_seed(0)
-    config = gpt.GPTConfig(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=3,
-                           num_attention_heads=6, num_key_value_heads=2)
+    config = gpt.GPTConfig(
+        vocab_size=97,
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+    )
     plain, fast = gpt, kernels.use(steps.load("step2", "solution"), torch.device("cpu"))
     assert fast.rms_norm is not plain.rms_norm and fast.apply_rope is not plain.apply_rope
     one, other = plain.GPT(config).double(), fast.GPT(config).double()
@@ -224,8 +258,15 @@ def twins(kv_heads=2, dtype=torch.float64):
     """A model of step 2 and the same with what course.kernels puts in. What it says hangs on more than the last word,
     so that it does not say the same again and again."""
     torch.manual_seed(0)
-    config = gpt.GPTConfig(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=6,
-                           num_key_value_heads=kv_heads, tie_word_embeddings=False)
+    config = gpt.GPTConfig(
+        vocab_size=97,
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=kv_heads,
+        tie_word_embeddings=False,
+    )
     fast = kernels.use(steps.load("step2", "solution"), torch.device("cpu"))
     one, other = gpt.GPT(config).to(dtype), fast.GPT(config).to(dtype)
     with torch.no_grad():
@@ -314,7 +355,9 @@ def test_a_generate_of_another_kind(layout):
     torch.testing.assert_close(one_token.token_by_token(other_ways)(fast, ids), expected)
     flat = one_token.token_by_token(lambda model, ids: model.lm_head(model.model.embed_tokens(ids).flatten(0, 1)))
     torch.testing.assert_close(flat(fast, ids), plain.lm_head(plain.model.embed_tokens(ids)).flatten(0, 1))
-    nested = one_token.token_by_token(lambda model, ids: torch.cat([model.generate(row[None], max_new_tokens=4) for row in ids]))
+    nested = one_token.token_by_token(
+        lambda model, ids: torch.cat([model.generate(row[None], max_new_tokens=4) for row in ids])
+    )
     assert nested(fast, ids).tolist() == plain.generate(ids, max_new_tokens=4).tolist()
 
 
@@ -357,8 +400,16 @@ def test_a_model_that_is_compiled_reads_rows_of_several_lengths():
     """With hand-written gradients the second length was an error inside torch.compile."""
     torch.manual_seed(0)
     fast = kernels.use(steps.load("step2", "solution"), torch.device("cpu"), compiled=True)
-    model = fast.GPT(fast.GPTConfig(vocab_size=97, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-                                    num_attention_heads=2, num_key_value_heads=1))
+    model = fast.GPT(
+        fast.GPTConfig(
+            vocab_size=97,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+        )
+    )
     compiled = torch.compile(model)
     for length in (12, 9, 7):
         ids = torch.randint(0, 97, (2, length))
@@ -383,8 +434,8 @@ def test_angles_may_be_kept_from_generation_for_training():
 
 @pytest.mark.parametrize("dtype, scale", [(torch.bfloat16, 1), (torch.float16, 3000)])
 def test_rms_norm_of_coarse_numbers(dtype, scale):
-    x, weight = (scale * torch.randn(3, 16)).to(dtype), torch.randn(16)
-    for weight in (weight, weight.to(dtype)):
+    x, fine = (scale * torch.randn(3, 16)).to(dtype), torch.randn(16)
+    for weight in (fine, fine.to(dtype)):
         found, expected = functions.rms_norm(x, weight, 1e-5), gpt.rms_norm(x, weight, 1e-5)
         assert found.dtype == expected.dtype
         torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)

@@ -32,7 +32,10 @@ transformers = pytest.importorskip("transformers")
 
 # Pictures as CLIP's processor prepares them.
 
-@pytest.mark.parametrize("width, height", [(224, 224), (640, 480), (333, 1000), (101, 57), (225, 224), (3, 400), (1, 1)])
+
+@pytest.mark.parametrize(
+    "width, height", [(224, 224), (640, 480), (333, 1000), (101, 57), (225, 224), (3, 400), (1, 1)]
+)
 def test_pictures_are_prepared_as_clip_does(width, height):
     theirs = transformers.CLIPImageProcessorPil()
     noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
@@ -44,22 +47,34 @@ def test_pictures_are_prepared_as_clip_does(width, height):
 
 
 def test_a_processor_of_ones_own(tmp_path):
-    config = transformers.CLIPImageProcessorPil(size={"shortest_edge": 30}, crop_size=30, image_mean=[0.5] * 3, image_std=[0.2] * 3)
+    config = transformers.CLIPImageProcessorPil(
+        size={"shortest_edge": 30}, crop_size=30, image_mean=[0.5] * 3, image_std=[0.2] * 3
+    )
     config.save_pretrained(tmp_path)
     picture = draw(sample_scenes(1, "train", 1)[0], size=47)
-    torch.testing.assert_close(Processor.read(tmp_path, 30)(picture), config(images=picture, return_tensors="pt")["pixel_values"][0],
-                               atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        Processor.read(tmp_path, 30)(picture),
+        config(images=picture, return_tensors="pt")["pixel_values"][0],
+        atol=1e-5,
+        rtol=0,
+    )
     (tmp_path / "preprocessor_config.json").write_text('{"size": 30, "crop_size": 30}')  # as old files have it
     assert Processor.read(tmp_path, 30) == Processor(30)
     assert Processor.read(tmp_path / "none", 24) == Processor(24)
-    for other in ({"size": {"height": 30, "width": 40}}, {"do_center_crop": False}, {"resample": 2}, {"crop_size": 28},
-                  {"rescale_factor": 1.0}):
+    for other in (
+        {"size": {"height": 30, "width": 40}},
+        {"do_center_crop": False},
+        {"resample": 2},
+        {"crop_size": 28},
+        {"rescale_factor": 1.0},
+    ):
         (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 30, "crop_size": 30, **other}))
         with pytest.raises(WeightsError, match="another way than CLIP"):
             Processor.read(tmp_path, 30)
 
 
 # Conversations.
+
 
 def talk(image="a.png", *said, **more):
     said = said or ("<image>\nwhat is it?", "a circle.")
@@ -80,28 +95,37 @@ def read(folder, entries):
 
 
 def test_conversations_are_read(folder):
-    (one, two, three) = read(folder, [talk(), talk(None, "Hi", "Ho"), talk("a.png", "what is it?\n<image>", "this.", "sure?", "yes.")])
-    assert one == llava.Entry(0, "a.png", [{"role": "user", "content": "what is it?"}, {"role": "assistant", "content": "a circle."}])
+    (one, two, three) = read(
+        folder, [talk(), talk(None, "Hi", "Ho"), talk("a.png", "what is it?\n<image>", "this.", "sure?", "yes.")]
+    )
+    assert one == llava.Entry(
+        0, "a.png", [{"role": "user", "content": "what is it?"}, {"role": "assistant", "content": "a circle."}]
+    )
     assert two.image is None and three.number == 2 and [m["role"] for m in three.messages] == ["user", "assistant"] * 2
 
 
-@pytest.mark.parametrize("entry, says", [
-    (5, "it has no conversations"),
-    ({"conversations": []}, "it has no conversations"),
-    (talk("gone.png"), "its picture gone.png is not in"),
-    (talk("../a.png"), "no path inside the folder"),
-    (talk("/a.png"), "no path inside the folder"),
-    (talk(["a.png", "a.png"]), "several pictures"),
-    (talk("a.png", "<image> and <image>?", "two."), "several pictures"),
-    (talk(None, "<image>?", "two."), "names no picture"),
-    (talk("a.png", "Hi", "Ho", "Hi"), "last word is the human's"),
-    (talk("a.png", "Hi", " "), "answer in turn 1 is empty"),
-    ({"conversations": [{"from": "system", "value": "x"}]}, "turn 0 is from 'system'; there are human and gpt"),
-    ({"conversations": [{"from": "gpt", "value": "x"}]}, "not their turn"),
-    ({"conversations": [{"from": "human", "value": None}]}, "turn 0 has no text"),
-])
+@pytest.mark.parametrize(
+    "entry, says",
+    [
+        (5, "it has no conversations"),
+        ({"conversations": []}, "it has no conversations"),
+        (talk("gone.png"), "its picture gone.png is not in"),
+        (talk("../a.png"), "no path inside the folder"),
+        (talk("/a.png"), "no path inside the folder"),
+        (talk(["a.png", "a.png"]), "several pictures"),
+        (talk("a.png", "<image> and <image>?", "two."), "several pictures"),
+        (talk(None, "<image>?", "two."), "names no picture"),
+        (talk("a.png", "Hi", "Ho", "Hi"), "last word is the human's"),
+        (talk("a.png", "Hi", " "), "answer in turn 1 is empty"),
+        ({"conversations": [{"from": "system", "value": "x"}]}, "turn 0 is from 'system'; there are human and gpt"),
+        ({"conversations": [{"from": "gpt", "value": "x"}]}, "not their turn"),
+        ({"conversations": [{"from": "human", "value": None}]}, "turn 0 has no text"),
+    ],
+)
 def test_bad_entries_are_named_by_their_number(folder, entry, says):
-    with pytest.raises(llava.DataError, match=rf"2 of 4 entries cannot be used (.|\n)*entry 1: .*{says}(.|\n)*entry 3: "):
+    with pytest.raises(
+        llava.DataError, match=rf"2 of 4 entries cannot be used (.|\n)*entry 1: .*{says}(.|\n)*entry 3: "
+    ):
         read(folder, [talk(), entry, talk(), entry])
 
 
@@ -141,7 +165,16 @@ def test_bad_files_are_said_to_be_bad(folder):
 
 
 def test_flags_go_together():
-    flags = dict(skip_broken=False, vision=None, llm=None, data=None, images=None, batch_size=None, projection_steps=None, steps=None)
+    flags = dict(
+        skip_broken=False,
+        vision=None,
+        llm=None,
+        data=None,
+        images=None,
+        batch_size=None,
+        projection_steps=None,
+        steps=None,
+    )
     assert llava.settings("tiny", Namespace(**flags)) is None
     with pytest.raises(UsageError, match="--llm, --images is missing"):
         llava.settings("tiny", Namespace(**{**flags, "vision": "a/b", "data": ["x"]}))
@@ -155,10 +188,13 @@ def test_flags_go_together():
 
 # The memory.
 
+
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("learns", [True, False], ids=["the language model learns", "it is frozen"])
 def test_what_the_language_model_keeps_is_what_is_counted(bf16, learns):
-    gpt = kernels.use(steps.load("step2_gpt", "solution"), torch.device("cuda" if bf16 else "cpu"))  # as each device has it
+    gpt = kernels.use(
+        steps.load("step2_gpt", "solution"), torch.device("cuda" if bf16 else "cpu")
+    )  # as each device has it
     config = gpt.GPTConfig(128, 96, 256, 3, 4, 2, 64)
     model, kept = gpt.GPT(config), {}
     model.requires_grad_(learns)
@@ -171,7 +207,10 @@ def test_what_the_language_model_keeps_is_what_is_counted(bf16, learns):
         return tensor
 
     rows = torch.randn(8, 64, 96, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+    ):
         model(inputs_embeds=rows, labels=torch.randint(128, (8, 64)))
     measured = sum(count for count, _ in kept.values()) / (8 * 64)
     counted = kept_bytes(config, learns, bf16) + 4 * config.vocab_size  # the log-softmax
@@ -182,14 +221,17 @@ def test_the_estimate_counts_what_learns():
     gpt, vlm = steps.load("step2_gpt", "solution"), steps.load("step6_vlm", "solution")
     vision = vlm.CLIPVisionConfig(224, 16, 768, 3072, 12, 12)
     config = gpt.GPTConfig(49152, 576, 1536, 30, 9, 3, 2048)
-    few, all_ = (training_memory(222_000_000, learning, config, vision, 16, 400, llm_learns, True)
-                 for learning, llm_learns in ((1_000_000, False), (136_000_000, True)))
+    few, all_ = (
+        training_memory(222_000_000, learning, config, vision, 16, 400, llm_learns, True)
+        for learning, llm_learns in ((1_000_000, False), (136_000_000, True))
+    )
     assert few.weights == all_.weights == 6 * 222_000_000
     assert all_.gradients_and_moments == 12 * 136_000_000 and few.activations < all_.activations
     assert 5e9 < all_.total < 20e9 and "GB gradients and Adam" in str(all_)
 
 
 # Training.
+
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
@@ -210,8 +252,17 @@ def real(tmp_path_factory):
 
 
 def options(root, **changes):
-    flags = dict(skip_broken=False, vision=str(root / "eye"), llm=str(root / "llama"), data=[str(root / "data.json")], images=str(root / "pictures"),
-                 batch_size=None, projection_steps=None, steps=None, compile=False)
+    flags = dict(
+        skip_broken=False,
+        vision=str(root / "eye"),
+        llm=str(root / "llama"),
+        data=[str(root / "data.json")],
+        images=str(root / "pictures"),
+        batch_size=None,
+        projection_steps=None,
+        steps=None,
+        compile=False,
+    )
     return Namespace(**{**flags, **changes})
 
 
@@ -239,13 +290,19 @@ def test_both_stages_learn_and_the_eye_does_not(real, trained):
     assert figures["loss"]["sighted"] < figures["loss_projection_alone"]["sighted"] < figures["loss_before"]["sighted"]
     history = job.load("step6_vlm").history
     assert {name: len(curve) for name, curve in history.items()} == {
-        "loss, projection only": 12, "loss, projection and language model": 30}
+        "loss, projection only": 12,
+        "loss, projection and language model": 30,
+    }
     tensors = job.load("step6_vlm").tensors
     eye = models.read_vision(job.use("step6_vlm"), real / "eye").state_dict()
     assert all(torch.equal(tensors[f"vision.{name}"], value) for name, value in eye.items())
     assert figures["held_out"] == 4 and figures["entries"] == [44, 46]
     text = "\n".join(said)
-    assert "memory, estimated: projection alone" in text and "memory, used at the peak" in text and "estimated were" in text
+    assert (
+        "memory, estimated: projection alone" in text
+        and "memory, used at the peak" in text
+        and "estimated were" in text
+    )
     assert "it says:" in text and len(json.loads(job.load("step6_vlm").text("answers.json"))) == 3
 
 
@@ -264,20 +321,31 @@ def test_what_is_trained_is_exported(real, trained, tmp_path):
     pictures = [read_picture(real / "pictures" / f"{i}.png") for i in range(3)]
     asked = ["what is in the picture?", "how many?", "where is the circle?"]
     talks = [[{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}] for text in asked]
-    batch = processor(images=pictures, text=[processor.apply_chat_template(one, add_generation_prompt=True) for one in talks],
-                      padding=True, return_tensors="pt")
+    batch = processor(
+        images=pictures,
+        text=[processor.apply_chat_template(one, add_generation_prompt=True) for one in talks],
+        padding=True,
+        return_tensors="pt",
+    )
     shown = torch.stack([Processor.read(real / "eye", 32)(picture) for picture in pictures])
-    # Where torchvision is installed, transformers resizes with that, and here and there to the next of 256 brightnesses.
+    # Where torchvision is installed, transformers resizes with that, and here and there to the next of 256
+    # brightnesses.
     atol = 0.016 if importlib.util.find_spec("torchvision") else 1e-5
     torch.testing.assert_close(batch["pixel_values"], shown, atol=atol, rtol=0)
     words = torch.tensor([chat.ids([{"role": "user", "content": asked[0]}], True)])
-    first = processor(images=pictures[0], text=processor.apply_chat_template(talks[0], add_generation_prompt=True), return_tensors="pt")
+    first = processor(
+        images=pictures[0],
+        text=processor.apply_chat_template(talks[0], add_generation_prompt=True),
+        return_tensors="pt",
+    )
     assert first["input_ids"].tolist() == [[300] * 16 + words[0].tolist()]
     features = ours.eval().see(shown)
     with torch.no_grad():
         assert torch.allclose(theirs(**first).logits[..., :300], ours(words, features[:1])[0], atol=1e-4)
-    new = theirs.generate(**batch, max_new_tokens=12)[:, batch["input_ids"].shape[1]:]
-    assert processor.batch_decode(new, skip_special_tokens=True) == chat.replies(ours, asked, features, max_new_tokens=12)
+    new = theirs.generate(**batch, max_new_tokens=12)[:, batch["input_ids"].shape[1] :]
+    assert processor.batch_decode(new, skip_special_tokens=True) == chat.replies(
+        ours, asked, features, max_new_tokens=12
+    )
     assert any(chat.replies(ours, asked, features, max_new_tokens=12))
 
 
@@ -287,14 +355,20 @@ def test_batches_are_the_same_whenever_they_are_asked_for(real, tmp_path):
     chat = llava.FolderChat(llava.FolderTokenizer(real / "llama"), job.use("step4_sft"))
 
     def conversations():
-        return llava.Conversations(chat, entries, real / "pictures", Processor(32), lambda pixels: pixels.mean((2, 3))[:, None], 4, 3)
+        return llava.Conversations(
+            chat, entries, real / "pictures", Processor(32), lambda pixels: pixels.mean((2, 3))[:, None], 4, 3
+        )
 
     one, other = conversations(), conversations()
     first = [one(i) for i in range(26)]
     for i in (25, 3, 14, 13):
         again = other(i)
         assert again.keys() == first[i].keys() and all(torch.equal(again[key], first[i][key]) for key in again)
-    assert sum(len(batch["input_ids"]) for batch in first[:13]) == 50 == sum(len(batch["input_ids"]) for batch in first[13:])
+    assert (
+        sum(len(batch["input_ids"]) for batch in first[:13])
+        == 50
+        == sum(len(batch["input_ids"]) for batch in first[13:])
+    )
     assert sum("features" not in batch for batch in first) == 2
     chat.limit = 6
     with pytest.raises(llava.DataError, match="its first question alone is longer than 6 tokens"):
@@ -318,9 +392,28 @@ def test_models_that_do_not_go_together_are_refused(real, tmp_path):
 
 
 def command(real, out, *more):
-    return [sys.executable, "-m", "step6_vlm.train", "--preset", "smoke", "--device", "cpu", "--code", "solution", "--vision",
-            str(real / "eye"), "--llm", str(real / "llama"), "--data", str(real / "data.json"), "--images", str(real / "pictures"),
-            "--out", str(out), *more]
+    return [
+        sys.executable,
+        "-m",
+        "step6_vlm.train",
+        "--preset",
+        "smoke",
+        "--device",
+        "cpu",
+        "--code",
+        "solution",
+        "--vision",
+        str(real / "eye"),
+        "--llm",
+        str(real / "llama"),
+        "--data",
+        str(real / "data.json"),
+        "--images",
+        str(real / "pictures"),
+        "--out",
+        str(out),
+        *more,
+    ]
 
 
 @pytest.mark.slow
@@ -342,7 +435,10 @@ def test_an_interrupted_training_goes_on_where_it_was(real, tmp_path):
     assert again[:3] == ["python3", "-m", "step6_vlm.train"] and again[-1] == "--resume" and str(real / "eye") in again
     done = subprocess.run([sys.executable, *again[1:]], **how, capture_output=True)
     assert done.returncode == 0, done.stderr
-    figures = [json.loads((tmp_path / name / "step6_vlm" / "artifact.json").read_text())["figures"] for name in ("whole", "broken")]
+    figures = [
+        json.loads((tmp_path / name / "step6_vlm" / "artifact.json").read_text())["figures"]
+        for name in ("whole", "broken")
+    ]
     for name in ("loss_before", "loss_projection_alone", "loss"):
         assert figures[0][name] == pytest.approx(figures[1][name], rel=1e-5), name
     kept = subprocess.run([sys.executable, *again[1:]], **how, capture_output=True)
@@ -353,8 +449,13 @@ def test_an_interrupted_training_goes_on_where_it_was(real, tmp_path):
 def test_two_processes_train_on_entries_without_a_picture_too(real, tmp_path):
     words = command(real, tmp_path)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([words[0], *launch, *words[1:]], cwd=steps.ROOT, text=True, capture_output=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [words[0], *launch, *words[1:]],
+        cwd=steps.ROOT,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     artifact = json.loads((tmp_path / "step6_vlm" / "artifact.json").read_text())
     assert artifact["processes"] == 2 and artifact["figures"]["entries"] == [44, 46]
@@ -369,6 +470,8 @@ def test_the_script_says_what_is_missing(real):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no cuda on this machine")
 def test_it_trains_on_cuda(real, tmp_path):
     chosen = options(real)
-    job = Job("step6_vlm", "smoke", llava.settings("smoke", chosen), "cuda", out=tmp_path, code="solution", options=chosen)
+    job = Job(
+        "step6_vlm", "smoke", llava.settings("smoke", chosen), "cuda", out=tmp_path, code="solution", options=chosen
+    )
     figures = llava.train(job)
     assert figures["loss"]["sighted"] < figures["loss_before"]["sighted"] and figures["memory_used_mb"] > 0

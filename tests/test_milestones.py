@@ -1,4 +1,5 @@
-"""Milestones: bands measured over seeds, what is said inside and outside of them, and that every lesson's are measured."""
+"""Milestones: bands measured over seeds, what is said inside and outside of them, and that every lesson's are
+measured."""
 
 import ast
 import json
@@ -14,8 +15,12 @@ LESSONS = [pytest.param(step, id=step.name) for step in steps.STEPS[1:]]  # step
 
 def calls(step) -> list[ast.Call]:
     cells = notebooks.code_cells((step.folder / "tutorial.ipynb").read_text(encoding="utf-8"))
-    return [node for cell in cells for node in ast.walk(ast.parse(cell))
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "milestone"]
+    return [
+        node
+        for cell in cells
+        for node in ast.walk(ast.parse(cell))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "milestone"
+    ]
 
 
 @pytest.mark.parametrize("step", LESSONS)
@@ -31,11 +36,23 @@ def test_every_milestone_of_a_lesson_is_measured_and_explained(step):
     assert {name for name in known if name.startswith(f"{step.short}.")} == {call.args[0].value for call in used}
 
 
-@pytest.mark.parametrize("better, value, fine", [
-    ("lower", 1.0, True), ("lower", 2.2, True), ("lower", 2.6, False), ("lower", -9.0, True), ("lower", math.nan, False),
-    ("higher", 1.0, True), ("higher", 0.2, False), ("higher", 99.0, True),
-    ("near", 1.2, True), ("near", 0.2, False), ("near", 2.6, False), ("near", math.inf, False),
-])
+@pytest.mark.parametrize(
+    "better, value, fine",
+    [
+        ("lower", 1.0, True),
+        ("lower", 2.2, True),
+        ("lower", 2.6, False),
+        ("lower", -9.0, True),
+        ("lower", math.nan, False),
+        ("higher", 1.0, True),
+        ("higher", 0.2, False),
+        ("higher", 99.0, True),
+        ("near", 1.2, True),
+        ("near", 0.2, False),
+        ("near", 2.6, False),
+        ("near", math.inf, False),
+    ],
+)
 def test_a_value_is_judged_by_other_seeds(tmp_path, monkeypatch, capsys, better, value, fine):
     monkeypatch.setattr(milestones, "MEASURED", tmp_path / "known.json")
     milestones.MEASURED.write_text('{"step9.loss": [1.0, 1.75, 1.5]}')
@@ -55,5 +72,7 @@ def test_a_milestone_is_written_down_while_measuring(tmp_path, monkeypatch, caps
     monkeypatch.setattr(milestones, "MEASURED", tmp_path / "none.json")
     assert milestones.milestone("step9.loss", 0.5, "lower") and milestones.milestone("step9.score", 1.0, "higher")
     assert [json.loads(line) for line in (tmp_path / "diary").read_text().splitlines()] == [
-        ["step9.loss", 0.5], ["step9.score", 1.0]]
+        ["step9.loss", 0.5],
+        ["step9.score", 1.0],
+    ]
     assert "not measured elsewhere" in capsys.readouterr().out

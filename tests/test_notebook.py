@@ -14,10 +14,21 @@ def test_the_verbs_work_as_cells(tmp_path):
     root = tmp_path / "repository"
     for name in ("course", "step6_vlm"):
         shutil.copytree(steps.ROOT / name, root / name, ignore=LEFT_OUT)
-    lines = ["status", "hint step6.projection", "hint step6.projection", "check step6.projection",
-             "explain step6.projection", "reset step6.projection", "hint step6.projektion", "hint", "run --preset tiny"]
+    lines = [
+        "status",
+        "hint step6.projection",
+        "hint step6.projection",
+        "check step6.projection",
+        "explain step6.projection",
+        "reset step6.projection",
+        "hint step6.projektion",
+        "hint",
+        "run --preset tiny",
+    ]
     page = nbformat.v4.new_notebook()
-    page.cells = [nbformat.v4.new_code_cell("import sys; sys.path.insert(0, '..')\nfrom course import notebook\nnotebook.begin()")]
+    page.cells = [
+        nbformat.v4.new_code_cell("import sys; sys.path.insert(0, '..')\nfrom course import notebook\nnotebook.begin()")
+    ]
     page.cells += [nbformat.v4.new_code_cell(f"%course {line}") for line in lines]
     nbformat.write(page, root / "step6_vlm" / "page.ipynb")
     first, *cells = execute(root / "step6_vlm" / "page.ipynb")
@@ -32,19 +43,28 @@ def test_the_verbs_work_as_cells(tmp_path):
     assert "STEP.TODO" in incomplete
     assert run == "In a terminal: python3 -m course run --preset tiny"
     for cell in cells:
-        assert all("text/html" in output.data and 'role="status"' in output.data["text/html"] for output in cell.outputs)
+        assert all(
+            "text/html" in output.data and 'role="status"' in output.data["text/html"] for output in cell.outputs
+        )
         assert "python3 -m course hint" not in "".join(output.data["text/html"] for output in cell.outputs)
 
 
 def test_a_card_says_in_words_what_its_colour_says():
-    for status, words in (("passed", "passed"), ("not started", "not started yet"), ("wrong", "not right yet"),
-                          ("raised", "stopped with an error"), ("blocked", "blocked by mean")):
+    for status, words in (
+        ("passed", "passed"),
+        ("not started", "not started yet"),
+        ("wrong", "not right yet"),
+        ("raised", "stopped with an error"),
+        ("blocked", "blocked by mean"),
+    ):
         finding = Finding("step6_vlm", "projection", status, blocked_by="mean" if status == "blocked" else "")
         assert f"<b>{words}</b>" in finding.html()
 
 
 def test_what_a_card_shows_is_text():
-    shown = notebook.card("a<b", "x & y", [("printed", "<script>alert(1)</script>"), ("hint", "one\ntwo")], code=("printed",))
+    shown = notebook.card(
+        "a<b", "x & y", [("printed", "<script>alert(1)</script>"), ("hint", "one\ntwo")], code=("printed",)
+    )
     assert "<script>" not in shown and "a&lt;b" in shown and "x &amp; y" in shown and "one<br>two" in shown
 
 

@@ -55,26 +55,20 @@ def execute(path):
     """
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
-    environment = {
-        **os.environ,
-        "COURSE_PRESET": "smoke",
-        "MPLBACKEND": "agg",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    environment = {**os.environ, "COURSE_PRESET": "smoke", "MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.setdefault("OMP_NUM_THREADS", "1")
     environment.pop("PYTEST_CURRENT_TEST", None)
     notebook = nbformat.read(path, as_version=4)
-    client = nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3",
-                                     resources={"metadata": {"path": str(path.parent)}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
     client.execute(env=environment)
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def shown(cell):
     """What a cell printed and displayed, as plain text."""
-    return "".join(
-        output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs
-    )
+    return "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
 
 
 @pytest.mark.parametrize("code, status", [("solved", "passed"), ("untouched", "not started yet")])

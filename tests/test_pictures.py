@@ -98,6 +98,7 @@ def test_the_file_is_closed(tmp_path, recwarn):
 
 # what is refused, and in which words
 
+
 def test_what_is_no_picture(tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("no picture")

@@ -21,8 +21,12 @@ def test_two_processes_train_each_step(tmp_path):
     subprocess.run([*run, "--steps", "step1-step2", "--out", out], check=True, capture_output=True, cwd=steps.ROOT)
     shutil.copytree(out, tmp_path / "one")
     for step in ("step3_pretrain", "step4_sft", "step5_rlhf", "step6_vlm"):
-        done = subprocess.run([*LAUNCH, f"{step}.train", "--preset", "smoke", "--device", "cpu", "--out", out,
-                               "--code", "solution"], capture_output=True, text=True, cwd=steps.ROOT)
+        done = subprocess.run(
+            [*LAUNCH, f"{step}.train", "--preset", "smoke", "--device", "cpu", "--out", out, "--code", "solution"],
+            capture_output=True,
+            text=True,
+            cwd=steps.ROOT,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         assert Job(step, "smoke", {}, "cpu", out=out).load(step).manifest["processes"] == 2
 
@@ -32,8 +36,14 @@ def test_two_processes_train_each_step(tmp_path):
     options = Namespace(text="stories", compile=False)
     job = Job("step3_pretrain", "smoke", settings, "cpu", out=tmp_path / "one", code="solution", options=options)
     train.train(job)
-    load = lambda folder, step: torch.cat([value.flatten() for _, value in sorted(  # noqa: E731
-        Job(step, "smoke", {}, "cpu", out=tmp_path / folder).load(step).tensors.items())])
+    load = lambda folder, step: torch.cat(
+        [
+            value.flatten()
+            for _, value in sorted(  # noqa: E731
+                Job(step, "smoke", {}, "cpu", out=tmp_path / folder).load(step).tensors.items()
+            )
+        ]
+    )
     start, one, two = load("one", "step2_gpt"), load("one", "step3_pretrain"), load("two", "step3_pretrain")
     assert (one - start).norm() > 20 * (one - two).norm()
 

@@ -1,4 +1,5 @@
-"""What is recorded says the same tokens as step 2's own `generate`. On a CPU all but the CUDA graph itself is tested."""
+"""What is recorded says the same tokens as step 2's own `generate`. On a CPU all but the CUDA graph itself is
+tested."""
 
 import gc
 import weakref
@@ -10,8 +11,15 @@ from course import kernels, steps
 from course.kernels import recording
 
 gpt = steps.load("step2", "solution")
-CONFIG = gpt.GPTConfig(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=6,
-                       num_key_value_heads=2, tie_word_embeddings=False)
+CONFIG = gpt.GPTConfig(
+    vocab_size=97,
+    hidden_size=48,
+    intermediate_size=80,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    tie_word_embeddings=False,
+)
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -64,8 +72,15 @@ def test_it_says_the_same(device, rows, padding):
     assert len(reads) <= 2 + 3  # the prompt, and once for each recording
     reads.clear()
     uniforms = torch.rand(rows, 20, device=device)
-    same(models, ids[:, 2:], attention_mask=None if mask is None else mask[:, 2:], max_new_tokens=20, temperature=0.9,
-         top_p=0.9, uniforms=uniforms)
+    same(
+        models,
+        ids[:, 2:],
+        attention_mask=None if mask is None else mask[:, 2:],
+        max_new_tokens=20,
+        temperature=0.9,
+        top_p=0.9,
+        uniforms=uniforms,
+    )
     assert len(reads) == 1, "another prompt, the same recording"
     same(models, ids, attention_mask=mask, max_new_tokens=12, eos_token_id=int(said[0, 4]))
 
@@ -112,7 +127,9 @@ def cache_by_hand(module):
 
     def forward(self, x, angles, mask=None, cache=None):
         B, T, _ = x.shape
-        q, k, v = (proj(x).view(B, T, -1, self.head_dim).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            proj(x).view(B, T, -1, self.head_dim).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
         q, k = module.apply_rope(q, angles), module.apply_rope(k, angles)
         if cache is not None:
             if self.layer < len(cache.layers):
@@ -236,6 +253,10 @@ def test_blocks_that_ask_the_gpu_are_left_alone(device):
 def test_an_error_leaves_the_model_as_it_was(device):
     _, model, _ = twins(device)
     with pytest.raises(IndexError):
-        model.generate(torch.full((1, 4), 3, device=device), max_new_tokens=4, temperature=1.0,
-                       uniforms=torch.rand(1, 2, device=device))
+        model.generate(
+            torch.full((1, 4), 3, device=device),
+            max_new_tokens=4,
+            temperature=1.0,
+            uniforms=torch.rand(1, 2, device=device),
+        )
     assert "forward" not in vars(model)

@@ -33,7 +33,8 @@ def released(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     (tmp / "course" / "README.md").write_text(
-        "# A course\npython3 -m course test     # tests\nread on\n\n## For instructors\n\nsecrets\n\n## For authors\n\nmore\n"
+        "# A course\npython3 -m course test     # tests\nread on\n\n## For instructors\n\n"
+        "secrets\n\n## For authors\n\nmore\n"
     )
     step.file("exercise").write_text(step.file("exercise").read_text() + "# the instructor's own try\n")
     release.release(tmp / "copy", chosen=[step], root=tmp / "course")
@@ -53,12 +54,7 @@ def test_solutions_and_mistakes_are_not_in_it(released):
     ]
     assert copy.file("exercise").read_text() == authoring.generate(step.file("solution").read_text(), step)
     readme = (copy.root / "README.md").read_text()
-    assert (
-        "secrets" not in readme
-        and "more" not in readme
-        and "course test" not in readme
-        and "read on" in readme
-    )
+    assert "secrets" not in readme and "more" not in readme and "course test" not in readme and "read on" in readme
     assert not release.leaked(copy.root, [step])
     copy.file("checks").write_text(copy.file("checks").read_text())
 
@@ -70,7 +66,8 @@ def test_a_solution_that_would_be_in_it_stops_the_release(tmp_path):
     )
     step = toy.lesson(tmp_path / "course", solution=long, mistakes="MISTAKES = {}\n")
     (tmp_path / "course" / "README.md").write_text(
-        "The answer: `total = x.sum(-1)  count_of_columns = x.shape[-1]  return total / count_of_columns`")
+        "The answer: `total = x.sum(-1)  count_of_columns = x.shape[-1]  return total / count_of_columns`"
+    )
     with pytest.raises(CourseError, match="README.md"):
         release.release(tmp_path / "copy", chosen=[step], root=tmp_path / "course")
     assert sorted(os.listdir(tmp_path)) == ["course"], "half a release is left"
@@ -96,9 +93,7 @@ def test_a_check_says_the_same_without_the_solution(released):
             for seed in range(3):
                 copy.file("exercise").write_text(mistake.applied(whole))
                 finding = {f.todo: f for f in check_step(copy, seed=seed)}[todo]
-                assert finding.status in ("wrong", "raised") and finding.mistake == mistake.says, (
-                    finding.text()
-                )
+                assert finding.status in ("wrong", "raised") and finding.mistake == mistake.says, finding.text()
     half = authoring.transplant(whole, untouched, ["mean"])
     found = written(copy, half)
     assert (found["mean"].status, found["centred"].blocked_by) == ("not started", "mean")
@@ -150,7 +145,7 @@ def test_heavy_cases_are_left_out_where_there_are_others(tmp_path):
     heavy = toy.CHECKS.replace("for B, D in ((3, 5), (2, 7)):", "for B, D in ((300, 500), (2, 7)):")
     step = toy.lesson(tmp_path, checks=heavy)
     stored.save(lesson(step), tmp_path / "cases.bin", [1])
-    assert (tmp_path / "cases.bin").stat().st_size < 2 ** 18
+    assert (tmp_path / "cases.bin").stat().st_size < 2**18
     held = stored.load(tmp_path / "cases.bin").sets[0]
     assert [len(held[todo]["cases"]) for todo in ("mean", "projection", "centred")] == [1, 1, 1]
 
@@ -192,8 +187,10 @@ def test_the_archive_for_gradescope_grades(tmp_path):
     gradescope.pack(step, tmp_path / "autograder.zip")
     with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
         archive.extractall(tmp_path / "source")
-    code = ("from pathlib import Path; from course import steps; from course.grading import gradescope\n"
-            "gradescope.run(steps.find_step('step5'), Path({!r}), Path({!r}))")
+    code = (
+        "from pathlib import Path; from course import steps; from course.grading import gradescope\n"
+        "gradescope.run(steps.find_step('step5'), Path({!r}), Path({!r}))"
+    )
     for source, score in ((authoring.filled(lesson(step).source, step), 6), (None, 0)):
         handed_in, results = tmp_path / f"in{score}", tmp_path / f"out{score}" / "results.json"
         handed_in.mkdir()
@@ -222,11 +219,9 @@ def test_the_whole_course_is_released(tmp_path):
 
     def course(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", "course", *arguments],
-            cwd=tmp_path / "copy",
-            capture_output=True,
-            text=True,
+            [sys.executable, "-m", "course", *arguments], cwd=tmp_path / "copy", capture_output=True, text=True
         )
+
     said = course("check", "step4")
     assert said.returncode == 1 and "not started yet" in said.stdout and not said.stderr, said.stderr
     a = lesson("step4")
@@ -239,7 +234,4 @@ def test_the_whole_course_is_released(tmp_path):
     status = course("status")
     assert status.returncode == 0 and "step4" in status.stdout
     assert "made for students" in course("test").stderr
-    assert (
-        len([path for path in (tmp_path / "copy").rglob("*") if path.is_file() and path.stat().st_size > 5e6])
-        == 0
-    )
+    assert len([path for path in (tmp_path / "copy").rglob("*") if path.is_file() and path.stat().st_size > 5e6]) == 0

@@ -55,24 +55,13 @@ def run(copy, out, *more, **environment):
 def test_the_reports(copy, finished):
     folder = copy / "whole"
     found = json.loads((folder / "report.json").read_text())
-    assert list(found) == [
-        "preset",
-        "seed",
-        "device",
-        "hardware",
-        "versions",
-        "seconds",
-        "peak_memory_mb",
-        "steps",
-    ]
+    assert list(found) == ["preset", "seed", "device", "hardware", "versions", "seconds", "peak_memory_mb", "steps"]
     assert list(found["steps"]) == ["step1_toy", "step2_toy"]
     for step in found["steps"].values():
         assert set(step) - {"peak_gpu_memory_mb"} == {"seconds", "peak_memory_mb", "code", "figures"}
     assert found["steps"]["step2_toy"]["code"] == {"two": "solution"}
     assert found["peak_memory_mb"] == max(step["peak_memory_mb"] for step in found["steps"].values())
-    assert found["seconds"] == pytest.approx(
-        sum(step["seconds"] for step in found["steps"].values()), abs=0.01
-    )
+    assert found["seconds"] == pytest.approx(sum(step["seconds"] for step in found["steps"].values()), abs=0.01)
     assert {"python", "torch", "numpy"} <= set(found["versions"]) and found["hardware"]["cores"]
     assert re.search(r"step1_toy +\d+ +\d+ +bytes per token +1 \(as bytes\) +3.5", finished.stdout)
     assert re.search(r"step2_toy +\d+ +\d+ +exact match +10.0% \(before\) +75.0%", finished.stdout)
@@ -117,9 +106,7 @@ def test_finished_steps_are_kept_and_their_own_scripts_say_so(copy, finished):
     assert {path: path.stat().st_mtime_ns for path in (copy / "whole").glob("step*/*")} == before
 
 
-@pytest.mark.parametrize(
-    "whom", ["all", *(pytest.param(one, marks=pytest.mark.slow) for one in ("child", "parent"))]
-)
+@pytest.mark.parametrize("whom", ["all", *(pytest.param(one, marks=pytest.mark.slow) for one in ("child", "parent"))])
 def test_a_killed_run_goes_on_and_ends_with_the_same_scores(copy, finished, out, whom):
     process = toy_course.start(copy, *RUN[:-1], out, "--steps", "step2", TOY_STALL="17")
     wait_for(out / "stalled")
@@ -132,11 +119,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_scores(copy, finished, out,
         child = next(int(line) for line in children(process.pid))
         os.kill(child, signal.SIGKILL)
         _, err = process.communicate(timeout=120)
-        assert (
-            process.returncode == 128 + 9
-            and "ended by SIGKILL" in err
-            and "run --resume --steps step2" in err
-        )
+        assert process.returncode == 128 + 9 and "ended by SIGKILL" in err and "run --resume --steps step2" in err
         assert "Traceback" not in err
     assert not (out / "step2_toy").exists()
     assert json.loads(header(out / "step2_toy.checkpoint.safetensors"))["tree"]["state"]["step"] == 16
@@ -146,13 +129,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_scores(copy, finished, out,
     assert figures(out) == figures(copy / "whole")
     weights = [(folder / "step2_toy" / "model.safetensors").read_bytes() for folder in (out, copy / "whole")]
     assert weights[0] == weights[1]
-    curves = [
-        json.loads((folder / "step2_toy" / "history.json").read_text()) for folder in (out, copy / "whole")
-    ]
+    curves = [json.loads((folder / "step2_toy" / "history.json").read_text()) for folder in (out, copy / "whole")]
     assert curves[0] == curves[1]
-    assert not list(out.glob("*.checkpoint*")) and not [
-        path for path in out.iterdir() if path.name.startswith(".")
-    ]
+    assert not list(out.glob("*.checkpoint*")) and not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
 def children(pid) -> list[str]:
@@ -166,9 +145,7 @@ def header(path) -> str:
     return json.loads(content[8 : 8 + size])["__metadata__"]["state"]
 
 
-@pytest.mark.parametrize(
-    "how", ["terminal", *(pytest.param(one, marks=pytest.mark.slow) for one in ("kill", "term"))]
-)
+@pytest.mark.parametrize("how", ["terminal", *(pytest.param(one, marks=pytest.mark.slow) for one in ("kill", "term"))])
 def test_an_interrupted_run_says_how_to_go_on(copy, finished, out, how):
     process = toy_course.start(copy, *RUN[:-1], out, TOY_STALL="17")
     wait_for(out / "stalled")
@@ -176,9 +153,7 @@ def test_an_interrupted_run_says_how_to_go_on(copy, finished, out, how):
     (os.killpg if how == "terminal" else os.kill)(process.pid, number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    assert (
-        err.count(f"Go on where it was with:  python3 -m course run --resume --preset smoke --out {out}") == 1
-    )
+    assert err.count(f"Go on where it was with:  python3 -m course run --resume --preset smoke --out {out}") == 1
     assert "Traceback" not in err
     assert json.loads(header(out / "step2_toy.checkpoint.safetensors"))["tree"]["state"]["step"] == 18
     assert run(copy, out, "--resume").returncode == 0
@@ -245,19 +220,12 @@ def test_headlines_put_each_figure_beside_the_one_before():
     assert report.headlines({"initial_loss": 6.3, "ln_vocab": 6.24, "parameters": 1000}) == [
         ("loss before training", "6.3", "6.24 (ln(vocabulary))")
     ]
-    assert report.headlines({"win_rate": 0.71, "method": "dpo"}) == [
-        ("answers preferred", "71.0%", "50.0% (a tie)")
-    ]
+    assert report.headlines({"win_rate": 0.71, "method": "dpo"}) == [("answers preferred", "71.0%", "50.0% (a tie)")]
     assert report.headlines({}) == []
 
 
 def test_a_page_stands_figures_that_are_missing_or_odd(tmp_path):
-    step = {
-        "seconds": 1.0,
-        "peak_memory_mb": 2.0,
-        "code": {},
-        "figures": {"exact_match": None, "list": [1], "d": {}},
-    }
+    step = {"seconds": 1.0, "peak_memory_mb": 2.0, "code": {}, "figures": {"exact_match": None, "list": [1], "d": {}}}
     found = {
         "preset": "<smoke>",
         "seed": 0,

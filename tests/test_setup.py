@@ -47,8 +47,7 @@ def wheel(folder: Path, version: str = "1.0") -> None:
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(
-        f"{name},sha256={hashlib.sha256(text.encode()).hexdigest()},{len(text)}\n"
-        for name, text in files.items()
+        f"{name},sha256={hashlib.sha256(text.encode()).hexdigest()},{len(text)}\n" for name, text in files.items()
     )
     with zipfile.ZipFile(folder / f"{NAME}-{version}-py3-none-any.whl", "w") as file:
         for name, text in {**files, f"{NAME}-{version}.dist-info/RECORD": record}.items():
@@ -83,12 +82,8 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def call(
-    folder: Path, *words: str, python=sys.executable, cwd=None, **environment
-) -> subprocess.CompletedProcess:
-    clean = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "COURSE_", "PYTHON"))
-    }
+def call(folder: Path, *words: str, python=sys.executable, cwd=None, **environment) -> subprocess.CompletedProcess:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "COURSE_", "PYTHON"))}
     clean |= {
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": (folder / "wheels").as_uri(),
@@ -123,9 +118,7 @@ def test_it_sets_itself_up_once_and_goes_on(tmp_path):
     for text in ("lacks coursedummy", str(copy / ".venv"), "requirements.txt", "GB", "minutes"):
         assert text in done.stderr, text
     assert json.loads(marker(copy).read_text())["state"] == "done"
-    again = call(
-        copy, "run", PIP_FIND_LINKS="", cwd=tmp_path
-    )  # by path, from elsewhere, with nothing to install from
+    again = call(copy, "run", PIP_FIND_LINKS="", cwd=tmp_path)  # by path, from elsewhere, with nothing to install from
     assert went_on(again, copy) and again.stderr == ""
     inside = call(copy, python=str(Venv(copy).python))  # activated
     assert went_on(inside, copy) and inside.stderr == ""
@@ -169,11 +162,7 @@ def test_changed_pins_are_installed_and_without_a_network_what_is_there_will_do(
     assert went_on(done, copy) and "running 2.0" in done.stdout and "has changed" in done.stderr
     (copy / "requirements.txt").write_text(f"{NAME}==3.0\n")
     done = call(copy)
-    assert (
-        went_on(done, copy)
-        and "running 2.0" in done.stdout
-        and "Going on with what is installed" in done.stderr
-    )
+    assert went_on(done, copy) and "running 2.0" in done.stdout and "Going on with what is installed" in done.stderr
 
 
 def test_a_failed_install_says_what_and_what_to_do(copy):
@@ -188,33 +177,22 @@ def test_a_failed_install_says_what_and_what_to_do(copy):
 def test_it_never_goes_round_and_round(copy):
     (copy / "requirements.txt").write_text("")  # installs nothing, so the module stays missing
     done = call(copy)
-    assert (
-        done.returncode == 1
-        and "still lacks coursedummy" in done.stderr
-        and "Remove that folder" in done.stderr
-    )
+    assert done.returncode == 1 and "still lacks coursedummy" in done.stderr and "Remove that folder" in done.stderr
 
 
 @pytest.mark.parametrize(
     "text, says",
     [
-        (
-            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
-            "disk is full",
-        ),
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
         (
             "WARNING: Retrying ... NewConnectionError: Failed to establish\nERROR: No matching distribution "
             "found for torch==2.13.0",
             "cannot be reached",
         ),
-        (
-            "Failed to resolve 'pypi.org' ([Errno -3] Temporary failure in name resolution)",
-            "Check the network",
-        ),
+        ("Failed to resolve 'pypi.org' ([Errno -3] Temporary failure in name resolution)", "Check the network"),
         ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", "PIP_CERT"),
         (
-            "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: "
-            "none)",
+            "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: none)",
             "no torch==2.13.0 for this Python",
         ),
         ("ERROR: Failed to build regex", "no ready wheel"),
@@ -243,14 +221,10 @@ def test_without_ensurepip_the_pip_outside_installs(copy):
 
 def test_an_old_torch_counts_as_missing(monkeypatch):
     real = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "2.5.1+cu121" if name == "torch" else real(name)
-    )
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.5.1+cu121" if name == "torch" else real(name))
     assert setup.missing(("torch", "json")) == ["torch"]
     assert setup.reasons(["torch"]) == "torch 2.11 or newer (it has 2.5)"
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "2.11.0a0+nv" if name == "torch" else real(name)
-    )
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.11.0a0+nv" if name == "torch" else real(name))
     assert setup.missing(("torch", "json")) == []
 
 
@@ -263,11 +237,7 @@ def test_old_pythons_get_a_sentence():
     assert source.index("version_info < (3, 10)") < source.index("from course")
     run = source.replace("sys.version_info < (3, 10)", "True").replace("(3, 10)", "(9, 9)")
     done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
-    assert (
-        done.returncode == 1
-        and "needs Python 3.10 or newer" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+    assert done.returncode == 1 and "needs Python 3.10 or newer" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_command_line_needs_only_the_standard_library():

@@ -28,8 +28,35 @@ SAMPLES = {
 
 def noise(rng: random.Random, length: int) -> str:
     """Any characters, with plenty of what is hard: spaces, signs, digits, accents, line ends."""
-    hard = [" ", "  ", "\n", "\r\n", "\t", "'", "'s", "'LL", "I", "12", "1234", ".", "...", "é", "e\u0301",
-            "中文", "👍🏽", "\u00a0", "\u2028", "\x1c", "\x85", "<|", "|>", "_", "-", "x", "The"]
+    hard = [
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        "\t",
+        "'",
+        "'s",
+        "'LL",
+        "I",
+        "12",
+        "1234",
+        ".",
+        "...",
+        "é",
+        "e\u0301",
+        "中文",
+        "👍🏽",
+        "\u00a0",
+        "\u2028",
+        "\x1c",
+        "\x85",
+        "<|",
+        "|>",
+        "_",
+        "-",
+        "x",
+        "The",
+    ]
     parts = []
     for _ in range(length):
         any_character = chr(rng.choice([rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)]))
@@ -55,6 +82,7 @@ def texts():
 
 
 # the tokenizer
+
 
 def test_ids(tokenizer):
     assert tokenizer.vocab_size == 1500 and len(tokenizer.merges) == 1500 - 256 - 5
@@ -115,6 +143,7 @@ def test_json_comes_back(tokenizer, hugging):
 
 # the same ids as others
 
+
 def test_hugging_face_encodes_the_same(tokenizer, hugging, texts):
     for text in texts:
         assert hugging.encode(text).ids == tokenizer.encode(text, "all"), repr(text)
@@ -133,14 +162,16 @@ def test_transformers_opens_it(tokenizer, tmp_path):
 def test_tiktoken_encodes_the_same(tokenizer, texts):
     tiktoken = pytest.importorskip("tiktoken")
     ranks = {tokenizer.token_bytes[i]: i for i in range(256 + len(tokenizer.merges))}
-    other = tiktoken.Encoding("ours", pat_str=tok.PATTERN.pattern, mergeable_ranks=ranks,
-                              special_tokens=tokenizer.special_tokens)
+    other = tiktoken.Encoding(
+        "ours", pat_str=tok.PATTERN.pattern, mergeable_ranks=ranks, special_tokens=tokenizer.special_tokens
+    )
     for text in texts:
         assert other.encode(text, disallowed_special=()) == tokenizer.encode(text), repr(text)
         assert other.encode(text, allowed_special="all") == tokenizer.encode(text, "all"), repr(text)
 
 
 # training
+
 
 def naive(pieces, vocab_size):
     """The definition, written once more: count everything, merge everywhere."""
@@ -163,7 +194,7 @@ def naive(pieces, vocab_size):
             i = 0
             while i < len(word) - 1:
                 if word[i] == first and word[i + 1] == second:
-                    word[i:i + 2] = [first + second]
+                    word[i : i + 2] = [first + second]
                 i += 1
     return merges
 
@@ -246,18 +277,20 @@ def test_training_of_odd_texts():
 
 # streams and long texts
 
+
 def test_a_stream_is_encoded_as_the_whole(tokenizer, texts):
     rng = random.Random(13)
     names = [*tokenizer.special_tokens]
     for _ in range(60):
-        text = "".join(rng.choice([noise(rng, 3), rng.choice(names), rng.choice(names)[:rng.randrange(9)]])
-                       for _ in range(6))
+        text = "".join(
+            rng.choice([noise(rng, 3), rng.choice(names), rng.choice(names)[: rng.randrange(9)]]) for _ in range(6)
+        )
         cuts = sorted(rng.randrange(len(text) + 1) for _ in range(rng.randrange(6)))
         chunks = [text[i:j] for i, j in zip([0, *cuts], [*cuts, len(text)])]
         for allowed in ("all", frozenset(), {"<|end|>"}):
             whole = tokenizer.encode(text, allowed)
             assert list(tokenizer.encode_stream(chunks, allowed)) == whole, (chunks, allowed)
-            assert list(tokenizer.encode_stream(text, allowed)) == whole, (text, allowed)    # by character
+            assert list(tokenizer.encode_stream(text, allowed)) == whole, (text, allowed)  # by character
 
 
 def test_special_tokens_that_begin_alike_in_a_stream():
@@ -275,6 +308,7 @@ def test_a_stream_does_not_wait_for_its_end(tokenizer):
         for number in range(1000):
             read.append(number)
             yield f"line {number} of a long file without an end in sight, "
+
     stream = tokenizer.encode_stream(lines())
     for _ in range(100):
         next(stream)
@@ -290,7 +324,10 @@ def test_long_pieces_give_the_same_ids(tokenizer):
 
 def test_a_special_token_cannot_hide_in_a_string():
     tokenizer = tok.Tokenizer([], {"<|end|>": 256})
-    for call in (lambda: tokenizer.encode("a<|end|>", "<|end|><|user|>"), lambda: list(tokenizer.encode_stream(["a"], "<|end|>"))):
+    for call in (
+        lambda: tokenizer.encode("a<|end|>", "<|end|><|user|>"),
+        lambda: list(tokenizer.encode_stream(["a"], "<|end|>")),
+    ):
         with pytest.raises(ValueError, match='"all" or a set of tokens, not the string'):
             call()
     assert tokenizer.encode("<|end|>", "all") == tokenizer.encode("<|end|>", ["<|end|>"]) == [256]

@@ -24,15 +24,23 @@ def pair(request):
     """(ours, theirs): the same random weights in our GPT and in transformers' LlamaForCausalLM."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(11)
-    config = gpt.GPTConfig(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=3,
-                           max_position_embeddings=64, rms_norm_eps=1e-4, **KINDS[request.param])
+    config = gpt.GPTConfig(
+        vocab_size=97,
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=3,
+        max_position_embeddings=64,
+        rms_norm_eps=1e-4,
+        **KINDS[request.param],
+    )
     ours = gpt.GPT(config).eval()
     with torch.no_grad():
         for parameter in ours.parameters():  # louder than the first weights of a model, so that errors show
             parameter.copy_(torch.randn_like(parameter) * (1 if parameter.dim() == 1 else 0.2))
     fields = dict(config.__dict__)
-    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(
-        **fields, attn_implementation="eager", pad_token_id=0, bos_token_id=1, eos_token_id=2)).eval()
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(**fields, attn_implementation="eager", pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    ).eval()
     theirs.load_state_dict(ours.state_dict(), strict=True)
     theirs.generation_config.pad_token_id = 0
     return ours, theirs
@@ -47,6 +55,7 @@ def ids_and_mask(B, T, padding=()):
 
 
 # the whole model beside transformers
+
 
 def test_state_dicts_are_exchanged(pair):
     ours, theirs = pair
@@ -129,8 +138,8 @@ def test_ignored_labels_change_nothing(pair):
     loss = ours(inputs_embeds=embeds, attention_mask=mask, labels=labels)[1]
     by_row = []  # each row alone, without its padding, up to the last label that counts
     for row, start in enumerate((0, 2, 6)):
-        logits = theirs(ids[row:row + 1, start:8]).logits[0, :-1]
-        by_row += F.cross_entropy(logits, ids[row, start + 1:8], reduction="none").tolist()
+        logits = theirs(ids[row : row + 1, start:8]).logits[0, :-1]
+        by_row += F.cross_entropy(logits, ids[row, start + 1 : 8], reduction="none").tolist()
     # the label of a row's first token counts where padding stands before it: nothing real has guessed it
     guessed = ours(ids, attention_mask=mask)[0]
     by_row += [F.cross_entropy(guessed[row, start - 1], ids[row, start]).item() for row, start in ((1, 2), (2, 6))]
@@ -141,12 +150,13 @@ def test_ignored_labels_change_nothing(pair):
 def test_greedy_generation_equals(pair):
     ours, theirs = pair
     ids, _ = ids_and_mask(3, 7)
-    theirs_new = theirs.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
-                                 eos_token_id=None)[:, 7:]
+    theirs_new = theirs.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12, eos_token_id=None
+    )[:, 7:]
     ours_new = ours.generate(ids, max_new_tokens=12)
     assert ours_new.tolist() == theirs_new.tolist()
     for row in range(3):  # alone as in a batch
-        assert ours.generate(ids[row:row + 1], max_new_tokens=12).tolist() == ours_new[row:row + 1].tolist()
+        assert ours.generate(ids[row : row + 1], max_new_tokens=12).tolist() == ours_new[row : row + 1].tolist()
     so_far = ids
     for _ in range(12):  # without a cache
         so_far = torch.cat([so_far, ours(so_far)[0][:, -1:].argmax(-1)], dim=1)
@@ -158,12 +168,11 @@ def test_left_padded_generation_equals(pair):
     ours, theirs = pair
     ids, mask = ids_and_mask(3, 9, padding=(0, 3, 7))
     ours_new = ours.generate(ids, attention_mask=mask, max_new_tokens=10)
-    theirs_new = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=10,
-                                 eos_token_id=None)
+    theirs_new = theirs.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=10, eos_token_id=None)
     assert ours_new.tolist() == theirs_new[:, 9:].tolist()
     for row, length in enumerate((0, 3, 7)):
-        alone = ours.generate(ids[row:row + 1, length:], max_new_tokens=10)
-        assert alone.tolist() == ours_new[row:row + 1].tolist()
+        alone = ours.generate(ids[row : row + 1, length:], max_new_tokens=10)
+        assert alone.tolist() == ours_new[row : row + 1].tolist()
     embeds = ours.get_input_embeddings()(ids)
     from_embeds = ours.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=10)
     assert from_embeds.tolist() == ours_new.tolist()
@@ -204,6 +213,7 @@ def test_a_cache_in_any_pieces(pair):
 
 # the parts
 
+
 @pytest.mark.parametrize("shape", [(7,), (3, 16), (2, 5, 31)])
 def test_rms_norm_beside_float64(shape):
     x, weight, eps = torch.randn(shape) * 3 + 1, torch.randn(shape[-1]), 1e-3
@@ -234,9 +244,12 @@ def test_rope_leaves_the_distance_only():
     q, k = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64)
 
     def score(at_q, at_k):
-        turned = [gpt.apply_rope(x, gpt.rope_angles(torch.tensor([[at]]), 16, 10000.0).double())
-                  for x, at in ((q, at_q), (k, at_k))]
+        turned = [
+            gpt.apply_rope(x, gpt.rope_angles(torch.tensor([[at]]), 16, 10000.0).double())
+            for x, at in ((q, at_q), (k, at_k))
+        ]
         return (turned[0] * turned[1]).sum().item()
+
     assert score(9, 4) == pytest.approx(score(105, 100), abs=1e-4)
     assert score(9, 4) != pytest.approx(score(9, 5), abs=1e-3)
 
@@ -322,6 +335,7 @@ def test_sample_keeps_to_what_is_kept():
 
 # the model as it begins
 
+
 def test_first_loss_is_a_blind_guess():
     torch.manual_seed(0)
     config = gpt.GPTConfig()
@@ -330,7 +344,9 @@ def test_first_loss_is_a_blind_guess():
     assert model(ids, labels=ids)[1].item() == pytest.approx(math.log(config.vocab_size), abs=0.5)
 
 
-@pytest.mark.parametrize("sizes", [dict(num_hidden_layers=3), dict(hidden_size=256, num_attention_heads=4, rope_theta=5e5)])
+@pytest.mark.parametrize(
+    "sizes", [dict(num_hidden_layers=3), dict(hidden_size=256, num_attention_heads=4, rope_theta=5e5)]
+)
 def test_heads_begin_by_looking_back(sizes):
     """In layers 0, 2, ... head h gives most of its weight to the token h + 1 places back, whatever is written there."""
     torch.manual_seed(0)
@@ -367,8 +383,11 @@ def test_layers_between_begin_by_matching_and_all_by_copying():
 
 
 def test_configs_that_cannot_be():
-    for fields in (dict(hidden_size=30, num_attention_heads=4), dict(hidden_size=12, num_attention_heads=4),
-                   dict(num_attention_heads=4, num_key_value_heads=3)):
+    for fields in (
+        dict(hidden_size=30, num_attention_heads=4),
+        dict(hidden_size=12, num_attention_heads=4),
+        dict(num_attention_heads=4, num_key_value_heads=3),
+    ):
         with pytest.raises(ValueError):
             gpt.GPTConfig(**fields)
 
@@ -399,7 +418,9 @@ def finding(todo, old, new):
     """What is said of a solution in which `old` is replaced by `new`."""
     source = steps.find_step("step2").file("solution").read_text(encoding="utf-8")
     assert source.count(old) == 1
-    module = steps.execute(source.replace(old, new), steps.find_step("step2").file("solution"), "wrong", shown_as="<wrong>")
+    module = steps.execute(
+        source.replace(old, new), steps.find_step("step2").file("solution"), "wrong", shown_as="<wrong>"
+    )
     return checking.check("step2_gpt", module, todo)
 
 
@@ -409,12 +430,15 @@ def test_an_error_in_another_case_is_not_given_a_mistakes_words():
 
 
 def test_a_change_in_place_is_explained():
-    found = finding("block", "x = x + self.self_attn(self.input_layernorm(x), angles, mask, cache)",
-                    "x += self.self_attn(self.input_layernorm(x), angles, mask, cache)")
+    found = finding(
+        "block",
+        "x = x + self.self_attn(self.input_layernorm(x), angles, mask, cache)",
+        "x += self.self_attn(self.input_layernorm(x), angles, mask, cache)",
+    )
     assert found.status == "raised" and "x = x + y in the place of x += y" in found.note
 
 
 def test_the_largest_number_below_1_chooses_a_token_of_any_vocabulary():
     logits = torch.randn(300, 50_000, generator=torch.Generator().manual_seed(5))
-    ids = gpt.sample(logits, torch.full((300,), 1 - 2.0 ** -24))
+    ids = gpt.sample(logits, torch.full((300,), 1 - 2.0**-24))
     assert ids.max() < 50_000

@@ -17,8 +17,17 @@ V = 37
 
 def small_gpt(seed=0, **more):
     torch.manual_seed(seed)
-    return gpt.GPT(gpt.GPTConfig(vocab_size=V, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
-                                 num_attention_heads=2, num_key_value_heads=1, **more))
+    return gpt.GPT(
+        gpt.GPTConfig(
+            vocab_size=V,
+            hidden_size=24,
+            intermediate_size=40,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            **more,
+        )
+    )
 
 
 def text(length, seed=0):
@@ -37,6 +46,7 @@ def nats_by_hand(model, ids):
 
 # next_token_batch
 
+
 @pytest.mark.parametrize("length, context", [(20, 7), (7, 7), (8, 7), (9, 2)])
 def test_windows_are_those_of_numpy(length, context):
     tokens = text(length)
@@ -54,10 +64,10 @@ def test_windows_are_equally_likely():
     assert len(shares) == 8 and (shares - 1 / 8).abs().max() < 0.01
 
 
-@pytest.mark.parametrize("length", [2 ** 24 + 100, 600_000_000, 2 ** 31])
+@pytest.mark.parametrize("length", [2**24 + 100, 600_000_000, 2**31])
 def test_a_text_longer_than_float32_can_count(length):
     tokens = torch.zeros(1, dtype=torch.int16).expand(length)  # takes no memory
-    uniforms = torch.tensor([0.0, 0.5, 1 - 2 ** -24])
+    uniforms = torch.tensor([0.0, 0.5, 1 - 2**-24])
     assert trainer.next_token_batch(tokens, 1024, uniforms)["input_ids"].shape == (3, 1024)
 
 
@@ -67,6 +77,7 @@ def test_a_text_that_is_too_short_is_refused():
 
 
 # learning_rate
+
 
 def config(**more):
     return trainer.TrainConfig(**{"max_steps": 100, "warmup_steps": 10, "learning_rate": 2e-3, "min_lr": 1e-4, **more})
@@ -93,8 +104,11 @@ def test_the_cosine_is_torchs():
 def test_the_schedule_is_transformers_one_warm_up_step_earlier():
     optimization = pytest.importorskip("transformers.optimization")
     ours = [trainer.learning_rate(step, config()) for step in range(100)]
-    theirs = rates_of(lambda optimizer: optimization.get_cosine_with_min_lr_schedule_with_warmup(
-        optimizer, num_warmup_steps=10, num_training_steps=100, min_lr=1e-4))
+    theirs = rates_of(
+        lambda optimizer: optimization.get_cosine_with_min_lr_schedule_with_warmup(
+            optimizer, num_warmup_steps=10, num_training_steps=100, min_lr=1e-4
+        )
+    )
     np.testing.assert_allclose(ours[10:], theirs[10:], rtol=1e-9)
     np.testing.assert_allclose(ours[:10], theirs[1:11], rtol=1e-9)  # theirs spends step 0 at a rate of 0
 
@@ -113,6 +127,7 @@ def test_no_schedule_divides_by_zero(more):
 
 
 # train_step
+
 
 def rows(lengths, seed, ignored=0.3):
     """A batch of one row of each length, on the right padded with ignored labels, a share of the rest ignored too."""
@@ -144,8 +159,9 @@ def test_accumulation_is_one_large_batch_though_token_counts_differ():
 def test_the_loss_is_the_mean_over_all_tokens_by_hand():
     model = small_gpt()
     batches = [rows([4, 9], 1, ignored=0), rows([11], 2, ignored=0)]
-    nats = np.concatenate([nats_by_hand(model, ids[ids != trainer.IGNORE])
-                           for batch in batches for ids in batch["labels"]])
+    nats = np.concatenate(
+        [nats_by_hand(model, ids[ids != trainer.IGNORE]) for batch in batches for ids in batch["labels"]]
+    )
     assert len(nats) == 3 + 8 + 10
     loss, _ = trainer.train_step(model, torch.optim.SGD(model.parameters(), lr=0.0), batches, 1.0)
     assert loss == pytest.approx(nats.mean(), rel=1e-5)
@@ -161,12 +177,13 @@ def test_clipping_bounds_the_step():
 
 # bits_per_byte
 
+
 @pytest.mark.parametrize("length, context", [(50, 8), (50, 50), (50, 64), (43, 7), (44, 7), (2, 2), (9, 2)])
 def test_bits_are_the_sum_by_hand(length, context):
     model, ids = small_gpt().train(), text(length)
     bits, predicted = 0.0, 0
     for start in range(0, length, context - 1):
-        nats = nats_by_hand(model, ids[start:start + context])
+        nats = nats_by_hand(model, ids[start : start + context])
         bits, predicted = bits + nats.sum() / np.log(2), predicted + len(nats)
     assert predicted == length - 1  # every token but the first, once
     assert trainer.bits_per_byte(model, ids, 123, context, batch_size=3) == pytest.approx(bits / 123, rel=1e-5)
@@ -183,6 +200,7 @@ def test_a_model_that_knows_nothing_needs_ln_v():
 
 def test_bits_per_byte_does_not_depend_on_the_tokenizer():
     """A coin of 256 sides, told byte by byte or two bytes at a time: 8 bits a byte, though the losses differ."""
+
     class Coin(torch.nn.Module):
         def __init__(self, sides):
             super().__init__()
@@ -192,19 +210,21 @@ def test_bits_per_byte_does_not_depend_on_the_tokenizer():
             return torch.zeros(*input_ids.shape, self.sides), None
 
     single = trainer.bits_per_byte(Coin(256), torch.randint(0, 256, (401,)), 400, 32)
-    double = trainer.bits_per_byte(Coin(256 ** 2), torch.randint(0, 256 ** 2, (201,)), 400, 32, batch_size=2)
+    double = trainer.bits_per_byte(Coin(256**2), torch.randint(0, 256**2, (201,)), 400, 32, batch_size=2)
     assert single == pytest.approx(8, rel=1e-5) and double == pytest.approx(8, rel=1e-5)
 
 
 # fit
+
 
 def stream(i):
     return rows([12, 12], seed=i)
 
 
 def config_of_a_run(**more):
-    return trainer.TrainConfig(**{"max_steps": 6, "learning_rate": 1e-2, "min_lr": 1e-3, "warmup_steps": 2,
-                                  "accumulation": 2, **more})
+    return trainer.TrainConfig(
+        **{"max_steps": 6, "learning_rate": 1e-2, "min_lr": 1e-3, "warmup_steps": 2, "accumulation": 2, **more}
+    )
 
 
 @pytest.mark.parametrize("muon", [False, True])
@@ -221,7 +241,7 @@ def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(tmp_path, sto
     second = small_gpt(seed=99)
     rest = list(trainer.fit(second, stream, config, state=artifacts.load_state(tmp_path / "state")))
     assert [step for step, _, _ in rest] == list(range(stop + 1, 6))
-    assert [loss for _, loss, _ in rest] == losses[stop + 1:]
+    assert [loss for _, loss, _ in rest] == losses[stop + 1 :]
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name]), name
 
@@ -240,10 +260,12 @@ def test_fit_asks_for_each_micro_batch_once_in_order():
 def test_fit_is_adamw_with_this_schedule():
     """The same run with torch's own parts, put together by hand."""
     ours, theirs = small_gpt(), small_gpt()
-    # Other weights than a model begins with: there some gradients are 0 but for rounding (the number that all embeddings
-    # share adds the same to all logits), and Adam makes steps of full length out of that.
-    weights = {name: torch.randn(w.shape, generator=torch.Generator().manual_seed(i)) * (1 if w.dim() == 1 else 0.2)
-               for i, (name, w) in enumerate(ours.state_dict().items())}
+    # Other weights than a model begins with: there some gradients are 0 but for rounding (the number that all
+    # embeddings share adds the same to all logits), and Adam makes steps of full length out of that.
+    weights = {
+        name: torch.randn(w.shape, generator=torch.Generator().manual_seed(i)) * (1 if w.dim() == 1 else 0.2)
+        for i, (name, w) in enumerate(ours.state_dict().items())
+    }
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     for model in (ours, theirs):
         model.load_state_dict(weights)
@@ -253,9 +275,13 @@ def test_fit_is_adamw_with_this_schedule():
     norms = {id(p) for n, p in theirs.named_parameters() if "norm" in n}
     assert norms
     optimizer = torch.optim.AdamW(
-        [{"params": [p for p in theirs.parameters() if id(p) not in norms], "weight_decay": 0.3},
-         {"params": [p for p in theirs.parameters() if id(p) in norms], "weight_decay": 0.0}],
-        lr=1.0, betas=settings.betas)
+        [
+            {"params": [p for p in theirs.parameters() if id(p) not in norms], "weight_decay": 0.3},
+            {"params": [p for p in theirs.parameters() if id(p) in norms], "weight_decay": 0.0},
+        ],
+        lr=1.0,
+        betas=settings.betas,
+    )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: trainer.learning_rate(step, settings))
     for i in range(6):
         optimizer.zero_grad()
@@ -278,11 +304,23 @@ def test_muon_is_torchs_for_matrices_and_adamw_for_the_rest():
     matrices = [name for name in names if name.endswith("proj.weight")]
     assert len(matrices) == 7 * len(theirs.model.layers)
     optimizers = [
-        torch.optim.Muon([names[n] for n in matrices], lr=1.0, weight_decay=0.3, momentum=0.95, ns_steps=3,
-                         adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW([{"params": [p for n, p in names.items() if "embed" in n], "weight_decay": 0.3},
-                           {"params": [p for n, p in names.items() if "norm" in n], "weight_decay": 0.0}],
-                          lr=1.0, betas=settings.betas)]
+        torch.optim.Muon(
+            [names[n] for n in matrices],
+            lr=1.0,
+            weight_decay=0.3,
+            momentum=0.95,
+            ns_steps=3,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(
+            [
+                {"params": [p for n, p in names.items() if "embed" in n], "weight_decay": 0.3},
+                {"params": [p for n, p in names.items() if "norm" in n], "weight_decay": 0.0},
+            ],
+            lr=1.0,
+            betas=settings.betas,
+        ),
+    ]
     for step in range(6):
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -301,7 +339,7 @@ def test_muon_is_torchs_for_matrices_and_adamw_for_the_rest():
 def test_orthogonal_keeps_the_directions_and_evens_out_their_lengths(shape):
     torch.manual_seed(0)
     u, _, v = torch.linalg.svd(torch.randn(3, *shape), full_matrices=False)
-    s = torch.tensor([1.0, 0.5, 0.3, 0.15, 0.1])[:min(shape)]
+    s = torch.tensor([1.0, 0.5, 0.3, 0.15, 0.1])[: min(shape)]
     turned = u.mT @ trainer.orthogonal(7 * (u * s) @ v) @ v.mT
     lengths = turned.diagonal(dim1=-2, dim2=-1)
     assert lengths.min() > 0.6 and lengths.max() < 1.25
@@ -330,7 +368,11 @@ def test_a_run_that_explodes_says_what_to_try():
 
 def test_one_batch_is_learned_by_heart():
     model = small_gpt()
-    losses = [loss for _, loss, _ in trainer.fit(model, lambda i: rows([12, 12], 0, ignored=0), config_of_a_run(
-        max_steps=80, accumulation=1, warmup_steps=5))]
+    losses = [
+        loss
+        for _, loss, _ in trainer.fit(
+            model, lambda i: rows([12, 12], 0, ignored=0), config_of_a_run(max_steps=80, accumulation=1, warmup_steps=5)
+        )
+    ]
     assert abs(losses[0] - math.log(V)) < 0.6  # it starts by knowing nothing
     assert losses[-1] < 0.1

@@ -45,8 +45,10 @@ def talks(count=12):
     for number, scene in enumerate(sample_scenes(count, "held_out", seed=5)):
         messages = []
         for question in questions(scene, rng, 1 + number % 4):
-            messages += [{"role": "user", "content": question.text},
-                         {"role": "assistant", "content": rng.choice((question.bare, question.preferred))}]
+            messages += [
+                {"role": "user", "content": question.text},
+                {"role": "assistant", "content": rng.choice((question.bare, question.preferred))},
+            ]
         found.append(messages[:-1] if number % 3 == 2 else messages)
     found.append([{"role": "user", "content": "Zwei  Äpfel,\n\tbitte!  "}, {"role": "assistant", "content": " 1, 2 "}])
     return found
@@ -57,6 +59,7 @@ def ids_of(tokenizer, messages, **more):
 
 
 # chat_template
+
 
 @pytest.mark.parametrize("prompt", [False, True])
 def test_the_template_is_the_one_of_transformers(tokenizer, theirs, prompt):
@@ -87,10 +90,12 @@ def test_an_unknown_role_is_named(tokenizer):
 
 # loss_mask
 
+
 def test_labels_are_transformers_assistant_mask(tokenizer, theirs):
     for messages in talks():
-        wanted = theirs.apply_chat_template(messages, tokenize=True, return_dict=True,
-                                            return_assistant_tokens_mask=True)
+        wanted = theirs.apply_chat_template(
+            messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
         mask = wanted.get("assistant_masks", wanted.get("assistant_tokens_mask"))
         labels = [token if on else sft.IGNORE for token, on in zip(wanted["input_ids"], mask)]
         assert sft.loss_mask(ids_of(tokenizer, messages), tokenizer.special_tokens) == labels
@@ -111,6 +116,7 @@ def test_a_reply_that_was_cut_off_is_learned_to_the_last_token(tokenizer):
 
 # collate
 
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_is_the_one_of_transformers(tokenizer, theirs, side):
     rows = [ids_of(tokenizer, messages) for messages in talks()]
@@ -127,19 +133,28 @@ def test_labels_move_with_their_row(side):
     rows = [[5, 6, 7], [8], [9, 5]]
     labels = [[sft.IGNORE, 6, 7], [8], [sft.IGNORE, 5]]
     batch = sft.collate(rows, labels, 5, side)
-    for ids, label, mask, row, wanted in zip(*(batch[name] for name in ("input_ids", "labels", "attention_mask")),
-                                             rows, labels):
+    for ids, label, mask, row, wanted in zip(
+        *(batch[name] for name in ("input_ids", "labels", "attention_mask")), rows, labels
+    ):
         assert ids[mask.bool()].tolist() == row and label[mask.bool()].tolist() == wanted
         assert set(label[~mask.bool()].tolist()) <= {sft.IGNORE} and set(ids[~mask.bool()].tolist()) <= {5}
 
 
 # together, with a model
 
+
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(0)
-    config = gpt.GPTConfig(vocab_size=tokenizer.vocab_size, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
-                           num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=False)
+    config = gpt.GPTConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=False,
+    )
     model = gpt.GPT(config).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():  # louder than the first weights of a model

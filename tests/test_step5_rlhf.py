@@ -50,6 +50,7 @@ def vectors(B=6, seed=0):
 
 # sequence_logprobs
 
+
 def test_logprobs_by_hand(rlhf):
     logits, labels = batch()
     ours = rlhf.sequence_logprobs(logits, labels).double()
@@ -65,8 +66,14 @@ def test_logprobs_of_a_coin(rlhf):
 def test_logprobs_are_the_loss_of_hugging_face(rlhf):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(vocab_size=31, hidden_size=16, intermediate_size=24,
-                                      num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    config = transformers.LlamaConfig(
+        vocab_size=31,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
     model = transformers.LlamaForCausalLM(config).eval()
     ids = torch.randint(0, 31, (3, 10))
     labels = ids.clone()
@@ -75,7 +82,7 @@ def test_logprobs_are_the_loss_of_hugging_face(rlhf):
     with torch.no_grad():
         logprobs = rlhf.sequence_logprobs(model(input_ids=ids).logits, labels)
         for row in range(3):
-            loss = model(input_ids=ids[row:row + 1], labels=labels[row:row + 1]).loss
+            loss = model(input_ids=ids[row : row + 1], labels=labels[row : row + 1]).loss
             counted = (labels[row, 1:] != IGNORE).sum()
             assert logprobs[row].item() == pytest.approx(-(loss * counted).item(), rel=1e-5)
 
@@ -105,6 +112,7 @@ def test_impossible_tokens_stay_finite(rlhf):
 
 # reward_loss
 
+
 def test_reward_loss_by_hand(rlhf):
     chosen, rejected = np.array([2.0, -1.0, 0.5]), np.array([1.0, 3.0, 0.5])
     expected = np.mean(-np.log(1 / (1 + np.exp(-(chosen - rejected)))))
@@ -130,8 +138,12 @@ def test_fitted_rewards_are_the_bradley_terry_maximum(rlhf):
 
     def closure():
         optimizer.zero_grad()
-        loss = sum(wins[i, j] * rlhf.reward_loss(fitted[i:i + 1], fitted[j:j + 1])
-                   for i in range(4) for j in range(4) if i != j)
+        loss = sum(
+            wins[i, j] * rlhf.reward_loss(fitted[i : i + 1], fitted[j : j + 1])
+            for i in range(4)
+            for j in range(4)
+            if i != j
+        )
         loss.backward()
         return loss
 
@@ -140,6 +152,7 @@ def test_fitted_rewards_are_the_bradley_terry_maximum(rlhf):
 
 
 # dpo_loss
+
 
 def test_dpo_by_hand(rlhf):
     pc, pr, rc, rr = vectors()
@@ -187,8 +200,9 @@ def test_dpo_gradient_is_the_papers(rlhf):
 
     theirs = [torch.zeros_like(weight) for weight in weights]
     for i in range(B):
+
         def logprob(row):
-            logits = model(input_ids=rows["input_ids"][row:row + 1])[0][0, 2:-1].log_softmax(-1)
+            logits = model(input_ids=rows["input_ids"][row : row + 1])[0][0, 2:-1].log_softmax(-1)
             return logits[torch.arange(T - 3), rows["input_ids"][row, 3:]].sum()
 
         up, down = (torch.autograd.grad(logprob(row), weights) for row in (i, B + i))
@@ -243,7 +257,8 @@ def test_dpo_raises_held_out_margins(rlhf):
 
     def outcome(rows):
         (chosen, rejected), (ref_chosen, ref_rejected) = (
-            rlhf.reply_logprobs(model, rows).chunk(2) for model in (policy, reference))
+            rlhf.reply_logprobs(model, rows).chunk(2) for model in (policy, reference)
+        )
         return rlhf.dpo_loss(chosen, rejected, ref_chosen, ref_rejected, 0.1)
 
     held_out, frozen = pairs(200, "held out"), copy.deepcopy(reference.state_dict())
@@ -261,17 +276,22 @@ def test_dpo_raises_held_out_margins(rlhf):
 
 # the recipe's pairs
 
+
 def test_pairs_differ_in_evidence_alone():
-    tokenizer_code, sft, train = (steps.load(step, which) for step, which in (
-        ("step1_tokenizer", "solution"), ("step4_sft", "solution"), ("step5_rlhf", "train")))
+    tokenizer_code, sft, train = (
+        steps.load(step, which)
+        for step, which in (("step1_tokenizer", "solution"), ("step4_sft", "solution"), ("step5_rlhf", "train"))
+    )
     tokenizer = tokenizer_code.train(["a small red circle at the top, I see it."], 300)
     chat = Chat(tokenizer, sft)
     rows = train.pairs(chat, 20, seed=5)
     assert rows["input_ids"].shape == rows["labels"].shape and len(rows["labels"]) == 40
     said = [[token for token in row.tolist() if token not in (IGNORE, chat.end)] for row in rows["labels"]]
     replies = [tokenizer.decode(ids) for ids in said]
-    asked = [tokenizer.decode(ids[labels == IGNORE].tolist()).split("<|assistant|>")[0]
-             for ids, labels in zip(rows["input_ids"], rows["labels"])]
+    asked = [
+        tokenizer.decode(ids[labels == IGNORE].tolist()).split("<|assistant|>")[0]
+        for ids, labels in zip(rows["input_ids"], rows["labels"])
+    ]
     for chosen, rejected, question, same in zip(replies[:20], replies[20:], asked[:20], asked[20:]):
         assert question == same and chosen.startswith(rejected.rstrip(".") + ", I see ")
     assert torch.equal(train.pairs(chat, 20, seed=5)["input_ids"], rows["input_ids"])

@@ -7,8 +7,8 @@ import hashlib
 import math
 import random
 
-import pytest
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,13 +16,15 @@ from torch import nn
 from course import checking, steps
 from course.chat import Chat
 from course.checking import StandInLM
-from course.world import COLORS, SHAPES, SIZES as WORLD_SIZES, pixels, sample_scenes, split_of
+from course.world import COLORS, SHAPES, pixels, sample_scenes, split_of
+from course.world import SIZES as WORLD_SIZES
 from step6_vlm import train_clip
 from step6_vlm.train import Batches
 
 vlm = steps.load("step6_vlm", "solution")
-SIZES = dict(image_size=24, patch_size=8, hidden_size=20, intermediate_size=36, num_hidden_layers=3,
-             num_attention_heads=4)
+SIZES = dict(
+    image_size=24, patch_size=8, hidden_size=20, intermediate_size=36, num_hidden_layers=3, num_attention_heads=4
+)
 PREFIX = "vision_model."
 
 
@@ -33,8 +35,7 @@ def same_numbers():
 
 def without_prefix(weights):
     """Both spellings of a CLIP vision tower's names as ours: some files write `vision_model.` in front."""
-    return {name.removeprefix(PREFIX): value for name, value in weights.items()
-            if not name.endswith("position_ids")}
+    return {name.removeprefix(PREFIX): value for name, value in weights.items() if not name.endswith("position_ids")}
 
 
 def shaken(module):
@@ -57,6 +58,7 @@ def digest(module):
 
 
 # The eye is transformers' CLIPVisionModel.
+
 
 @pytest.fixture(scope="module")
 def theirs():
@@ -87,10 +89,11 @@ def test_the_names_are_clips(theirs):
     ours = vlm.CLIPVisionModel(vlm.CLIPVisionConfig(**SIZES)).state_dict()
     wanted = without_prefix(theirs.state_dict())
     assert sorted((name, value.shape) for name, value in ours.items()) == sorted(
-        (name, value.shape) for name, value in wanted.items())
+        (name, value.shape) for name, value in wanted.items()
+    )
     with torch.device("meta"):
         base = vlm.CLIPVisionModel(vlm.CLIPVisionConfig(224, 16, 768, 3072, 12, 12))
-    assert sum(p.numel() for p in base.parameters()) == 85_799_424          # openai/clip-vit-base-patch16
+    assert sum(p.numel() for p in base.parameters()) == 85_799_424  # openai/clip-vit-base-patch16
     assert len(base.state_dict()) == 199 and base.config.num_patches == 196
 
 
@@ -106,7 +109,7 @@ def test_patches_come_row_by_row():
     config = vlm.CLIPVisionConfig(image_size=6, patch_size=2, hidden_size=1)
     part = vlm.CLIPVisionEmbeddings(config)
     with torch.no_grad():
-        part.patch_embedding.weight.fill_(1 / 12)       # the mean of a patch
+        part.patch_embedding.weight.fill_(1 / 12)  # the mean of a patch
         part.class_embedding.fill_(-1)
         part.position_embedding.weight.zero_()
     numbers = torch.arange(9.0).reshape(1, 1, 3, 3).repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -116,11 +119,21 @@ def test_patches_come_row_by_row():
 
 # The contrastive loss is transformers' CLIP's.
 
+
 def test_the_loss_is_clips():
     transformers = pytest.importorskip("transformers")
     vision = dict(SIZES)
-    text = dict(hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=3,
-                vocab_size=40, max_position_embeddings=9, eos_token_id=2, bos_token_id=1, pad_token_id=0)
+    text = dict(
+        hidden_size=12,
+        intermediate_size=20,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        vocab_size=40,
+        max_position_embeddings=9,
+        eos_token_id=2,
+        bos_token_id=1,
+        pad_token_id=0,
+    )
     config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
     clip = shaken(transformers.CLIPModel(config))
     ids = torch.randint(3, 40, (5, 7))
@@ -128,7 +141,7 @@ def test_the_loss_is_clips():
     pictures = torch.randn(5, 3, 24, 24)
     with torch.no_grad():
         said = clip(input_ids=ids, pixel_values=pictures, return_loss=True)
-        image = clip.visual_projection(clip.vision_model(pictures).pooler_output)       # not of length 1 yet
+        image = clip.visual_projection(clip.vision_model(pictures).pooler_output)  # not of length 1 yet
         words = clip.text_projection(clip.text_model(ids).pooler_output)
         loss = vlm.contrastive_loss(image, words, clip.logit_scale)
         assert loss.item() == pytest.approx(said.loss.item(), rel=1e-4)
@@ -143,13 +156,15 @@ def test_the_loss_of_chance_and_of_certainty():
 
 # Frozen means that nothing moves.
 
+
 class Moving(nn.Module):
     """Stands in for an eye, with everything that could move: dropout, batch norm, weights."""
 
     def __init__(self, width):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(12, width), nn.BatchNorm1d(3), nn.Dropout(0.5),
-                                    nn.Sequential(nn.Linear(width, width)))
+        self.layers = nn.Sequential(
+            nn.Linear(12, width), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Sequential(nn.Linear(width, width))
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -194,21 +209,37 @@ def test_features_may_be_kept():
 
 # The VLM is LLaVA.
 
+
 def llava(transformers):
-    text = dict(model_type="llama", vocab_size=50, hidden_size=16, intermediate_size=28, num_hidden_layers=2,
-                num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5,
-                bos_token_id=1, eos_token_id=2, tie_word_embeddings=False)
+    text = dict(
+        model_type="llama",
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=28,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        rms_norm_eps=1e-5,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=False,
+    )
     config = transformers.LlavaConfig(
-        vision_config=dict(SIZES, model_type="clip_vision_model"), text_config=text, image_token_index=49,
+        vision_config=dict(SIZES, model_type="clip_vision_model"),
+        text_config=text,
+        image_token_index=49,
         image_seq_length=9,
-        vision_feature_layer=-2, vision_feature_select_strategy="default", projector_hidden_act="gelu")
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        projector_hidden_act="gelu",
+    )
     return shaken(transformers.LlavaForConditionalGeneration(config))
 
 
 def part_of(weights, *prefixes):
     for prefix in prefixes:
-        found = {name.removeprefix(prefix): value for name, value in weights.items()
-                 if name.startswith(prefix)}
+        found = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         if found:
             return found
     raise KeyError(prefixes)
@@ -219,16 +250,24 @@ def ours_from(theirs):
     gpt = steps.load("step2_gpt", "solution")
     weights = theirs.state_dict()
     config = theirs.config.text_config
-    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-             "num_key_value_heads", "max_position_embeddings", "rms_norm_eps")
+    names = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "max_position_embeddings",
+        "rms_norm_eps",
+    )
     llm = gpt.GPT(gpt.GPTConfig(**{name: getattr(config, name) for name in names}, tie_word_embeddings=False))
     body = part_of(weights, "model.language_model.", "language_model.model.")
     head = weights.get("lm_head.weight", weights.get("language_model.lm_head.weight"))
-    llm.load_state_dict({**{f"model.{name}": value for name, value in body.items()}, "lm_head.weight": head},
-                        strict=True)
+    llm.load_state_dict(
+        {**{f"model.{name}": value for name, value in body.items()}, "lm_head.weight": head}, strict=True
+    )
     tower = vlm.CLIPVisionModel(vlm.CLIPVisionConfig(**SIZES))
-    tower.load_state_dict(without_prefix(part_of(weights, "model.vision_tower.", "vision_tower.")),
-                          strict=True)
+    tower.load_state_dict(without_prefix(part_of(weights, "model.vision_tower.", "vision_tower.")), strict=True)
     model = vlm.VLM(llm, SIZES["hidden_size"], config.hidden_size, 9, tower)
     projector = part_of(weights, "model.multi_modal_projector.", "multi_modal_projector.")
     model.projection.load_state_dict(projector, strict=True)
@@ -243,14 +282,19 @@ def test_the_vlm_is_llava_with_the_picture_first():
     whole = torch.cat([torch.full((2, 9), 49), words], dim=1)
     labels = torch.cat([torch.full((2, 9), -100), words], dim=1)
     with torch.no_grad():
-        said = theirs(input_ids=whole, pixel_values=pictures, attention_mask=torch.ones_like(whole),
-                      labels=labels)
+        said = theirs(input_ids=whole, pixel_values=pictures, attention_mask=torch.ones_like(whole), labels=labels)
         logits, loss = ours(words, ours.see(pictures), labels=words)
         assert torch.allclose(logits, said.logits, atol=1e-4)
         assert loss.item() == pytest.approx(said.loss.item(), rel=1e-4)
-        new = theirs.generate(input_ids=whole, pixel_values=pictures, attention_mask=torch.ones_like(whole),
-                              max_new_tokens=5,
-                              do_sample=False, eos_token_id=None, pad_token_id=0)[:, whole.shape[1]:]
+        new = theirs.generate(
+            input_ids=whole,
+            pixel_values=pictures,
+            attention_mask=torch.ones_like(whole),
+            max_new_tokens=5,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )[:, whole.shape[1] :]
         assert ours.generate(words, ours.see(pictures), max_new_tokens=5).tolist() == new.tolist()
 
 
@@ -266,7 +310,7 @@ def test_the_vlm_is_llava_with_pictures_in_their_places():
     T = max(map(len, rows))
     ids = torch.tensor([[0] * (T - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (T - len(row)) + [1] * len(row) for row in rows])
-    labels = ids.where((ids != 49) & (mask.cumsum(1) > 1), -100)     # a row's first word follows nothing
+    labels = ids.where((ids != 49) & (mask.cumsum(1) > 1), -100)  # a row's first word follows nothing
     with torch.no_grad():
         said = theirs(input_ids=ids, pixel_values=pictures, attention_mask=mask, labels=labels)
         features = list(ours.see(pictures).split([2, 1, 0]))
@@ -274,18 +318,31 @@ def test_the_vlm_is_llava_with_pictures_in_their_places():
         there = mask.bool()
         assert torch.allclose(logits[there], said.logits[there], atol=1e-4)
         assert loss.item() == pytest.approx(said.loss.item(), rel=1e-4)
-        new = theirs.generate(input_ids=ids, pixel_values=pictures, attention_mask=mask, max_new_tokens=5,
-                              do_sample=False, eos_token_id=None, pad_token_id=0)[:, T:]
+        new = theirs.generate(
+            input_ids=ids,
+            pixel_values=pictures,
+            attention_mask=mask,
+            max_new_tokens=5,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )[:, T:]
         assert ours.generate(ids, features, mask, max_new_tokens=5).tolist() == new.tolist()
 
 
 # The picture goes in front, and the words see it.
 
+
 def language_models():
     gpt = steps.load("step2_gpt", "solution")
-    config = gpt.GPTConfig(vocab_size=13, hidden_size=8, intermediate_size=12, num_hidden_layers=2,
-                           num_attention_heads=2,
-                           num_key_value_heads=1)
+    config = gpt.GPTConfig(
+        vocab_size=13,
+        hidden_size=8,
+        intermediate_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
     return [shaken(StandInLM(13, 8)), shaken(gpt.GPT(config))]
 
 
@@ -299,9 +356,9 @@ def test_words_see_the_picture_and_not_the_other_way_round(model):
     words = model.llm.get_input_embeddings()(ids).detach().requires_grad_()
     embeds = vlm.token_concat(model.projection(features), words)
     logits, _ = model.llm(inputs_embeds=embeds)
-    picture, = torch.autograd.grad(logits[:, -1].sum(), features, retain_graph=True)
+    (picture,) = torch.autograd.grad(logits[:, -1].sum(), features, retain_graph=True)
     assert (picture.abs().sum(-1) > 0).all()
-    back, = torch.autograd.grad(logits[:, :4].sum(), words)
+    (back,) = torch.autograd.grad(logits[:, :4].sum(), words)
     assert not back.any()
 
 
@@ -318,7 +375,7 @@ def test_rows_without_a_picture_are_the_language_models(model):
 def test_the_loss_is_that_of_the_words_alone(model):
     features, ids = torch.randn(2, 4, 5), torch.randint(13, (2, 6))
     logits, loss = model(ids, features, labels=ids)
-    guesses = logits[:, 3:-1]       # the last patch guesses the first word
+    guesses = logits[:, 3:-1]  # the last patch guesses the first word
     by_hand = F.cross_entropy(guesses.reshape(-1, 13), ids.reshape(-1))
     assert torch.allclose(loss, by_hand, atol=1e-5)
 
@@ -334,10 +391,10 @@ def test_a_batch_says_what_each_row_says(model):
         one = torch.tensor([row])
         alone = model.generate(one, features[number : number + 1], max_new_tokens=6)
         assert together[number].tolist() == alone[0].tolist()
-        for _ in range(6):          # the whole row read again for each token
+        for _ in range(6):  # the whole row read again for each token
             token = model(one, features[number : number + 1])[0][:, -1].argmax(-1)
             one = torch.cat([one, token[:, None]], dim=1)
-        assert one[0, len(row):].tolist() == alone[0].tolist()
+        assert one[0, len(row) :].tolist() == alone[0].tolist()
 
 
 def test_in_front_and_in_places_agree(model):
@@ -347,7 +404,10 @@ def test_in_front_and_in_places_agree(model):
     ids = torch.cat([torch.zeros(3, 4, dtype=torch.long), words], dim=1)
     labels = vlm.vlm_labels(ids, {"<|image|>": 0, "<|pad|>": -1, "<|assistant|>": int(words[0, 0]), "<|end|>": -1})
     said = {}
-    for name, given in (("in front", (words, features, labels[:, 4:])), ("in places", (ids, list(features[:, None]), labels))):
+    for name, given in (
+        ("in front", (words, features, labels[:, 4:])),
+        ("in places", (ids, list(features[:, None]), labels)),
+    ):
         model.zero_grad()
         logits, loss = model(*given)
         loss.backward()
@@ -381,9 +441,17 @@ def test_each_row_keeps_its_own_pictures():
 def test_the_labels_are_step_4s():
     """On conversations without pictures, the labels of a batch are those that step 4 makes row by row."""
     sft, rng = steps.load("step4_sft", "solution"), random.Random(3)
-    special = {name: number for number, name in enumerate(("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>"))}
-    talks = [[{"role": role, "content": "a" * rng.randrange(6)} for _ in range(rng.randrange(1, 4))
-              for role in ("user", "assistant")] for _ in range(7)]
+    special = {
+        name: number for number, name in enumerate(("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>"))
+    }
+    talks = [
+        [
+            {"role": role, "content": "a" * rng.randrange(6)}
+            for _ in range(rng.randrange(1, 4))
+            for role in ("user", "assistant")
+        ]
+        for _ in range(7)
+    ]
     rows = [sft.chat_template(talk, lambda text: [5 + rng.randrange(9) for _ in text], special) for talk in talks]
     for side in ("left", "right"):
         batch = sft.collate(rows, [sft.loss_mask(row, special) for row in rows], 0, side)
@@ -400,6 +468,7 @@ def test_pictures_of_others_are_refused():
 
 # The lesson's sizes.
 
+
 def test_the_sizes_of_the_lesson():
     projection = vlm.Projection(vision_dim=768, text_dim=512)
     assert projection(torch.randn(2, 196, 768)).shape == (2, 196, 512)
@@ -412,18 +481,24 @@ def test_the_sizes_of_the_lesson():
     assert any(said.startswith("VLM(llm, ") and ".projection(" in said for said in shown)
 
 
-@pytest.mark.parametrize("body, fault", [
-    ("nn.Conv1d(vision_dim, text_dim, 3, padding=1)", "patches mixed"),
-    ("nn.Sequential(nn.BatchNorm1d(vision_dim), nn.Conv1d(vision_dim, text_dim, 1))", "pictures mixed"),
-])
+@pytest.mark.parametrize(
+    "body, fault",
+    [
+        ("nn.Conv1d(vision_dim, text_dim, 3, padding=1)", "patches mixed"),
+        ("nn.Sequential(nn.BatchNorm1d(vision_dim), nn.Conv1d(vision_dim, text_dim, 1))", "pictures mixed"),
+    ],
+)
 def test_projections_that_mix_are_refused(body, fault):
     """Beyond the catalogue: layers that look reasonable and are not patch by patch."""
     source = steps.find_step("step6_vlm").file("solution").read_text(encoding="utf-8")
     start, end = source.index("        self.linear_1 = "), source.index("# TODO token_concat")
-    source = source[:start] + f"        self.layer = {body}\n\n    def forward(self, features):\n" \
+    source = (
+        source[:start] + f"        self.layer = {body}\n\n    def forward(self, features):\n"
         "        return self.layer(features.transpose(1, 2)).transpose(1, 2)\n\n\n" + source[end:]
-    module = steps.execute(source, steps.find_step("step6_vlm").file("solution"), "other_projection",
-                           shown_as="<other>")
+    )
+    module = steps.execute(
+        source, steps.find_step("step6_vlm").file("solution"), "other_projection", shown_as="<other>"
+    )
     finding = checking.check("step6_vlm", module, "projection")
     assert finding.status == "wrong"
     said = {"patches mixed": "other patches", "pictures mixed": "other pictures"}[fault]
@@ -431,6 +506,7 @@ def test_projections_that_mix_are_refused(body, fault):
 
 
 # what the eye is trained on
+
 
 def test_a_family_is_told_alike_and_its_colours_are_hidden_together():
     rng, kinds = random.Random(0), set()
@@ -440,11 +516,17 @@ def test_a_family_is_told_alike_and_its_colours_are_hidden_together():
         assert all(split_of(twin) in ("train",) for twin in family)
         drawn = pixels(family, 32, 1)
         shown, told = train_clip.as_shown(family, drawn, rng)
-        says = tuple(any(word in text.split() for text in told for word in words) for words in (COLORS, SHAPES, WORLD_SIZES))
+        says = tuple(
+            any(word in text.split() for text in told for word in words) for words in (COLORS, SHAPES, WORLD_SIZES)
+        )
         for text, twin in zip(told, family):
             every = [getattr(s, name) for s in twin.shapes for name in ("color", "shape", "size")]
             assert [w for w in text.replace(",", "").split() if w in every] == [
-                w for s in twin.shapes for w, said in zip((s.size, s.color, s.shape), (says[2], says[0], says[1])) if said]
+                w
+                for s in twin.shapes
+                for w, said in zip((s.size, s.color, s.shape), (says[2], says[0], says[1]))
+                if said
+            ]
         assert says[0] == np.array_equal(shown, drawn), "colours that are told are seen, others are not"
         kinds.add(says)
     assert kinds >= {(True, True, True), (False, True, True), (True, False, True)}

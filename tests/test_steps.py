@@ -17,9 +17,7 @@ def test_the_list():
         assert step.short == f"step{step.number}" and step.file("exercise").name == "model_exercise.py"
 
 
-@pytest.mark.parametrize(
-    "text", ["6", 6, "step6", "step6_vlm", "vlm", "VLM", " step6 ", "step6_vlm/", "./step6_vlm"]
-)
+@pytest.mark.parametrize("text", ["6", 6, "step6", "step6_vlm", "vlm", "VLM", " step6 ", "step6_vlm/", "./step6_vlm"])
 def test_a_step_by_its_names(text):
     assert steps.find_step(text) is steps.STEPS[5]
     assert steps.find_step(steps.STEPS[5]) is steps.STEPS[5]
@@ -46,7 +44,7 @@ def test_loading_shows_the_current_text(tmp_path):
     step.folder.mkdir()
     step.file("exercise").write_text("value = 1\n")
     first = steps.load(step, "exercise")
-    step.file("exercise").write_text("value = 2\n")     # the same size and, often, the same second
+    step.file("exercise").write_text("value = 2\n")  # the same size and, often, the same second
     second = steps.load(step, "exercise")
     assert (first.value, second.value) == (1, 2) and first.__name__ != second.__name__
     assert sys.modules[second.__name__] is second
@@ -84,6 +82,7 @@ def test_a_file_that_raises_leaves_no_module_behind(tmp_path):
 
 
 def test_the_list_comes_without_torch():
-    code = ("import sys, course.steps, course.progress, course.chain, course.authoring\n"
-            "assert 'torch' not in sys.modules")
+    code = (
+        "import sys, course.steps, course.progress, course.chain, course.authoring\nassert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=steps.ROOT, check=True)

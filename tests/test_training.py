@@ -85,8 +85,11 @@ def test_interrupted_anywhere_it_ends_as_if_nothing_had_happened(stop):
 
 
 def test_chat_says_what_a_model_says_and_stops_where_it_ends():
-    """A model that knows its lines: replies come back as text, in order, without the end token, and in any batch size."""
-    tokenizer = steps.load("step1", "solution").train([" ".join(prompt(s, q.text) for s, q in exam("train", 30, 3))], 400)
+    """A model that knows its lines: replies come back as text, in order, without the end token, and in any batch
+    size."""
+    tokenizer = steps.load("step1", "solution").train(
+        [" ".join(prompt(s, q.text) for s, q in exam("train", 30, 3))], 400
+    )
     chat = Chat(tokenizer, steps.load("step4", "solution"))
     items = exam("held_out", 9, 2)
     lines = {tuple(chat.encode(prompt(s, q.text))): q.preferred for s, q in items}
@@ -121,7 +124,13 @@ def test_a_blank_is_padding_and_the_words_around_it_are_what_they_are_without():
     tokenizer = steps.load("step1", "solution").train([story(s, random.Random(0)) for s in sample_scenes(200)], 700)
     chat = Chat(tokenizer, steps.load("step4", "solution"))
     ids = chat.encode_with_blanks("at the top a big ___ star and a ___ ring.")
-    assert ids == [*chat.encode("at the top a big"), chat.pad, *chat.encode("star and a"), chat.pad, *chat.encode("ring.")]
+    assert ids == [
+        *chat.encode("at the top a big"),
+        chat.pad,
+        *chat.encode("star and a"),
+        chat.pad,
+        *chat.encode("ring."),
+    ]
     assert chat.encode_with_blanks("___ ring") == [chat.pad, *chat.encode("ring")]
     ids, labels = chat.row([{"role": "user", "content": "?"}, {"role": "assistant", "content": "a ___ ring."}])
     assert ids.count(chat.pad) == 1

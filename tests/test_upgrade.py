@@ -10,7 +10,8 @@ from course.errors import CourseError
 from tests import toy
 
 NEWER = toy.SOLUTION.replace('"""A toy lesson."""', '"""A better toy lesson."""').replace(
-    '"""The mean over the last axis of x [B, D], as [B]."""', '"""The mean of each row of x [B, D]: [B]."""')
+    '"""The mean over the last axis of x [B, D], as [B]."""', '"""The mean of each row of x [B, D]: [B]."""'
+)
 
 
 @pytest.fixture
@@ -21,8 +22,10 @@ def step(tmp_path):
 def learnt(step, solution=toy.SOLUTION) -> str:
     """An exercise in which `mean` is written, with a helper and an import, and the rest untouched."""
     text = authoring.generate(solution, step)
-    text = text.replace('raise NotImplementedError("TODO mean: write mean")',
-                        "total = add_up(x)  # mine\n    return total / math.sqrt(x.shape[-1]) ** 2")
+    text = text.replace(
+        'raise NotImplementedError("TODO mean: write mean")',
+        "total = add_up(x)  # mine\n    return total / math.sqrt(x.shape[-1]) ** 2",
+    )
     text = text.replace("import torch\n", "import math\n\nimport torch\n\nAXIS = -1\n", 1)
     text = text.replace("# TODO mean\n", "def add_up(x):\n    return x.sum(AXIS)\n\n\n# TODO mean\n", 1)
     step.file("exercise").write_text(text)
@@ -70,8 +73,9 @@ def test_given_code_is_the_new_versions_and_changed_parameters_are_told(step):
     given = toy.SOLUTION.replace("# TODO mean", "def helper(x):\n    return x + 1\n\n\n# TODO mean", 1)
     step.file("solution").write_text(given)
     learnt(step, given)
-    newer = given.replace("return x + 1", "return x + 2").replace("def centred(x: torch.Tensor)",
-                                                                "def centred(x: torch.Tensor, axis: int = -1)")
+    newer = given.replace("return x + 1", "return x + 2").replace(
+        "def centred(x: torch.Tensor)", "def centred(x: torch.Tensor, axis: int = -1)"
+    )
     text = step.file("exercise").read_text()
     text = text.replace('raise NotImplementedError("TODO centred: write centred")', "return x - 1")
     step.file("exercise").write_text(text)
@@ -86,8 +90,10 @@ def test_given_code_is_the_new_versions_and_changed_parameters_are_told(step):
 
 def test_a_todo_that_is_gone_is_kept(step):
     learnt(step)
-    text, notes = upgrade.carry(step.file("exercise").read_text(), authoring.generate(
-        toy.SOLUTION.replace("def mean", "def average").replace("mean(x)", "average(x)"), step))
+    text, notes = upgrade.carry(
+        step.file("exercise").read_text(),
+        authoring.generate(toy.SOLUTION.replace("def mean", "def average").replace("mean(x)", "average(x)"), step),
+    )
     assert "def average" in text and "def mean" in text and "# mine" in text
     assert any("no TODO mean" in note for note in notes)
 
@@ -122,8 +128,9 @@ def test_a_file_that_is_no_python_stops_before_anything_is_changed(step, tmp_pat
 
 
 def git(folder, *arguments):
-    done = subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, capture_output=True, text=True
+    )
     return done
 
 

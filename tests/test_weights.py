@@ -1,4 +1,5 @@
-"""Real checkpoints in the course's own classes: the same numbers as transformers, or a refusal that names the reason."""
+"""Real checkpoints in the course's own classes: the same numbers as transformers, or a refusal that names the
+reason."""
 
 import json
 import os
@@ -26,7 +27,9 @@ def eye(tmp_path_factory):
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "llama"
-    return folder, checkpoints.save_llama(folder, tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 500.0})
+    return folder, checkpoints.save_llama(
+        folder, tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 500.0}
+    )
 
 
 def copy(folder, tmp_path):
@@ -44,6 +47,7 @@ def retold(folder, change):
 
 # The eye.
 
+
 def same_eye(folder, theirs):
     ours = models.read_vision(vlm, folder)
     pictures = torch.randn(2, 3, 24, 24)
@@ -58,8 +62,13 @@ def same_eye(folder, theirs):
 @pytest.mark.parametrize("spelling", ["", "vision_model."])
 def test_an_eye_of_either_spelling(eye, tmp_path, spelling):
     folder = copy(eye[0], tmp_path)
-    retold(folder, lambda tensors: {spelling + name.removeprefix("vision_model."): value for name, value in tensors.items()}
-           | {spelling + "embeddings.position_ids": torch.arange(10)[None]})
+    retold(
+        folder,
+        lambda tensors: (
+            {spelling + name.removeprefix("vision_model."): value for name, value in tensors.items()}
+            | {spelling + "embeddings.position_ids": torch.arange(10)[None]}
+        ),
+    )
     same_eye(folder, eye[1])
 
 
@@ -89,12 +98,20 @@ def test_sizes_that_are_left_out_are_transformers_own(tmp_path):
 
 # The language model.
 
-@pytest.mark.parametrize("tied, shard, spelling", [
-    (True, "5GB", "rope_parameters"), (False, "5GB", "rope_theta"), (True, "8KB", "rope_theta"), (False, "8KB", "rope_parameters"),
-])
+
+@pytest.mark.parametrize(
+    "tied, shard, spelling",
+    [
+        (True, "5GB", "rope_parameters"),
+        (False, "5GB", "rope_theta"),
+        (True, "8KB", "rope_theta"),
+        (False, "8KB", "rope_parameters"),
+    ],
+)
 def test_a_llama(tmp_path, tied, shard, spelling):
-    theirs = checkpoints.save_llama(tmp_path, shard=shard, tie_word_embeddings=tied,
-                                    rope_parameters={"rope_type": "default", "rope_theta": 500.0})
+    theirs = checkpoints.save_llama(
+        tmp_path, shard=shard, tie_word_embeddings=tied, rope_parameters={"rope_type": "default", "rope_theta": 500.0}
+    )
     assert (len(list(tmp_path.glob("model-*.safetensors"))) > 2) == (shard == "8KB")
     if spelling == "rope_theta":
         checkpoints.change_config(tmp_path, remove=("rope_parameters", "head_dim"), rope_theta=500, rope_scaling=None)
@@ -119,21 +136,25 @@ def test_old_files_with_buffers_and_both_ends_of_a_tie(llama, tmp_path):
 
 # What is refused, and in which words.
 
-@pytest.mark.parametrize("changes, says", [
-    (dict(rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0}), r"RoPE is scaled \(llama3\)"),
-    (dict(rope_parameters=None, rope_scaling={"type": "linear", "factor": 2.0}), r"RoPE is scaled \(linear\)"),
-    (dict(attention_bias=True), "attention_bias is True, and here it is always False"),
-    (dict(mlp_bias=True, hidden_act="gelu"), "hidden_act is 'gelu', .* 'silu'; mlp_bias is True"),
-    (dict(head_dim=8), "head_dim is 8, and here it is always 4"),
-    (dict(quantization_config={"bits": 4}), "quantization_config"),
-    (dict(model_type="qwen3"), "holds a 'qwen3'. The GPT of step 2 is a Llama"),
-    (dict(num_attention_heads=3), "hidden_size 16 must split into 3 heads"),
-    (dict(hidden_size="wide"), "hidden_size is 'wide', which is no size"),
-    (dict(vocab_size=-1), "vocab_size is -1, which is no size"),
-    (dict(num_hidden_layers=3), r"missing: model\.layers\.2\..*and 3 more"),
-    (dict(num_hidden_layers=1), r"unexpected: model\.layers\.1\."),
-    (dict(vocab_size=299), r"other shapes: model\.embed_tokens\.weight is \[300, 16\] and should be \[299, 16\]"),
-])
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0}), r"RoPE is scaled \(llama3\)"),
+        (dict(rope_parameters=None, rope_scaling={"type": "linear", "factor": 2.0}), r"RoPE is scaled \(linear\)"),
+        (dict(attention_bias=True), "attention_bias is True, and here it is always False"),
+        (dict(mlp_bias=True, hidden_act="gelu"), "hidden_act is 'gelu', .* 'silu'; mlp_bias is True"),
+        (dict(head_dim=8), "head_dim is 8, and here it is always 4"),
+        (dict(quantization_config={"bits": 4}), "quantization_config"),
+        (dict(model_type="qwen3"), "holds a 'qwen3'. The GPT of step 2 is a Llama"),
+        (dict(num_attention_heads=3), "hidden_size 16 must split into 3 heads"),
+        (dict(hidden_size="wide"), "hidden_size is 'wide', which is no size"),
+        (dict(vocab_size=-1), "vocab_size is -1, which is no size"),
+        (dict(num_hidden_layers=3), r"missing: model\.layers\.2\..*and 3 more"),
+        (dict(num_hidden_layers=1), r"unexpected: model\.layers\.1\."),
+        (dict(vocab_size=299), r"other shapes: model\.embed_tokens\.weight is \[300, 16\] and should be \[299, 16\]"),
+    ],
+)
 def test_llamas_that_the_gpt_cannot_be(llama, tmp_path, changes, says):
     folder = copy(llama[0], tmp_path)
     checkpoints.change_config(folder, remove=("head_dim",) if "num_attention_heads" in changes else (), **changes)
@@ -141,11 +162,14 @@ def test_llamas_that_the_gpt_cannot_be(llama, tmp_path, changes, says):
         models.read_llm(gpt, folder)
 
 
-@pytest.mark.parametrize("changes, says", [
-    (dict(hidden_act="gelu"), "hidden_act is 'gelu', and here it is always 'quick_gelu'"),
-    (dict(model_type="siglip_vision_model"), "holds a 'siglip_vision_model'. An eye is a CLIP vision model"),
-    (dict(patch_size=12), r"other shapes: .*patch_embedding"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(hidden_act="gelu"), "hidden_act is 'gelu', and here it is always 'quick_gelu'"),
+        (dict(model_type="siglip_vision_model"), "holds a 'siglip_vision_model'. An eye is a CLIP vision model"),
+        (dict(patch_size=12), r"other shapes: .*patch_embedding"),
+    ],
+)
 def test_eyes_that_cannot_be_read(eye, tmp_path, changes, says):
     folder = copy(eye[0], tmp_path)
     checkpoints.change_config(folder, **changes)
@@ -159,7 +183,9 @@ def test_half_a_checkpoint_is_no_checkpoint(eye, llama, tmp_path):
     with pytest.raises(WeightsError) as refusal:
         models.read_vision(vlm, folder)
     text = str(refusal.value)
-    assert "missing: encoder.layers.1." in text and "unexpected: other.encoder.layers.1." in text and "and 10 more" in text
+    assert (
+        "missing: encoder.layers.1." in text and "unexpected: other.encoder.layers.1." in text and "and 10 more" in text
+    )
     with pytest.raises(WeightsError, match="holds a 'llama'"):
         models.read_vision(vlm, llama[0])
     with pytest.raises(WeightsError, match="holds a 'clip_vision_model'"):
@@ -212,8 +238,12 @@ def test_shards_that_are_missing_or_lie(tmp_path):
 
 # The tokenizer and the template that came with the weights.
 
-TALK = [{"role": "user", "content": "what is in the picture?"}, {"role": "assistant", "content": "a red circle."},
-        {"role": "user", "content": "how many?"}, {"role": "assistant", "content": "two."}]
+TALK = [
+    {"role": "user", "content": "what is in the picture?"},
+    {"role": "assistant", "content": "a red circle."},
+    {"role": "user", "content": "how many?"},
+    {"role": "assistant", "content": "two."},
+]
 
 
 def test_a_chat_with_the_checkpoints_own_template(llama):
@@ -222,7 +252,9 @@ def test_a_chat_with_the_checkpoints_own_template(llama):
     talk = FolderChat(tokenizer, sft)
     ids, labels = talk.row(TALK)
     assert ids == theirs.apply_chat_template(TALK, return_dict=False)
-    assert talk.ids(TALK[:3], True) == theirs.apply_chat_template(TALK[:3], add_generation_prompt=True, return_dict=False)
+    assert talk.ids(TALK[:3], True) == theirs.apply_chat_template(
+        TALK[:3], add_generation_prompt=True, return_dict=False
+    )
     learned = [i for i in labels if i != -100]
     assert [i for i, label in zip(ids, labels) if label != -100] == learned
     assert theirs.decode(learned) == "a red circle.<|im_end|>two.<|im_end|>"
@@ -238,10 +270,15 @@ def test_batches_and_replies_work_as_in_steps_4_to_6(llama):
     assert batch["input_ids"].shape == batch["labels"].shape and batch["input_ids"][1, -1] == 0
     assert torch.isfinite(model(**batch)[1])
     theirs, tokenizer = llama[1], transformers.AutoTokenizer.from_pretrained(llama[0])
-    for question, reply in zip(questions := ["how many?", "what is in the picture?"], talk.replies(model, questions, max_new_tokens=9)):
-        ids = tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True,
-                                            return_tensors="pt", return_dict=False)
-        new = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=9, do_sample=False)[0, ids.shape[1]:]
+    for question, reply in zip(
+        questions := ["how many?", "what is in the picture?"], talk.replies(model, questions, max_new_tokens=9)
+    ):
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=False
+        )
+        new = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=9, do_sample=False)[
+            0, ids.shape[1] :
+        ]
         assert reply == tokenizer.decode(new, skip_special_tokens=True).removeprefix(" ")
     assert isinstance(talk, chat.Chat)
 
@@ -249,16 +286,25 @@ def test_batches_and_replies_work_as_in_steps_4_to_6(llama):
 def test_a_base_model_gets_llavas_template(tmp_path):
     checkpoints.tokenizer(None).save_pretrained(tmp_path)
     tokenizer = FolderTokenizer(tmp_path)
-    assert tokenizer.plain and tokenizer.render(TALK[:2]) == "USER: what is in the picture? ASSISTANT: a red circle.<|im_end|>"
+    assert (
+        tokenizer.plain
+        and tokenizer.render(TALK[:2]) == "USER: what is in the picture? ASSISTANT: a red circle.<|im_end|>"
+    )
     ids, labels = FolderChat(tokenizer, sft).row(TALK)
     assert tokenizer.hf.decode([i for i in labels if i != -100]) == " a red circle.<|im_end|> two.<|im_end|>"
 
 
-@pytest.mark.parametrize("template, says", [
-    ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "ends no reply with a special token"),
-    ("{{ messages | length }}{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}", "rewrites what was said"),
-    ("{{ raise_exception('not today') }}", "not today"),
-])
+@pytest.mark.parametrize(
+    "template, says",
+    [
+        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "ends no reply with a special token"),
+        (
+            "{{ messages | length }}{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}",
+            "rewrites what was said",
+        ),
+        ("{{ raise_exception('not today') }}", "not today"),
+    ],
+)
 def test_templates_that_cannot_be_learned_from(tmp_path, template, says):
     checkpoints.tokenizer(template).save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match=says):
@@ -275,6 +321,7 @@ def test_a_folder_without_a_tokenizer_says_so(eye, tmp_path):
 
 # By name, from a hub.
 
+
 @pytest.fixture
 def served(llama, eye, tmp_path, monkeypatch):
     """A hub that serves both checkpoints, which huggingface_hub takes for the real one."""
@@ -284,7 +331,8 @@ def served(llama, eye, tmp_path, monkeypatch):
     with checkpoints.hub({"org/tiny-llama": llama[0], "org/eye": eye[0]}) as (state, address):
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
         template = address + huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(
-            huggingface_hub.constants._HF_DEFAULT_ENDPOINT)
+            huggingface_hub.constants._HF_DEFAULT_ENDPOINT
+        )
         monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield state
 
@@ -327,7 +375,9 @@ def test_a_broken_download_goes_on_where_it_was(served, llama, tmp_path, capsys,
 
 def test_what_arrives_is_verified(served, tmp_path):
     served.spoil = True
-    with pytest.raises(WeightsError, match=r"model\.safetensors arrived with other bytes .* run the same command again"):
+    with pytest.raises(
+        WeightsError, match=r"model\.safetensors arrived with other bytes .* run the same command again"
+    ):
         hub.locate("org/eye", tmp_path)
     assert not list(tmp_path.rglob("model.safetensors*"))
     served.spoil = False
@@ -349,8 +399,13 @@ def test_what_others_have_fetched_is_used(served, llama, tmp_path):
 
 def test_names_and_folders_that_do_not_exist(served, eye, tmp_path):
     assert hub.locate(str(eye[0])) == eye[0]
-    for name, says in [("org/none", "has no org/none"), ("./none", "no folder"), ("none", "no folder"), ("a/b/c", "no folder"),
-                       (str(eye[0] / "config.json"), "is a file; name the folder")]:
+    for name, says in [
+        ("org/none", "has no org/none"),
+        ("./none", "no folder"),
+        ("none", "no folder"),
+        ("a/b/c", "no folder"),
+        (str(eye[0] / "config.json"), "is a file; name the folder"),
+    ]:
         with pytest.raises(WeightsError, match=says):
             hub.locate(name, tmp_path)
     served.folders["org/pickled"] = tmp_path
@@ -381,20 +436,37 @@ def test_without_a_network_what_is_there_serves(served, tmp_path, monkeypatch, c
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     assert hub.locate("org/eye", tmp_path / "ours") == folder
     assert "the hub cannot be reached; using" in capsys.readouterr().err
-    with pytest.raises(WeightsError, match="org/tiny-llama is not on this machine, .*hf download org/tiny-llama --local-dir"):
+    with pytest.raises(
+        WeightsError, match="org/tiny-llama is not on this machine, .*hf download org/tiny-llama --local-dir"
+    ):
         hub.locate("org/tiny-llama", tmp_path / "ours")
 
 
-SCRIPT = "import sys; from course.weights import hub; from pathlib import Path; print(hub.locate('org/eye', Path(sys.argv[1])))"
+SCRIPT = (
+    "import sys; from course.weights import hub; from pathlib import Path; "
+    "print(hub.locate('org/eye', Path(sys.argv[1])))"
+)
 
 
 @pytest.mark.slow
 def test_another_hub_is_named_as_users_name_it(eye, tmp_path):
     """By the environment variable that huggingface_hub knows."""
+
     def locate():
-        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_ETAG_TIMEOUT": "2"}
-        return subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "cache")], env=environment, cwd=steps.ROOT,
-                              capture_output=True, text=True, timeout=120)
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_ETAG_TIMEOUT": "2",
+        }
+        return subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "cache")],
+            env=environment,
+            cwd=steps.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     with checkpoints.hub({"org/eye": eye[0]}) as (_, address):
         first = locate()

@@ -37,7 +37,12 @@ def test_splits_are_disjoint_and_seeded():
 def test_held_out_pairs_are_fixed_and_each_half_is_seen_elsewhere():
     # Written out so that a change of the hash or of the lists cannot pass unnoticed: shipped weights depend on it.
     assert set(world.HELD_OUT_PAIRS) == {
-        ("green", "square"), ("orange", "triangle"), ("pink", "cross"), ("blue", "ring"), ("red", "circle"), ("black", "star"),
+        ("green", "square"),
+        ("orange", "triangle"),
+        ("pink", "cross"),
+        ("blue", "ring"),
+        ("red", "circle"),
+        ("black", "star"),
     }
     for color in world.COLORS:
         assert sum(pair[0] == color for pair in world.TRAIN_PAIRS) >= 5
@@ -111,8 +116,7 @@ def test_every_answer_is_right_and_every_question_has_one(split):
 def fitting(scene, words):
     """The shapes that a name like "the small red circle" or "the circle at the top" fits."""
     what, _, place = words.lower().removeprefix("the ").partition(" at the ")
-    return [s for s in scene.shapes
-            if set(what.split()) <= {s.size, s.color, s.shape} and place in ("", s.place)]
+    return [s for s in scene.shapes if set(what.split()) <= {s.size, s.color, s.shape} and place in ("", s.place)]
 
 
 def is_true(scene, sentence):
@@ -129,14 +133,23 @@ def is_true(scene, sentence):
         (s,) = fitting(scene, match[1])
         return (s.size, s.color) == (match[2], match[3])
     if match := re.fullmatch(r"The number of (.+) is (\w+)\.", sentence):
-        singular = {"shapes": "", "crosses": "cross", **{s + "s": s for s in world.SHAPES}, **{c + " shapes": c for c in world.COLORS}}
+        singular = {
+            "shapes": "",
+            "crosses": "cross",
+            **{s + "s": s for s in world.SHAPES},
+            **{c + " shapes": c for c in world.COLORS},
+        }
         return ["zero", "one", "two", "three", "four"][len(fitting(scene, singular[match[1]]))] == match[2]
     if match := re.fullmatch(r"There is (not )?an? (\w+ \w+)\.", sentence):
         return bool(fitting(scene, match[2])) == (match[1] is None)
     match = re.fullmatch(r"(The .+) is (left of|right of|above|below) (the .+)\.", sentence)
     ((a,), (b,)) = fitting(scene, match[1]), fitting(scene, match[3])
-    return {"left of": a.column < b.column, "right of": a.column > b.column,
-            "above": a.row < b.row, "below": a.row > b.row}[match[2]]
+    return {
+        "left of": a.column < b.column,
+        "right of": a.column > b.column,
+        "above": a.row < b.row,
+        "below": a.row > b.row,
+    }[match[2]]
 
 
 def test_stories_are_true_and_tell_the_whole_scene():
@@ -152,7 +165,7 @@ def test_stories_are_true_and_tell_the_whole_scene():
 def test_guessing_without_looking_does_not_pay():
     """The commonest answer to each kind stays far enough from certain that seeing can be told from guessing."""
     answers = {}
-    for scene, question in exam("held_out", 3000, 4):
+    for _, question in exam("held_out", 3000, 4):
         answers.setdefault(question.kind, []).append(question.answer)
     for kind, given in answers.items():
         share = max(given.count(a) for a in set(given)) / len(given)
@@ -253,7 +266,7 @@ def test_nameless_colours_are_far_from_all_that_have_a_name():
     assert np.abs(drawn[:, None] - named).sum(-1).min() >= NAMELESS
     assert drawn.sum(1).max() < 3 * PAPER[0] - 100 and len(set(map(tuple, drawn))) > 400
     nearest = np.abs(drawn[:, None] - named).sum(-1).argmin(1)
-    assert np.bincount(nearest, minlength=len(named)).min() > 10    # on all sides of each: none lies outside
+    assert np.bincount(nearest, minlength=len(named)).min() > 10  # on all sides of each: none lies outside
     scene = world.sample_scene(rng)
     plain, other = (world.pixels([scene], seed=1, nameless=nameless)[0] for nameless in (False, True))
     assert not np.array_equal(plain, other)

@@ -92,7 +92,7 @@ CHECKS = [
 ]
 """
 
-MISTAKES = '''
+MISTAKES = """
 from course.checking import Mistake
 
 MISTAKES = {
@@ -120,15 +120,20 @@ MISTAKES = {
         Mistake("overall", "x - mean(x)[:, None]", "x - mean(x).mean()", "One mean for all rows."),
     ],
 }
-'''
+"""
 
 
-def lesson(folder, name="toy", todos=("mean", "projection", "centred"), solution=SOLUTION, checks=CHECKS,
-           mistakes=MISTAKES):
+def lesson(
+    folder, name="toy", todos=("mean", "projection", "centred"), solution=SOLUTION, checks=CHECKS, mistakes=MISTAKES
+):
     """Write the toy lesson into `folder` and return its Step."""
     step = steps.Step(name, "A toy", todos, 1, root=folder)
     step.folder.mkdir(parents=True, exist_ok=True)
-    for which, text in (("solution", solution), ("checks", checks), ("mistakes", mistakes),
-                        ("exercise", authoring.generate(solution, step))):
+    for which, text in (
+        ("solution", solution),
+        ("checks", checks),
+        ("mistakes", mistakes),
+        ("exercise", authoring.generate(solution, step)),
+    ):
         step.file(which).write_text(text, encoding="utf-8")
     return step

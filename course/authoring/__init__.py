@@ -25,6 +25,23 @@ from course.authoring.source import (
 )
 
 __all__ = [
-    "AuthorError", "Function", "Report", "backup", "build", "edited", "filled", "functions", "generate",
-    "graft", "pristine", "reset", "same_function", "split", "todo_functions", "transplant", "untouched", "unwritten", "write"
+    "AuthorError",
+    "Function",
+    "Report",
+    "backup",
+    "build",
+    "edited",
+    "filled",
+    "functions",
+    "generate",
+    "graft",
+    "pristine",
+    "reset",
+    "same_function",
+    "split",
+    "todo_functions",
+    "transplant",
+    "untouched",
+    "unwritten",
+    "write",
 ]

@@ -15,7 +15,7 @@ from course.errors import CourseError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 
-TESTS = '''
+TESTS = """
 
 # The tests: run them in the notebook, or `python3 -m course check {short}` in a terminal. Nothing to edit
 # below.
@@ -29,7 +29,7 @@ def _check(todo):
         sys.path.insert(0, str(root))
     from course.checking import check_file
     check_file(here, todo, step="{name}")
-'''
+"""
 TEST = '''
 
 def test_{todo}():
@@ -52,9 +52,8 @@ def generate(solution_source: str, step) -> str:
     lines = split(solution_source)
     wanted = _marked(solution_source, step)
     for function, (begin, end) in sorted(wanted, key=lambda item: item[1], reverse=True):
-        indent = lines[begin - 1][:len(lines[begin - 1]) - len(lines[begin - 1].lstrip())]
-        lines[begin - 1:end] = [
-            f'{indent}raise NotImplementedError("TODO {function.todo}: write {function.name}")\n']
+        indent = lines[begin - 1][: len(lines[begin - 1]) - len(lines[begin - 1].lstrip())]
+        lines[begin - 1 : end] = [f'{indent}raise NotImplementedError("TODO {function.todo}: write {function.name}")\n']
     return _stamped("".join(lines).rstrip("\n") + "\n" + _tests(step))
 
 
@@ -66,9 +65,7 @@ def filled(solution_source: str, step) -> str:
 
 
 def _tests(step) -> str:
-    return TESTS.format(short=step.short, name=step.name) + "".join(
-        TEST.format(todo=todo) for todo in step.todos
-    )
+    return TESTS.format(short=step.short, name=step.name) + "".join(TEST.format(todo=todo) for todo in step.todos)
 
 
 def _marked(source: str, step):
@@ -82,18 +79,24 @@ def _marked(source: str, step):
         if not function.todo:
             continue
         if [marks[number] for number in inside] != [BEGIN, END]:
-            raise AuthorError(f"{step.name}, line {function.line}: {function.name} (TODO {function.todo}) "
-                              f"needs one {BEGIN!r} and then one {END!r} in its body")
+            raise AuthorError(
+                f"{step.name}, line {function.line}: {function.name} (TODO {function.todo}) "
+                f"needs one {BEGIN!r} and then one {END!r} in its body"
+            )
         taken.update(inside)
         found.append((function, tuple(inside)))
     stray = sorted(set(marks) - taken)
     if stray:
-        raise AuthorError(f"{step.name}, line {stray[0]}: {marks[stray[0]]!r} stands in no function with a "
-                          f"`# TODO id` line directly above it")
+        raise AuthorError(
+            f"{step.name}, line {stray[0]}: {marks[stray[0]]!r} stands in no function with a "
+            f"`# TODO id` line directly above it"
+        )
     have = list(todo_functions(source))
     if sorted(have) != sorted(step.todos):
-        raise AuthorError(f"{step.name}: the solution marks the TODOs {', '.join(have) or 'none'}; "
-                          f"course/steps.py lists {', '.join(step.todos)}")
+        raise AuthorError(
+            f"{step.name}: the solution marks the TODOs {', '.join(have) or 'none'}; "
+            f"course/steps.py lists {', '.join(step.todos)}"
+        )
     ast.parse(source)
     return found
 
@@ -112,6 +115,7 @@ def pristine(step) -> str:
     if step.file("solution").exists() or not step.file("stored").exists():
         return generate(step.file("solution").read_text(encoding="utf-8"), step)
     from course.checking import lesson
+
     return lesson(step).exercise()
 
 
@@ -168,11 +172,15 @@ def reset(step, todo: str | None = None) -> tuple[bool, Path | None]:
         try:
             new = transplant(old, new, todo_functions(new)[todo])
         except SyntaxError as error:
-            raise CourseError(f"{path.name}, line {error.lineno}: {error.msg}. Mend that line first, or put the whole "
-                              f"step back: python3 -m course reset {step.short}") from None
+            raise CourseError(
+                f"{path.name}, line {error.lineno}: {error.msg}. Mend that line first, or put the whole "
+                f"step back: python3 -m course reset {step.short}"
+            ) from None
         except KeyError as error:
-            raise CourseError(f"{path.name} has no place for {error.args[0]} any more. Put the whole step back: "
-                              f"python3 -m course reset {step.short}") from None
+            raise CourseError(
+                f"{path.name} has no place for {error.args[0]} any more. Put the whole step back: "
+                f"python3 -m course reset {step.short}"
+            ) from None
     if new == old:
         return False, None
     kept = backup(path) if edited(old) else None
@@ -185,6 +193,7 @@ class Report:
     """What `build` did or would do: print it; `ok` is False when something is out of date, broken or
     missing.
     """
+
     lines: list[str] = field(default_factory=list)
     ok: bool = True
 
@@ -220,12 +229,13 @@ def build(check: bool = False, force: bool = False, which=None) -> Report:
         elif old is not None and edited(old) and not force:
             report.add(f"{step.name}: {exercise.name} is edited, left alone")
         elif check:
-            report.add(f"{step.name}: {exercise.name} is {'missing' if old is None else 'out of date'}; "
-                       f"run python3 -m course build", ok=False)
-        else:
-            kept = (
-                f" (the edited one is now {backup(exercise).name})" if old is not None and edited(old) else ""
+            report.add(
+                f"{step.name}: {exercise.name} is {'missing' if old is None else 'out of date'}; "
+                f"run python3 -m course build",
+                ok=False,
             )
+        else:
+            kept = f" (the edited one is now {backup(exercise).name})" if old is not None and edited(old) else ""
             write(exercise, new)
             report.add(f"{step.name}: {exercise.name} written{kept}")
         for path in sorted(step.folder.glob("*.ipynb")):
@@ -253,8 +263,6 @@ def _tidy(step, path: Path, check: bool, report: Report) -> None:
     if text != clean:
         if not check:
             write(path, clean)
-        report.add(
-            f"{step.name}: {path.name} {'has outputs' if check else 'stripped of outputs'}", ok=not check
-        )
+        report.add(f"{step.name}: {path.name} {'has outputs' if check else 'stripped of outputs'}", ok=not check)
     for line in notebooks.problems(clean, step):
         report.add(f"{step.name}: {path.name}: {line}", ok=False)

@@ -12,10 +12,29 @@ from dataclasses import dataclass
 from course.authoring.exercise import BEGIN, END
 from course.authoring.source import Function, functions, split
 
-COMPARE = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
-           ast.Is: "is not", ast.IsNot: "is", ast.In: "not in", ast.NotIn: "in"}
-OPERATE = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*", ast.Mod: "//", ast.Pow: "*",
-           ast.BitAnd: "|", ast.BitOr: "&"}
+COMPARE = {
+    ast.Lt: "<=",
+    ast.LtE: "<",
+    ast.Gt: ">=",
+    ast.GtE: ">",
+    ast.Eq: "!=",
+    ast.NotEq: "==",
+    ast.Is: "is not",
+    ast.IsNot: "is",
+    ast.In: "not in",
+    ast.NotIn: "in",
+}
+OPERATE = {
+    ast.Add: "-",
+    ast.Sub: "+",
+    ast.Mult: "/",
+    ast.Div: "*",
+    ast.FloorDiv: "*",
+    ast.Mod: "//",
+    ast.Pow: "*",
+    ast.BitAnd: "|",
+    ast.BitOr: "&",
+}
 FIRST = "size of the first example"
 DEVICE = "device left out"  # can be seen only where there is another device than the CPU
 
@@ -96,10 +115,10 @@ def _changes_input(function):
 class Mutation:
     """One wrong version: `source` is the solution with the change in it."""
 
-    function: str   # qualified: "Attention.forward"
-    kind: str       # which operator made it
+    function: str  # qualified: "Attention.forward"
+    kind: str  # which operator made it
     line: int
-    change: str     # "a + b -> a - b"
+    change: str  # "a + b -> a - b"
     source: str
     needs: str = ""  # what must be in the module's APPLIED for this to be a wrong answer at all
 
@@ -132,8 +151,13 @@ def mutations(source: str, todo: str) -> Iterator[Mutation]:
 
 def _of_function(source: str, function: Function):
     text = Text(source)
-    inside = range(*(number for number, line in enumerate(split(source), 1)
-                     if function.line < number <= function.last and line.strip() in (BEGIN, END)))
+    inside = range(
+        *(
+            number
+            for number, line in enumerate(split(source), 1)
+            if function.line < number <= function.last and line.strip() in (BEGIN, END)
+        )
+    )
     done = set()
     for node in _walk(function.node):
         if getattr(node, "lineno", 0) not in inside:
@@ -227,7 +251,7 @@ def _operators(node, text: Text):
             if isinstance(op, (ast.Sub, ast.Div, ast.MatMult, ast.Mod, ast.Pow)):
                 sign = {ast.Sub: "-", ast.Div: "/", ast.MatMult: "@", ast.Mod: "%", ast.Pow: "**"}[type(op)]
                 yield "swapped terms", node, f"(({text[right]}) {sign} ({text[left]}))"
-        case ast.IfExp(test=test, body=body, orelse=orelse):
+        case ast.IfExp(test=test):
             yield "condition", test, "True"
             yield "condition", test, "False"
         case ast.If(test=test) | ast.comprehension(ifs=[test]):
@@ -263,11 +287,14 @@ def _operators(node, text: Text):
                 yield "dropped call", node, f"({text[args[0]]})"
         case ast.Name(id="max" | "min" as name) | ast.Attribute(attr="max" | "min" as name):
             start, stop = text.span(node)
-            yield "swapped names", node, text.source[start:stop - 3] + {"max": "min", "min": "max"}[name]
+            yield "swapped names", node, text.source[start : stop - 3] + {"max": "min", "min": "max"}[name]
     match node:  # sizes
-        case (ast.Subscript(value=ast.Attribute(attr="shape"), ctx=ast.Load())
-              | ast.Call(func=ast.Name(id="len")) | ast.Call(func=ast.Attribute(attr="size"))
-              | ast.Attribute(value=ast.Name(id="self"), ctx=ast.Load())):
+        case (
+            ast.Subscript(value=ast.Attribute(attr="shape"), ctx=ast.Load())
+            | ast.Call(func=ast.Name(id="len"))
+            | ast.Call(func=ast.Attribute(attr="size"))
+            | ast.Attribute(value=ast.Name(id="self"), ctx=ast.Load())
+        ):
             key = f"{node.lineno}:{node.col_offset}"
             yield FIRST, node, f'_first("{key}", {text[node]})'
         case ast.Assign(value=ast.Attribute(attr="shape") as shape):

@@ -49,14 +49,13 @@ def problems(text: str, step) -> list[str]:
         if called.count(todo) != 1:
             found.append(f"`model_exercise.test_{todo}()` is called {called.count(todo)} times, not once")
     found += [
-        f"`model_exercise.test_{todo}()` is no TODO of this step"
-        for todo in sorted(set(called) - set(step.todos))
+        f"`model_exercise.test_{todo}()` is no TODO of this step" for todo in sorted(set(called) - set(step.todos))
     ]
     for number, cell in enumerate(code_cells(text), 1):
         if "plt.show(" in cell:
             found.append(f"code cell {number} shows a plot without words: plots.show(figure, text)")
         if re.search(r"^\s*[%!]", cell, re.MULTILINE):
-            continue            # magics are IPython's, not Python's
+            continue  # magics are IPython's, not Python's
         try:
             compile(cell, f"code cell {number}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         except SyntaxError as error:

@@ -14,7 +14,7 @@ import textwrap
 import tokenize
 from dataclasses import dataclass
 
-MARK = re.compile(r"#\s*TODO\s+([A-Za-z]\w*)\s*$")      # the line above a function that belongs to a TODO
+MARK = re.compile(r"#\s*TODO\s+([A-Za-z]\w*)\s*$")  # the line above a function that belongs to a TODO
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,12 @@ class Function:
     """Where a function stands: lines count from 1; `first` includes decorators, `last` its trailing
     comments.
     """
-    name: str           # qualified: "Projection.forward"
+
+    name: str  # qualified: "Projection.forward"
     node: ast.AST
     first: int
     last: int
-    todo: str | None    # from the `# TODO id` line directly above it
+    todo: str | None  # from the `# TODO id` line directly above it
 
     @property
     def line(self) -> int:
@@ -40,7 +41,7 @@ def split(source: str) -> list[str]:
     return list(io.StringIO(source, newline=""))
 
 
-@functools.lru_cache(maxsize=64)     # a step's checks ask for the same two sources dozens of times
+@functools.lru_cache(maxsize=64)  # a step's checks ask for the same two sources dozens of times
 def functions(source: str) -> dict[str, Function]:
     """Every function and method of a source by qualified name; of two with one name the last, as in
     Python.
@@ -57,7 +58,7 @@ def functions(source: str) -> dict[str, Function]:
                 name = prefix + node.name
                 found[name] = Function(name, node, first, _last(lines, node), above and above.group(1))
             else:
-                for part in ("body", "orelse", "finalbody"):    # an `if` or `try` around definitions
+                for part in ("body", "orelse", "finalbody"):  # an `if` or `try` around definitions
                     visit(getattr(node, part, []), prefix)
 
     visit(ast.parse(source).body, "")
@@ -95,13 +96,21 @@ def unwritten(source: str, todo: str) -> list[Function]:
     """The functions in which `raise NotImplementedError("TODO <todo>...")` still stands, in the order of
     the file.
     """
+
     def stands(node):
-        return (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
-                and isinstance(node.exc.func, ast.Name) and node.exc.func.id == "NotImplementedError"
-                and bool(node.exc.args) and isinstance(node.exc.args[0], ast.Constant)
-                and re.match(rf"TODO {re.escape(todo)}\b", str(node.exc.args[0].value)) is not None)
-    return [function for function in functions(source).values()
-            if any(stands(node) for node in ast.walk(function.node))]
+        return (
+            isinstance(node, ast.Raise)
+            and isinstance(node.exc, ast.Call)
+            and isinstance(node.exc.func, ast.Name)
+            and node.exc.func.id == "NotImplementedError"
+            and bool(node.exc.args)
+            and isinstance(node.exc.args[0], ast.Constant)
+            and re.match(rf"TODO {re.escape(todo)}\b", str(node.exc.args[0].value)) is not None
+        )
+
+    return [
+        function for function in functions(source).values() if any(stands(node) for node in ast.walk(function.node))
+    ]
 
 
 def untouched(source: str, todo: str) -> bool:
@@ -127,7 +136,7 @@ def same_function(source: str, other: str, name: str) -> bool:
 def _bare(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
     """A function without its docstring."""
     bare = copy.copy(function)
-    bare.body = function.body[ast.get_docstring(function, clean=False) is not None:]
+    bare.body = function.body[ast.get_docstring(function, clean=False) is not None :]
     return bare
 
 
@@ -151,19 +160,26 @@ def transplant(target: str, donor: str, names) -> str:
         else:
             first, last, column = _end_of_scope(target, name, len(lines))
             body = [""] + body if column else ["", ""] + body
-        edits.append((first, last, [column + line if line.strip() else "" for line in body]
-                      if not _spans(body) else _reindented(body, column)))
+        edits.append(
+            (
+                first,
+                last,
+                [column + line if line.strip() else "" for line in body]
+                if not _spans(body)
+                else _reindented(body, column),
+            )
+        )
     for first, last, body in sorted(edits, key=lambda edit: edit[0], reverse=True):
         ends = last >= len(lines) and lines and not lines[-1].endswith(("\n", "\r")) and first <= last
         text = newline.join(body) + ("" if ends else newline)
         if first > len(lines) and lines and not lines[-1].endswith(("\n", "\r")):
             text = newline + text
-        lines[first - 1:last] = [text]
+        lines[first - 1 : last] = [text]
     return "".join(lines)
 
 
 def _prefix(line: str) -> str:
-    return line[:_indent(line)]
+    return line[: _indent(line)]
 
 
 def _inside_strings(text: str) -> set[int]:
@@ -185,14 +201,16 @@ def _dedented(lines: list[str], function: Function) -> list[str]:
     """A function's lines without line ends, moved to the left margin; the insides of long strings stay as
     they are.
     """
-    body = [line.rstrip("\r\n") for line in lines[function.first - 1:function.last]]
+    body = [line.rstrip("\r\n") for line in lines[function.first - 1 : function.last]]
     prefix = _prefix(body[0])
     if not prefix:
         return body
     # `if 1:` makes the indented function a text that tokenize accepts as it is
     inside = {number - 1 for number in _inside_strings("if 1:\n" + "\n".join(body) + "\n")}
-    return [line if number in inside or not line.startswith(prefix) else line[len(prefix):]
-            for number, line in enumerate(body, 1)]
+    return [
+        line if number in inside or not line.startswith(prefix) else line[len(prefix) :]
+        for number, line in enumerate(body, 1)
+    ]
 
 
 def _spans(body: list[str]) -> bool:
@@ -231,9 +249,7 @@ def graft(target: str, fragment: str, names) -> str:
     if not wanted:
         raise KeyError(", ".join(names))
     classes = {name.partition(".")[0] for name in wanted if "." in name}
-    helpers = [
-        name for name in give if "." in name and name not in wanted and name.partition(".")[0] in classes
-    ]
+    helpers = [name for name in give if "." in name and name not in wanted and name.partition(".")[0] in classes]
     lines, extra = split(fragment), []
     for node in ast.parse(fragment).body:
         if getattr(node, "name", None) in classes | set(wanted) or isinstance(node, ast.Expr):
@@ -241,7 +257,7 @@ def graft(target: str, fragment: str, names) -> str:
         if isinstance(node, ast.ImportFrom) and node.module == "__future__":
             continue
         first = min([node.lineno] + [decorator.lineno for decorator in getattr(node, "decorator_list", [])])
-        extra += lines[first - 1:node.end_lineno] + ["\n"]
+        extra += lines[first - 1 : node.end_lineno] + ["\n"]
     result = transplant(target, fragment, wanted + helpers)
     return before_definitions(result, textwrap.dedent("".join(extra)) + "\n") if extra else result
 

@@ -59,8 +59,10 @@ def _parsed(text: str, path: Path) -> None:
     try:
         ast.parse(text)
     except SyntaxError as error:
-        raise CourseError(f"{path.parent.name}/{path.name}, line {error.lineno}: {error.msg}. Mend that line, then "
-                          "upgrade again; nothing was changed.") from None
+        raise CourseError(
+            f"{path.parent.name}/{path.name}, line {error.lineno}: {error.msg}. Mend that line, then "
+            "upgrade again; nothing was changed."
+        ) from None
 
 
 def resolved(text: str) -> str:
@@ -121,15 +123,22 @@ def carry(mine: str, new: str) -> tuple[str, list[str]]:
     written = [name for name in fresh if name in owned and name in have and name not in waiting]
     classes = {node.name for node in ast.parse(new).body if isinstance(node, ast.ClassDef)}
     methods = [name for name in have if "." in name and name not in fresh and name.partition(".")[0] in classes]
-    notes += [f"{name}: not a function in your file, so it begins again; yours is in the backup"
-              for name in owned - have.keys()]
+    notes += [
+        f"{name}: not a function in your file, so it begins again; yours is in the backup"
+        for name in owned - have.keys()
+    ]
     for name in written:
         if _parameters(have[name]) != _parameters(fresh[name]):
-            notes.append(f"{name}: its parameters are ({_parameters(fresh[name])}) now; yours are "
-                         f"({_parameters(have[name])})")
+            notes.append(
+                f"{name}: its parameters are ({_parameters(fresh[name])}) now; yours are ({_parameters(have[name])})"
+            )
     for name in have:
-        if name in fresh and name not in owned and name not in given and ast.dump(have[name].node) != ast.dump(
-                fresh[name].node):
+        if (
+            name in fresh
+            and name not in owned
+            and name not in given
+            and ast.dump(have[name].node) != ast.dump(fresh[name].node)
+        ):
             notes.append(f"{name}: given code, and not what the new version gives; the new one is in the file")
         if name not in fresh and have[name].todo:
             notes.append(f"{name}: there is no TODO {have[name].todo} with this name any more; it is kept")
@@ -195,8 +204,10 @@ def _merge(chosen, mine) -> None:
     if merged.returncode:
         for path, text in aside.items():
             write(path, text)
-        raise CourseError("git did not take in the new version; your exercises are as they were. It says:\n"
-                          + (merged.stderr or merged.stdout).strip())
+        raise CourseError(
+            "git did not take in the new version; your exercises are as they were. It says:\n"
+            + (merged.stderr or merged.stdout).strip()
+        )
 
 
 def report(found: list[Upgrade]) -> str:

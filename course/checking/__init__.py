@@ -16,7 +16,28 @@ from course.checking.values import NotPlain, compare, describe, plain
 from course.checking.verdict import check, check_file, check_solution, check_step, imported
 
 __all__ = [
-    "Answer", "Check", "Finding", "Lesson", "Mistake", "NotPlain", "Problem", "StandInCache", "StandInLM",
-    "answered", "check", "check_file", "check_solution", "check_step", "compare", "describe", "display",
-    "imported", "lesson", "like", "make_cases", "plain", "problems", "with_grad"
+    "Answer",
+    "Check",
+    "Finding",
+    "Lesson",
+    "Mistake",
+    "NotPlain",
+    "Problem",
+    "StandInCache",
+    "StandInLM",
+    "answered",
+    "check",
+    "check_file",
+    "check_solution",
+    "check_step",
+    "compare",
+    "describe",
+    "display",
+    "imported",
+    "lesson",
+    "like",
+    "make_cases",
+    "plain",
+    "problems",
+    "with_grad",
 ]

@@ -16,20 +16,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-SECONDS = 30.0      # for one call; an endless loop ends here
-KEPT = 4096         # characters of what the code printed
+SECONDS = 30.0  # for one call; an endless loop ends here
+KEPT = 4096  # characters of what the code printed
 
 
 @dataclass
 class Raised:
     """An exception in words: plain text only, so that no frame and no tensor stays alive through it."""
+
     kind: str
     message: str
     frames: list[tuple[int, str, str]] = field(default_factory=list)  # (line, function, its text)
     values: list[str] = field(default_factory=list)  # the innermost frame's tensors and numbers
     line: int | None = None
-    waiting_for: str | None = None      # the TODO whose `raise NotImplementedError("TODO ...")` this is
-    note: str = ""                      # a sentence that says more than the kind does
+    waiting_for: str | None = None  # the TODO whose `raise NotImplementedError("TODO ...")` this is
+    note: str = ""  # a sentence that says more than the kind does
 
     @property
     def headline(self) -> str:
@@ -78,6 +79,7 @@ AGAIN = 1.0  # seconds until the next interruption, should a `finally` have swal
 def _by_signal(seconds, said):
     def stop(signum, frame):
         raise TooSlow(said)
+
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
@@ -100,6 +102,7 @@ def _by_thread(seconds, said):
                 if not over.is_set():
                     ask(thread, ctypes.py_object(kind))
             wait = AGAIN
+
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
@@ -118,15 +121,13 @@ def same_world(seed: int):
     afterwards.
     """
     before = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state(), torch.is_grad_enabled()
-    cuda = (
-        torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
-    )
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
     coarse = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     folder = os.getcwd()
     random.seed(seed)
     np.random.set_bit_generator(BITS)
-    np.random.seed(seed % 2 ** 32)
+    np.random.seed(seed % 2**32)
     # torch.manual_seed keeps a stack trace for devices that may come, which takes longer than many a call
     (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
     torch.set_grad_enabled(True)
@@ -144,7 +145,7 @@ def same_world(seed: int):
         torch.set_default_dtype(dtype)
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = coarse
         if torch.are_deterministic_algorithms_enabled() != deterministic:
-            torch.use_deterministic_algorithms(deterministic)       # imports torch's compiler: a second
+            torch.use_deterministic_algorithms(deterministic)  # imports torch's compiler: a second
         os.chdir(folder)
 
 
@@ -175,14 +176,9 @@ def run(function, file: str, *, seed: int = 0, kept: Kept | None = None, seconds
     kept = Kept() if kept is None else kept
     out, err = sys.stdout, sys.stderr
     try:
-        with (
-            same_world(seed),
-            contextlib.redirect_stdout(kept),
-            contextlib.redirect_stderr(kept),
-            limit(seconds),
-        ):
+        with same_world(seed), contextlib.redirect_stdout(kept), contextlib.redirect_stderr(kept), limit(seconds):
             return function(), None
-    except BaseException as error:      # SystemExit and KeyboardInterrupt are theirs too
+    except BaseException as error:  # SystemExit and KeyboardInterrupt are theirs too
         return None, _in_words(error, file)
     finally:
         sys.stdout, sys.stderr = out, err
@@ -191,8 +187,9 @@ def run(function, file: str, *, seed: int = 0, kept: Kept | None = None, seconds
 def _in_words(error: BaseException, file: str) -> Raised:
     kind = type(error).__name__
     if isinstance(error, SyntaxError) and error.filename == file:
-        return Raised(kind, str(error.msg), [(error.lineno or 1, "the file", (error.text or "").strip())],
-                      line=error.lineno)
+        return Raised(
+            kind, str(error.msg), [(error.lineno or 1, "the file", (error.text or "").strip())], line=error.lineno
+        )
     try:
         message = str(error)[:1000]
     except BaseException:
@@ -220,7 +217,5 @@ def _values(frame) -> list[str]:
         if type(value) is torch.Tensor:
             said.append(f"{name} is {list(value.shape)} {str(value.dtype).removeprefix('torch.')}")
         elif type(value) in (int, float, bool) and not name.startswith("_"):
-            said.append(
-                f"{name} = {value}" if type(value) is not int or abs(value) < 10**12 else f"{name} is huge"
-            )
+            said.append(f"{name} = {value}" if type(value) is not int or abs(value) < 10**12 else f"{name} is huge")
     return said[:12]

@@ -6,8 +6,13 @@ from dataclasses import asdict, dataclass, field
 from course import notebook
 from course.steps import ROOT
 
-HEADLINES = {"passed": "passed", "not started": "not started yet", "wrong": "not right yet",
-             "raised": "stopped with an error", "blocked": "blocked"}
+HEADLINES = {
+    "passed": "passed",
+    "not started": "not started yet",
+    "wrong": "not right yet",
+    "raised": "stopped with an error",
+    "blocked": "blocked",
+}
 SIGNS = {
     "passed": ("✓", notebook.GREEN),
     "not started": ("○", notebook.AMBER),
@@ -21,27 +26,28 @@ CODE = ("called", "error", "printed")  # rows whose spaces matter
 @dataclass
 class Finding:
     """The verdict on one TODO, with everything that helps to go on. Plain text and numbers only."""
-    step: str                   # "step6_vlm"
+
+    step: str  # "step6_vlm"
     todo: str
-    status: str                 # "passed", "not started", "wrong", "raised" or "blocked"
+    status: str  # "passed", "not started", "wrong", "raised" or "blocked"
     asks: str = ""
-    called: str = ""            # how the call looked whose answer was wrong
+    called: str = ""  # how the call looked whose answer was wrong
     expected: str = ""
     got: str = ""
-    difference: str = ""        # where the first difference is and how large; or which property does not hold
-    more: list[str] = field(default_factory=list)       # further problems
-    mistake: str = ""           # what its author says to whoever made it
+    difference: str = ""  # where the first difference is and how large; or which property does not hold
+    more: list[str] = field(default_factory=list)  # further problems
+    mistake: str = ""  # what its author says to whoever made it
     mistake_name: str = ""
-    error: str = ""             # the exception and the learner's own frames
+    error: str = ""  # the exception and the learner's own frames
     blocked_by: str = ""
-    hint: str = ""              # the first hint
-    command: str = ""           # what to type for the next one
+    hint: str = ""  # the first hint
+    command: str = ""  # what to type for the next one
     file: str = ""
     line: int | None = None
-    note: str = ""              # one sentence more: which function is not written, what a message means
-    output: str = ""            # what their code printed
+    note: str = ""  # one sentence more: which function is not written, what a message means
+    output: str = ""  # what their code printed
     points: int = 1
-    seed: int = 0               # what gives the same cases again
+    seed: int = 0  # what gives the same cases again
 
     @property
     def id(self) -> str:
@@ -71,11 +77,17 @@ class Finding:
         rows = [("asked", self.asks), ("where", self.place), ("", self.note)]
         if self.status in ("wrong", "raised"):
             alike = self.expected == self.got
-            rows += [("called", self.called), ("error", self.error),
-                     ("form", f"{self.got}, as it should be" if alike and self.got.startswith("tensor") else ""),
-                     ("expected", "" if alike else self.expected), ("got", "" if alike else self.got),
-                     ("problem", self.difference), *(("also", text) for text in self.more),
-                     ("likely", self.mistake), ("printed", self.output)]
+            rows += [
+                ("called", self.called),
+                ("error", self.error),
+                ("form", f"{self.got}, as it should be" if alike and self.got.startswith("tensor") else ""),
+                ("expected", "" if alike else self.expected),
+                ("got", "" if alike else self.got),
+                ("problem", self.difference),
+                *(("also", text) for text in self.more),
+                ("likely", self.mistake),
+                ("printed", self.output),
+            ]
         if self.status in ("wrong", "raised") or self.status == "not started":
             rows.append(("hint", f"{self.hint}\nMore: {self.command}" if self.hint else ""))
         return [(label, text) for label, text in rows if text]
@@ -111,7 +123,7 @@ def _short(file: str) -> str:
         return ""
     try:
         relative = os.path.relpath(file, ROOT)
-    except ValueError:      # another drive
+    except ValueError:  # another drive
         return file
     return file if relative.startswith("..") else relative
 

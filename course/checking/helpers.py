@@ -16,18 +16,22 @@ def with_grad(fn, inputs: dict, cotangent=None, module: nn.Module | None = None)
     call}, and "parameters": {name: tensor | None} where a module was given. If the output is not what can be
     differentiated (its shape is wrong, say), the gradients are None and the output tells.
     """
-    leaves = {name: value.detach().clone().requires_grad_() for name, value in inputs.items()
-              if isinstance(value, torch.Tensor) and value.is_floating_point()}
+    leaves = {
+        name: value.detach().clone().requires_grad_()
+        for name, value in inputs.items()
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+    }
     handed = {name: leaf.clone() for name, leaf in leaves.items()}  # no leaf: can be changed in place
-    weights = (
-        {name: weight for name, weight in module.named_parameters() if weight.requires_grad} if module else {}
-    )
+    weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad} if module else {}
     output = fn(**{**inputs, **handed})
     gradients = _gradients(output, cotangent, [*leaves.values(), *weights.values()])
-    result = {"output": output, "grad": dict(zip(leaves, gradients, strict=False)),
-              "inputs": {name: value.detach() for name, value in handed.items()}}
+    result = {
+        "output": output,
+        "grad": dict(zip(leaves, gradients, strict=False)),
+        "inputs": {name: value.detach() for name, value in handed.items()},
+    }
     if module is not None:
-        result["parameters"] = dict(zip(weights, gradients[len(leaves):], strict=True))
+        result["parameters"] = dict(zip(weights, gradients[len(leaves) :], strict=True))
     return result
 
 
@@ -38,8 +42,9 @@ def _gradients(output, cotangent, wanted):
         return [None] * len(wanted)
     total = None
     for one, weight in zip(outputs, given, strict=True):
-        if not one.requires_grad or (one.numel() != 1 if weight is None
-                                     else (one.shape, one.device) != (weight.shape, weight.device)):
+        if not one.requires_grad or (
+            one.numel() != 1 if weight is None else (one.shape, one.device) != (weight.shape, weight.device)
+        ):
             continue
         part = one.sum() if weight is None else (one * weight.to(one)).sum()
         total = part if total is None else total + part
@@ -47,7 +52,9 @@ def _gradients(output, cotangent, wanted):
         return [None] * len(wanted)
     found = torch.autograd.grad(total, wanted, allow_unused=True)
     # To an empty tensor (the pictures of a row without pictures) nothing can be said to reach, or not to.
-    return [torch.zeros_like(one) if one.numel() == 0 else gradient for one, gradient in zip(wanted, found, strict=True)]
+    return [
+        torch.zeros_like(one) if one.numel() == 0 else gradient for one, gradient in zip(wanted, found, strict=True)
+    ]
 
 
 def first_float(case):

@@ -18,17 +18,14 @@ def make_cases(check: Check, seed: int, device="cpu", dtype=torch.float32) -> li
     fault, not the learner's.
     """
     generator = torch.Generator().manual_seed(seed)
-    cases = [
-        placed(plain(case, f"case {number}"), device, dtype)
-        for number, case in enumerate(check.cases(generator))
-    ]
+    cases = [placed(plain(case, f"case {number}"), device, dtype) for number, case in enumerate(check.cases(generator))]
     if not cases:
         raise ValueError(f"check {check.id} makes no cases")
     return cases
 
 
 IN_PLACE = "the code changes its input in place: "
-JUDGING = 20.0      # seconds for judging one answer, whatever it holds
+JUDGING = 20.0  # seconds for judging one answer, whatever it holds
 
 
 @dataclass
@@ -36,10 +33,11 @@ class Answer:
     """What came of one call: a plain value and the case as it is afterwards (the case itself where nothing in
     it has changed); or what was raised; or why neither.
     """
+
     value: object = None
     after: dict | None = None
     raised: calling.Raised | None = None
-    refused: Problem | None = None      # the value was not plain
+    refused: Problem | None = None  # the value was not plain
 
 
 def answered(
@@ -53,9 +51,7 @@ def answered(
         try:
             return plain(value), None
         except NotPlain as error:
-            return None, Problem(
-                f"{error.where} type", f"{error.where} is no value that can be judged: {error}"
-            )
+            return None, Problem(f"{error.where} type", f"{error.where} is no value that can be judged: {error}")
 
     result, raised = calling.run(call, shown_as(module), seed=seed, kept=kept, seconds=seconds)
     if raised is not None:
@@ -89,13 +85,17 @@ def _problems(check, case, answer, expected):
     if check.judge is not None and not found:
         try:
             found = list(check.judge(fresh(case), fresh(answer.value), fresh(expected)))
-        except Exception as error:      # an answer of another build than the judge expects
-            found = [one for one in compare(answer.value, expected, check.rtol, check.atol)
-                     if not one.property.endswith(("values", "nan"))]
+        except Exception as error:  # an answer of another build than the judge expects
+            found = [
+                one
+                for one in compare(answer.value, expected, check.rtol, check.atol)
+                if not one.property.endswith(("values", "nan"))
+            ]
             found = found or [Problem("form", f"the answer has not the form that was asked for ({error!r})")]
     if not found:
-        found = [Problem("inputs", IN_PLACE + one.text)
-                 for one in compare(answer.after, case, 0.0, 0.0, "the input")[:1]]
+        found = [
+            Problem("inputs", IN_PLACE + one.text) for one in compare(answer.after, case, 0.0, 0.0, "the input")[:1]
+        ]
     return [replace(one, text=IN_PLACE + one.text) if one.text.startswith("inputs[") else one for one in found]
 
 

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 class Lesson:
     """A step's checks, mistakes and solution, loaded; in a copy for students, `stored` in place of the
     last two."""
+
     step: steps.Step
     checks: dict[str, Check]
     mistakes: dict[str, list[Mistake]]
     solution: ModuleType | None
-    source: str                             # the solution's; the exercise's where there is none
-    harmless: dict[str, dict[str, str]]     # changes of the solution that are no mistakes, and why (course/audit.py)
+    source: str  # the solution's; the exercise's where there is none
+    harmless: dict[str, dict[str, str]]  # changes of the solution that are no mistakes, and why (course/audit.py)
     stored: "Stored | None" = None
     patched: dict[str, ModuleType] = field(default_factory=dict)  # mistakes, by their sources' hashes
 
@@ -31,6 +32,7 @@ class Lesson:
         if self.stored is not None:
             return self.stored.exercise
         from course.authoring.exercise import generate
+
         if not hasattr(self, "_exercise"):
             self._exercise = generate(self.source, self.step)
         return self._exercise
@@ -40,8 +42,12 @@ class Lesson:
         source = mistake.applied(self.source)
         key = hashlib.sha256(source.encode()).hexdigest()
         if key not in self.patched:
-            self.patched[key] = steps.execute(source, self.step.file("solution"), "course_mistake",
-                                              shown_as=f"<{self.step.name} with a known mistake>")
+            self.patched[key] = steps.execute(
+                source,
+                self.step.file("solution"),
+                "course_mistake",
+                shown_as=f"<{self.step.name} with a known mistake>",
+            )
         return self.patched[key]
 
 
@@ -59,9 +65,17 @@ def lesson(step) -> Lesson:
     if have is None or have[0] != (step, texts):
         checks = steps.load(step, "checks").CHECKS
         known = steps.load(step, "mistakes") if texts[1] else None
-        have = ((step, texts), Lesson(step, {check.id: check for check in checks}, getattr(known, "MISTAKES", {}),
-                                      steps.load(step, "solution"), texts[2].decode(),
-                                      getattr(known, "HARMLESS", {})))
+        have = (
+            (step, texts),
+            Lesson(
+                step,
+                {check.id: check for check in checks},
+                getattr(known, "MISTAKES", {}),
+                steps.load(step, "solution"),
+                texts[2].decode(),
+                getattr(known, "HARMLESS", {}),
+            ),
+        )
         _lessons[step.folder] = have
     return have[1]
 

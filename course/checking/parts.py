@@ -8,9 +8,10 @@ from typing import Any
 @dataclass
 class Problem:
     """One thing that is wrong with an answer."""
-    property: str           # a short name, the same for the same kind of fault: "causal", "output shape"
-    text: str               # what the learner reads
-    expected: str = ""      # where it can be said in a few words
+
+    property: str  # a short name, the same for the same kind of fault: "causal", "output shape"
+    text: str  # what the learner reads
+    expected: str = ""  # where it can be said in a few words
     got: str = ""
 
 
@@ -25,27 +26,29 @@ class Check:
     where `expected` is the solution's answer to the same case; without a judge the two are compared within
     `rtol` and `atol`.
     """
+
     id: str
     asks: str
     call: Callable[[Any, dict], Any]
     cases: Callable[[Any], Iterable[dict]]
-    shows: str | Callable[[dict], str] = ""     # how the call looks to a learner
+    shows: str | Callable[[dict], str] = ""  # how the call looks to a learner
     judge: Callable[[dict, Any, Any], list[Problem]] | None = None
     rtol: float = 1e-4
     atol: float = 1e-5
     points: int = 1
-    needs: tuple[str, ...] = ()                 # TODOs of the same step whose code this one calls
-    hints: tuple[str, ...] = ()                 # a question, the formula, pseudocode
-    why: str = ""                               # after a pass: what the solution does and why, and what others do
+    needs: tuple[str, ...] = ()  # TODOs of the same step whose code this one calls
+    hints: tuple[str, ...] = ()  # a question, the formula, pseudocode
+    why: str = ""  # after a pass: what the solution does and why, and what others do
 
 
 @dataclass
 class Mistake:
     """A known wrong answer: the solution with `old`, which occurs exactly once in it, replaced by `new`."""
+
     name: str
     old: str
     new: str
-    says: str               # to whoever made it
+    says: str  # to whoever made it
 
     def applied(self, source: str) -> str:
         """The solution's source with this mistake in it. Raises ValueError when `old` does not occur

@@ -10,6 +10,7 @@ from torch import nn
 @dataclass
 class StandInConfig:
     """The fields of a GPT's config that its users read."""
+
     vocab_size: int
     hidden_size: int
     max_position_embeddings: int = 512
@@ -21,9 +22,9 @@ class StandInCache:
     """
 
     def __init__(self):
-        self.total = None       # [B, D]
-        self.weight = None      # [B, 1]
-        self.length = 0         # tokens seen, padding included
+        self.total = None  # [B, D]
+        self.weight = None  # [B, 1]
+        self.length = 0  # tokens seen, padding included
 
 
 class StandInLM(nn.Module):
@@ -54,38 +55,49 @@ class StandInLM(nn.Module):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds, one of them")
-        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds        # [B, T, D]
+        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds  # [B, T, D]
         B, T, _ = x.shape
         seen = x.new_ones(B, T) if attention_mask is None else attention_mask[:, -T:].to(x)
-        seen = seen[..., None]                                                              # [B, T, 1]
-        place = seen[..., 0].cumsum(1)                                                      # [B, T], padding not counted
-        past = (place[:, :, None] - place[:, None, :]).clamp(min=0)                         # [B, T, T]
-        decays = (self.decay ** past).tril()
-        total, weight = decays @ (x * seen), decays @ seen                              # [B, T, D], [B, T, 1]
+        seen = seen[..., None]  # [B, T, 1]
+        place = seen[..., 0].cumsum(1)  # [B, T], padding not counted
+        past = (place[:, :, None] - place[:, None, :]).clamp(min=0)  # [B, T, T]
+        decays = (self.decay**past).tril()
+        total, weight = decays @ (x * seen), decays @ seen  # [B, T, D], [B, T, 1]
         if cache is not None:
             if cache.total is not None:
-                older = self.decay ** place[..., None]                                      # [B, T, 1]
+                older = self.decay ** place[..., None]  # [B, T, 1]
                 total = total + older * cache.total[:, None]
                 weight = weight + older * cache.weight[:, None]
             cache.total, cache.weight = total[:, -1], weight[:, -1]
             cache.length += T
         h = x + torch.tanh(self.mix(total / weight.clamp(min=1e-6)))
-        logits = self.lm_head(h)                                                            # [B, T, V]
+        logits = self.lm_head(h)  # [B, T, V]
         if labels is None:
             return logits, None
-        loss = F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1),
-                               ignore_index=-100)
+        loss = F.cross_entropy(
+            logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1), ignore_index=-100
+        )
         return logits, loss
 
     @torch.no_grad()
-    def generate(self, input_ids=None, inputs_embeds=None, attention_mask=None, max_new_tokens: int = 20,
-                 eos_token_id=None, temperature: float = 0.0, top_k=None, top_p=None, uniforms=None):
+    def generate(
+        self,
+        input_ids=None,
+        inputs_embeds=None,
+        attention_mask=None,
+        max_new_tokens: int = 20,
+        eos_token_id=None,
+        temperature: float = 0.0,
+        top_k=None,
+        top_p=None,
+        uniforms=None,
+    ):
         """The new ids [B, N], as the GPT's generate: the prompt is read once. It only chooses the likeliest token."""
         if temperature:
             raise ValueError("the stand-in does not sample: temperature 0")
         cache, ids, new = StandInCache(), [], {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
         for _ in range(max_new_tokens):
-            token = self(**new, attention_mask=attention_mask, cache=cache)[0][:, -1].argmax(-1)    # [B]
+            token = self(**new, attention_mask=attention_mask, cache=cache)[0][:, -1].argmax(-1)  # [B]
             if eos_token_id is not None and ids:
                 token = torch.where(ids[-1] == eos_token_id, eos_token_id, token)
             ids.append(token)

@@ -14,19 +14,18 @@ from course.checking import calling, wire
 from course.checking.judging import Answer
 from course.checking.parts import Check, Mistake, Problem
 from course.checking.subject import Reference
-from course.checking.values import compare, placed
+from course.checking.values import placed
 
-LARGEST = 2 ** 30
-HEAVY = (
-    2**18
-)  # bytes of a case; a heavier one is left out where there are others, as every mistake answers it too
+LARGEST = 2**30
+HEAVY = 2**18  # bytes of a case; a heavier one is left out where there are others, as every mistake answers it too
 
 
 @dataclass
 class Stored:
     """What such a file holds."""
+
     exercise: str
-    sets: list[dict]            # {TODO: {"cases", "solved", "mistaken": {name: answers}}}
+    sets: list[dict]  # {TODO: {"cases", "solved", "mistaken": {name: answers}}}
     mistakes: dict[str, list[Mistake]]
 
 
@@ -48,9 +47,13 @@ def save(lesson, path: Path, seeds) -> None:
                 },
             }
         sets.append(one)
-    held = {"exercise": lesson.exercise(), "sets": sets,
-            "mistakes": {todo: [[mistake.name, mistake.says] for mistake in mistakes]
-                         for todo, mistakes in lesson.mistakes.items()}}
+    held = {
+        "exercise": lesson.exercise(),
+        "sets": sets,
+        "mistakes": {
+            todo: [[mistake.name, mistake.says] for mistake in mistakes] for todo, mistakes in lesson.mistakes.items()
+        },
+    }
     header, raw = wire.pack(held, LARGEST, LARGEST)
     path.write_bytes(wire.PREFIX.pack(1, len(header), len(raw)) + header + raw)
 
@@ -59,8 +62,8 @@ def load(path: Path) -> Stored:
     """Raises ValueError where the file is damaged."""
     data = path.read_bytes()
     try:
-        _, header, raw = wire.PREFIX.unpack(data[:wire.PREFIX.size])
-        body = data[wire.PREFIX.size:]
+        _, header, raw = wire.PREFIX.unpack(data[: wire.PREFIX.size])
+        body = data[wire.PREFIX.size :]
         if len(body) != header + raw:
             raise wire.Fault("it is cut off")
         held = wire.unpack(body[:header], body[header:])
@@ -69,10 +72,7 @@ def load(path: Path) -> Stored:
     return Stored(
         held["exercise"],
         held["sets"],
-        {
-            todo: [Mistake(name, "", "", says) for name, says in said]
-            for todo, said in held["mistakes"].items()
-        },
+        {todo: [Mistake(name, "", "", says) for name, says in said] for todo, said in held["mistakes"].items()},
     )
 
 

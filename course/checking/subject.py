@@ -13,7 +13,7 @@ from course.checking.judging import Answer, answered, make_cases, shown_as
 from course.checking.lessons import Lesson
 from course.checking.parts import Check, Mistake
 
-PATIENCE = 5.0      # seconds for one call of a known mistake, some of which never end
+PATIENCE = 5.0  # seconds for one call of a known mistake, some of which never end
 
 
 class Module:
@@ -64,9 +64,7 @@ class Reference:
             answer = answered(check, a.solution, self.cases(check)[number], seed=self.seed)
             if answer.raised or answer.refused:
                 why = answer.raised.text(shown_as(a.solution)) if answer.raised else answer.refused.text
-                raise RuntimeError(
-                    f"the check of {a.step.short}.{check.id} does not work on the solution: {why}"
-                )
+                raise RuntimeError(f"the check of {a.step.short}.{check.id} does not work on the solution: {why}")
             self._solved[key] = answer
         return self._solved[key]
 
@@ -86,6 +84,7 @@ class Reference:
         """A known mistake's answer."""
         key = (check.id, mistake.name, number)
         if key not in self._mistaken:
-            self._mistaken[key] = answered(check, self.lesson.wrong(mistake), self.cases(check)[number],
-                                           seed=self.seed + 1, seconds=PATIENCE)
+            self._mistaken[key] = answered(
+                check, self.lesson.wrong(mistake), self.cases(check)[number], seed=self.seed + 1, seconds=PATIENCE
+            )
         return self._mistaken[key]

@@ -13,9 +13,9 @@ from torch import nn
 
 from course.checking.parts import Problem
 
-LARGEST = 2 ** 27       # numbers in one tensor
+LARGEST = 2**27  # numbers in one tensor
 DEEPEST = 32
-GRADIENTS = ("grad", "parameters")      # where with_grad puts them: None there is not a missing `return`
+GRADIENTS = ("grad", "parameters")  # where with_grad puts them: None there is not a missing `return`
 
 
 class NotPlain(TypeError):
@@ -38,7 +38,7 @@ def plain(value, where: str = "answer", depth: int = 0):
         return value
     if kind is torch.Tensor or kind is nn.Parameter or kind is nn.Buffer:
         return _plain_tensor(value, where)
-    if kind in (list, range) or issubclass(kind, tuple):    # with tuple's own methods, not the subclass's
+    if kind in (list, range) or issubclass(kind, tuple):  # with tuple's own methods, not the subclass's
         return [
             plain(item, f"{where}[{number}]", depth + 1)
             for number, item in enumerate(tuple.__iter__(value) if isinstance(value, tuple) else value)
@@ -51,20 +51,14 @@ def plain(value, where: str = "answer", depth: int = 0):
     if kind.__module__ == "numpy" and isinstance(value, (np.integer, np.floating, np.bool_)):
         return value.item()
     if isinstance(value, np.ndarray):
-        raise NotPlain(
-            where, "it is a NumPy array where a torch tensor belongs: torch.from_numpy(...) makes one"
-        )
+        raise NotPlain(where, "it is a NumPy array where a torch tensor belongs: torch.from_numpy(...) makes one")
     if isinstance(value, torch.Tensor):
-        raise NotPlain(
-            where, f"it is a {kind.__name__}, a subclass of torch.Tensor, where a plain tensor belongs"
-        )
+        raise NotPlain(where, f"it is a {kind.__name__}, a subclass of torch.Tensor, where a plain tensor belongs")
     if isinstance(value, (set, frozenset)):
         raise NotPlain(where, "it is a set, which has no order: a list belongs here")
     if hasattr(kind, "__next__") or kind.__name__ in ("dict_keys", "dict_values", "dict_items"):
         raise NotPlain(where, f"it is a {kind.__name__}, not its items: wrap it in list(...)")
-    raise NotPlain(
-        where, f"it is an object of type {kind.__name__}, where a tensor, a number, text or a list belongs"
-    )
+    raise NotPlain(where, f"it is an object of type {kind.__name__}, where a tensor, a number, text or a list belongs")
 
 
 def _key(key, where):
@@ -79,9 +73,7 @@ def _key(key, where):
 
 def _plain_tensor(tensor, where):
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-        raise NotPlain(
-            where, f"it is a tensor of layout {tensor.layout} on {tensor.device}, where a dense one belongs"
-        )
+        raise NotPlain(where, f"it is a tensor of layout {tensor.layout} on {tensor.device}, where a dense one belongs")
     if tensor.numel() > LARGEST:
         raise NotPlain(where, f"it is a tensor {list(tensor.shape)}, far too large")
     return tensor.detach().resolve_conj().resolve_neg().clone()
@@ -101,8 +93,7 @@ def mapped(value, change):
 def placed(value, device="cpu", dtype=torch.float32):
     """A copy with every tensor on `device` and every floating tensor cast to `dtype`."""
     return mapped(
-        value,
-        lambda t: t.detach().clone().to(device=device, dtype=dtype if t.is_floating_point() else t.dtype),
+        value, lambda t: t.detach().clone().to(device=device, dtype=dtype if t.is_floating_point() else t.dtype)
     )
 
 
@@ -119,11 +110,17 @@ def untouched(value, handed) -> bool:
     if type(value) is not type(handed):
         return False
     if type(value) is torch.Tensor:
-        return (value.dtype, value.device, value.layout) == (handed.dtype, handed.device, handed.layout) \
-            and torch.equal(value, handed)
+        return (value.dtype, value.device, value.layout) == (
+            handed.dtype,
+            handed.device,
+            handed.layout,
+        ) and torch.equal(value, handed)
     if type(value) is dict:
-        return len(value) == len(handed) and all(map(operator.is_, value, handed)) \
+        return (
+            len(value) == len(handed)
+            and all(map(operator.is_, value, handed))
             and all(map(untouched, value.values(), handed.values()))
+        )
     return type(value) is list and len(value) == len(handed) and all(map(untouched, value, handed))
 
 
@@ -190,24 +187,37 @@ def compare(answer, expected, rtol: float = 1e-4, atol: float = 1e-5, where: str
         missing = [key for key in expected if key not in answer]
         extra = [key for key in answer if key not in expected]
         if missing or extra:
-            said = [f"{words} {', '.join(repr(key) for key in keys[:5])}{', ...' if len(keys) > 5 else ''}"
-                    for words, keys in (("lacks", missing), ("has, beyond what is expected,", extra)) if keys]
+            said = [
+                f"{words} {', '.join(repr(key) for key in keys[:5])}{', ...' if len(keys) > 5 else ''}"
+                for words, keys in (("lacks", missing), ("has, beyond what is expected,", extra))
+                if keys
+            ]
             problems.append(
-                Problem(
-                    f"{where} keys", f"{where} {' and '.join(said)}", describe(expected), describe(answer)
-                )
+                Problem(f"{where} keys", f"{where} {' and '.join(said)}", describe(expected), describe(answer))
             )
         pairs = [(_place(where, key), answer[key], expected[key]) for key in expected if key in answer]
     else:
         if len(answer) != len(expected):
-            first = next((number for number, (a, e) in enumerate(zip(answer, expected, strict=False))
-                          if compare(a, e, rtol, atol)), min(len(answer), len(expected)))
-            return [Problem(f"{where} length", f"{where} has {len(answer)} items, not {len(expected)}; "
-                            f"the first difference is at [{first}]", describe(expected), describe(answer))]
+            first = next(
+                (
+                    number
+                    for number, (a, e) in enumerate(zip(answer, expected, strict=False))
+                    if compare(a, e, rtol, atol)
+                ),
+                min(len(answer), len(expected)),
+            )
+            return [
+                Problem(
+                    f"{where} length",
+                    f"{where} has {len(answer)} items, not {len(expected)}; the first difference is at [{first}]",
+                    describe(expected),
+                    describe(answer),
+                )
+            ]
         pairs = [(f"{where}[{number}]", answer[number], expected[number]) for number in range(len(expected))]
     for place, a, e in pairs:
         if problems and place in GRADIENTS:
-            break       # the gradients of a wrong output say nothing new
+            break  # the gradients of a wrong output say nothing new
         problems += compare(a, e, rtol, atol, place)
         if len(problems) > 20:
             break
@@ -221,15 +231,24 @@ def _place(where, key):
 def _nothing(where, expected):
     if where.partition("[")[0] in GRADIENTS:
         name = where.partition("[")[2].strip("]'")
-        return Problem(f"{where} missing", f"no gradient reaches {name}: is it detached, or not used?",
-                       describe(expected), "no gradient")
-    return Problem(f"{where} type", f"{where} is None: the function ends without returning a value. "
-                   "Is a `return` missing?", describe(expected), "None")
+        return Problem(
+            f"{where} missing",
+            f"no gradient reaches {name}: is it detached, or not used?",
+            describe(expected),
+            "no gradient",
+        )
+    return Problem(
+        f"{where} type",
+        f"{where} is None: the function ends without returning a value. Is a `return` missing?",
+        describe(expected),
+        "None",
+    )
 
 
 def _type_differs(answer, expected, where):
-    return Problem(f"{where} type", f"{where} is {_kind(answer)}, not {_kind(expected)}", describe(expected),
-                   describe(answer))
+    return Problem(
+        f"{where} type", f"{where} is {_kind(answer)}, not {_kind(expected)}", describe(expected), describe(answer)
+    )
 
 
 def _kind(value) -> str:
@@ -258,8 +277,10 @@ def _compare_exactly(answer, expected, where):
     if isinstance(expected, (str, bytes)):
         shorter = min(len(answer), len(expected))
         first = next((i for i in range(shorter) if answer[i] != expected[i]), shorter)
-        text = (f"{where} differs from position {first} on: expected {expected[first:first + 20]!r}, "
-                f"got {answer[first:first + 20]!r}")
+        text = (
+            f"{where} differs from position {first} on: expected {expected[first : first + 20]!r}, "
+            f"got {answer[first : first + 20]!r}"
+        )
     return [Problem(f"{where} values", text, describe(expected), describe(answer))]
 
 
@@ -270,7 +291,7 @@ def _compare_numbers(answer, expected, rtol, atol, where):
         return [_type_differs(answer, expected, where)]
     if type(expected) is int:
         same = answer == expected
-    elif type(answer) is int and abs(answer) > 1e300:       # hundreds of digits: no float is that large
+    elif type(answer) is int and abs(answer) > 1e300:  # hundreds of digits: no float is that large
         same = False
     elif math.isnan(expected) or math.isnan(answer):
         same = math.isnan(expected) and math.isnan(answer)
@@ -293,9 +314,12 @@ def _compare_numbers(answer, expected, rtol, atol, where):
 
 
 def _compare_tensors(answer, expected, rtol, atol, where):
-    if (isinstance(answer, torch.Tensor) and (answer.dtype, answer.device) == (expected.dtype, expected.device)
-            and torch.equal(answer, expected)):
-        return []       # bit for bit, as most right answers are: many times faster than what follows
+    if (
+        isinstance(answer, torch.Tensor)
+        and (answer.dtype, answer.device) == (expected.dtype, expected.device)
+        and torch.equal(answer, expected)
+    ):
+        return []  # bit for bit, as most right answers are: many times faster than what follows
     said = describe(expected), describe(answer)
     if answer is None:
         return [_nothing(where, expected)]
@@ -303,20 +327,12 @@ def _compare_tensors(answer, expected, rtol, atol, where):
         return [_type_differs(answer, expected, where)]
     if answer.shape != expected.shape:
         return [
-            Problem(
-                f"{where} shape",
-                f"{where} has the shape {list(answer.shape)}, not {list(expected.shape)}",
-                *said,
-            )
+            Problem(f"{where} shape", f"{where} has the shape {list(answer.shape)}, not {list(expected.shape)}", *said)
         ]
     if answer.dtype != expected.dtype:
-        return [
-            Problem(f"{where} dtype", f"{where} is of dtype {_dtype(answer)}, not {_dtype(expected)}", *said)
-        ]
+        return [Problem(f"{where} dtype", f"{where} is of dtype {_dtype(answer)}, not {_dtype(expected)}", *said)]
     if answer.device.type != expected.device.type:
-        return [
-            Problem(f"{where} device", f"{where} lies on {answer.device}, not on {expected.device}", *said)
-        ]
+        return [Problem(f"{where} device", f"{where} lies on {answer.device}, not on {expected.device}", *said)]
     a, e = answer.cpu(), expected.cpu()
     if a.is_complex():
         a, e = torch.view_as_real(a), torch.view_as_real(e)
@@ -335,8 +351,7 @@ def _compare_tensors(answer, expected, rtol, atol, where):
         return [
             Problem(
                 f"{where} nan",
-                f"{where} holds NaN (not a number) in {int(strange.sum())} of {a.numel()} places, "
-                f"first at {first}",
+                f"{where} holds NaN (not a number) in {int(strange.sum())} of {a.numel()} places, first at {first}",
                 *said,
             )
         ]

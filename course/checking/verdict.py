@@ -20,8 +20,17 @@ from course.checking.values import compare, describe
 from course.errors import CourseError
 
 
-def check(step, module: ModuleType, todo: str, *, seed: int | None = None, device="cpu", dtype=torch.float32,
-          seconds: float | None = calling.SECONDS, diagnose: bool = True) -> Finding:
+def check(
+    step,
+    module: ModuleType,
+    todo: str,
+    *,
+    seed: int | None = None,
+    device="cpu",
+    dtype=torch.float32,
+    seconds: float | None = calling.SECONDS,
+    diagnose: bool = True,
+) -> Finding:
     """Check one TODO of a loaded module and say what was found. Never raises for anything the module's code
     does.
 
@@ -78,9 +87,17 @@ def _check(a: Lesson, subject, todo, reference, seconds, diagnose, known) -> Fin
 def plain_finding(a, subject, todo, status, seed, **more) -> Finding:
     """A finding with what is known of the TODO; `more` are its other fields."""
     one = a.checks[todo]
-    finding = Finding(a.step.name, todo, status, asks=one.asks, points=one.points, seed=seed,
-                      hint=one.hints[0] if one.hints else "", file=subject.file,
-                      command=f"python3 -m course hint {a.step.short}.{todo}")
+    finding = Finding(
+        a.step.name,
+        todo,
+        status,
+        asks=one.asks,
+        points=one.points,
+        seed=seed,
+        hint=one.hints[0] if one.hints else "",
+        file=subject.file,
+        command=f"python3 -m course hint {a.step.short}.{todo}",
+    )
     finding.line = _line(a, subject, todo)
     for name, value in more.items():
         setattr(finding, name, value)
@@ -102,13 +119,13 @@ def _line(a, subject, todo) -> int | None:
 def _not_written(a, subject, name) -> bool:
     if not subject.untouched(name):
         return False
-    return a.stored is not None or not same_function(a.exercise(), a.source, name)      # it may be given
+    return a.stored is not None or not same_function(a.exercise(), a.source, name)  # it may be given
 
 
 def _verdict(a, subject, todo, reference, seconds):
     """The finding without diagnosis, and the answers: those up to the first exception."""
     one, kept, answers, seed = a.checks[todo], calling.Kept(), [], reference.seed
-    first = None        # the first case that went wrong
+    first = None  # the first case that went wrong
     for number, case in enumerate(reference.cases(one)):
         answer = subject.answer(one, number, case, seed=seed + 1, kept=kept, seconds=seconds)
         answers.append(answer)
@@ -123,7 +140,7 @@ def _verdict(a, subject, todo, reference, seconds):
             break
     if first is None:
         unwritten = [name for name in _names(a, todo) if _not_written(a, subject, name)]
-        if unwritten:       # a check that does not reach a part must not pass it
+        if unwritten:  # a check that does not reach a part must not pass it
             return _not_started(a, subject, todo, seed, unwritten), answers
         return plain_finding(a, subject, todo, "passed", seed, output=str(kept)), answers
     case, answer, expected, found = first
@@ -131,8 +148,9 @@ def _verdict(a, subject, todo, reference, seconds):
         finding = _waiting(a, subject, todo, seed, answer.raised)
         if finding is not None:
             return finding, answers
-    finding = plain_finding(a, subject, todo, "raised" if answer.raised else "wrong", seed,
-                            called=_shown(one, case), output=str(kept))
+    finding = plain_finding(
+        a, subject, todo, "raised" if answer.raised else "wrong", seed, called=_shown(one, case), output=str(kept)
+    )
     if answer.raised:
         finding.error = answer.raised.text(os.path.basename(finding.file))
         finding.line = answer.raised.line or finding.line
@@ -163,8 +181,15 @@ def _waiting(a, subject, todo, seed, raised) -> Finding | None:
     if waiting != todo:
         if waiting not in a.checks:
             return None
-        return plain_finding(a, subject, todo, "blocked", seed, blocked_by=waiting,
-                             note=f"It calls {waiting}, which is not written yet: start there.")
+        return plain_finding(
+            a,
+            subject,
+            todo,
+            "blocked",
+            seed,
+            blocked_by=waiting,
+            note=f"It calls {waiting}, which is not written yet: start there.",
+        )
     names = [name for name in _names(a, todo) if _not_written(a, subject, name)]
     return _not_started(a, subject, todo, seed, names) if names else None
 
@@ -174,9 +199,7 @@ def _explained(a, subject, todo, raised) -> str:
     if raised.note:
         return raised.note
     if raised.waiting_for == todo:
-        return (
-            "The line `raise NotImplementedError(...)` still stands in your code and was reached: delete it."
-        )
+        return "The line `raise NotImplementedError(...)` still stands in your code and was reached: delete it."
     if raised.kind == "TooSlow":
         return "The call was stopped."
     if raised.kind in ("SystemExit", "KeyboardInterrupt") and raised.frames:
@@ -190,8 +213,10 @@ def _explained(a, subject, todo, raised) -> str:
     if missing:
         return f"{missing[0]} is no longer in the file: give it back its name and signature."
     if "modified by an inplace operation" in raised.message:
-        return ("A tensor that the gradient still needs is changed in place, by +=, *=, x[...] = or a method whose name "
-                "ends in _. Make a new one: x = x + y in the place of x += y.")
+        return (
+            "A tensor that the gradient still needs is changed in place, by +=, *=, x[...] = or a method whose name "
+            "ends in _. Make a new one: x = x + y in the place of x += y."
+        )
     if raised.frames:
         return ""
     if re.search(r"positional argument|keyword argument|takes no arguments", raised.message):
@@ -207,7 +232,7 @@ def _recognise(a: Lesson, todo, finding, answers, reference) -> None:
     """
     one, alike, so_far = a.checks[todo], [], []
     mine = _properties(one, answers, reference) if one.judge else set()
-    if any(name.endswith("values") for (name, *_) in mine):     # many a mistake makes other numbers
+    if any(name.endswith("values") for (name, *_) in mine):  # many a mistake makes other numbers
         mine = set()
     cases = reference.cases(one)
     shown = _first_wrong(one, answers, reference)
@@ -223,12 +248,13 @@ def _recognise(a: Lesson, todo, finding, answers, reference) -> None:
         if number > shown:
             so_far.append(mistake)
         if mine and not _slow(theirs[-1]):
-            theirs += [reference.mistaken(one, mistake, number)
-                       for number in range(len(theirs), min(len(answers), len(cases)))]
+            theirs += [
+                reference.mistaken(one, mistake, number) for number in range(len(theirs), min(len(answers), len(cases)))
+            ]
             if _properties(one, theirs, reference) == mine:
                 alike.append(mistake)
     for found in (alike, so_far):
-        if len({mistake.says for mistake in found}) == 1:   # two that fail alike: neither's words are safe
+        if len({mistake.says for mistake in found}) == 1:  # two that fail alike: neither's words are safe
             finding.mistake, finding.mistake_name = found[0].says, found[0].name
             return
 
@@ -250,13 +276,14 @@ def _alike(one: Answer, other: Answer, asked: Check) -> bool:
     if _slow(one) or _slow(other):
         return _slow(one) and _slow(other)
     if one.raised or other.raised:
-        return bool(one.raised and other.raised and (one.raised.kind, one.raised.message)
-                    == (other.raised.kind, other.raised.message))
+        return bool(
+            one.raised
+            and other.raised
+            and (one.raised.kind, one.raised.message) == (other.raised.kind, other.raised.message)
+        )
     if one.refused or other.refused:
         return bool(one.refused and other.refused and one.refused.text == other.refused.text)
-    return not compare(one.value, other.value, asked.rtol, asked.atol) and not compare(
-        one.after, other.after, 0.0, 0.0
-    )
+    return not compare(one.value, other.value, asked.rtol, asked.atol) and not compare(one.after, other.after, 0.0, 0.0)
 
 
 def _properties(one: Check, answers, reference) -> set[tuple]:
@@ -264,7 +291,7 @@ def _properties(one: Check, answers, reference) -> set[tuple]:
     and its message without the numbers, for two errors of one type may have nothing in common.
     """
     failed = set()
-    for number, answer in enumerate(answers):   # no answers after an exception
+    for number, answer in enumerate(answers):  # no answers after an exception
         if answer.raised:
             failed.add(("raised", answer.raised.kind, re.sub(r"\d+", "#", answer.raised.message), number))
         else:
@@ -280,8 +307,9 @@ def imported(step, path) -> tuple[ModuleType | None, calling.Raised | None, str]
     return module, raised, str(kept)
 
 
-def check_step(step, target=None, *, seed: int | None = None, device="cpu", dtype=torch.float32,
-               todos=None, diagnose: bool = True) -> list[Finding]:
+def check_step(
+    step, target=None, *, seed: int | None = None, device="cpu", dtype=torch.float32, todos=None, diagnose: bool = True
+) -> list[Finding]:
     """The findings for all TODOs (or `todos`) of a step, in order. `target` is a module or the path of a
     file; without one it is the step's exercise. A file that cannot be imported gives each TODO a finding
     that says why.
@@ -351,9 +379,7 @@ def _step_of(path: Path, step) -> steps.Step:
     if (here / "checks.py").is_file():  # a lesson outside the list
         todos = tuple(
             check.id
-            for check in steps.execute(
-                (here / "checks.py").read_bytes(), here / "checks.py", "course_checks"
-            ).CHECKS
+            for check in steps.execute((here / "checks.py").read_bytes(), here / "checks.py", "course_checks").CHECKS
         )
         return steps.Step(here.name, here.name, todos, 0, root=here.parent)
     return steps.find_step(step if step is not None else here.name)

@@ -13,8 +13,8 @@ import struct
 
 import torch
 
-PREFIX = struct.Struct(">III")      # sequence number, bytes of the header, bytes after it
-HEADER, RAW = 2 ** 22, 2 ** 26         # bytes of one message
+PREFIX = struct.Struct(">III")  # sequence number, bytes of the header, bytes after it
+HEADER, RAW = 2**22, 2**26  # bytes of one message
 DEEPEST = 40
 DIMS = 8
 DTYPES = {
@@ -100,13 +100,13 @@ def _unpacked(tree, raw, at, depth):
         return tree, at
     if len(tree) != 1:
         raise Fault("the header names no value")
-    (kind, said), = tree.items()
+    ((kind, said),) = tree.items()
     if kind == "t":
         return _tensor(said, raw, at)
     if kind == "b":
         if type(said) is not int or not 0 <= said <= len(raw) - at:
             raise Fault("bytes are missing")
-        return bytes(raw[at:at + said]), at + said
+        return bytes(raw[at : at + said]), at + said
     if kind == "k" and type(said) is list:
         items, at = _items(said, raw, at, depth)
         return tuple(map(_key, items)), at
@@ -144,18 +144,18 @@ def _tensor(said, raw, at):
         raise Fault("a tensor has no dtype and shape")
     count = 1
     for size in shape:
-        if type(size) is not int or not 0 <= size < 2 ** 31:
+        if type(size) is not int or not 0 <= size < 2**31:
             raise Fault("a tensor has no dtype and shape")
         count *= size
     end = at + count * dtype.itemsize
     if end > len(raw):
         raise Fault("a tensor's bytes are missing")
     if not count:
-        if math.prod(max(size, 1) for size in shape) > 2 ** 40:
+        if math.prod(max(size, 1) for size in shape) > 2**40:
             raise Fault("a tensor is too large")
         return torch.empty(shape, dtype=dtype), at
-    if dtype is torch.bool:     # a byte that is neither 0 nor 1 is no bool to rely on
+    if dtype is torch.bool:  # a byte that is neither 0 nor 1 is no bool to rely on
         return (torch.frombuffer(raw, dtype=torch.uint8, count=count, offset=at) != 0).view(shape), end
-    if at % dtype.itemsize:     # behind something of odd length: a number has to lie at a multiple of its size
+    if at % dtype.itemsize:  # behind something of odd length: a number has to lie at a multiple of its size
         return torch.frombuffer(raw[at:end], dtype=dtype).view(shape), end
     return torch.frombuffer(raw, dtype=dtype, count=count, offset=at).view(shape), end

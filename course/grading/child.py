@@ -26,7 +26,7 @@ def send(fd: int, number: int, message) -> None:
     for part in (wire.PREFIX.pack(number, len(header), len(raw)) + header, raw):
         left = memoryview(part)
         while left:
-            left = left[os.write(fd, left):]
+            left = left[os.write(fd, left) :]
 
 
 def receive(fd: int) -> tuple[int, object]:
@@ -64,9 +64,7 @@ def serve(fd: int, checks: dict, names, exercise: str, watch: Watch) -> None:
         try:
             send(fd, number, said(answer, case, str(kept), replaced))
         except wire.Fault as error:
-            refused = Answer(
-                refused=Problem("answer type", f"the answer is no value that can be judged: {error}")
-            )
+            refused = Answer(refused=Problem("answer type", f"the answer is no value that can be judged: {error}"))
             send(fd, number, said(refused, case, str(kept), replaced))
 
 
@@ -90,9 +88,11 @@ def read(source: bytes, names, exercise: str) -> dict:
     try:
         text = decoded(source)
         have = functions(text)
-        return {"lines": {name: function.line for name, function in have.items() if name in names},
-                "untouched": [name for name in names if same_function(text, exercise, name)]}
-    except Exception:       # no Python, or nested too deeply
+        return {
+            "lines": {name: function.line for name, function in have.items() if name in names},
+            "untouched": [name for name in names if same_function(text, exercise, name)],
+        }
+    except Exception:  # no Python, or nested too deeply
         return {"lines": {}, "untouched": []}
 
 

@@ -29,9 +29,7 @@ def course_files(root: Path = steps.ROOT, chosen=steps.STEPS) -> list[str]:
     for top in (*OURS, *(step.name for step in chosen)):
         for folder, folders, names in os.walk(root / top):
             folders[:] = [name for name in folders if not _stray(name)]
-            found += [
-                (Path(folder) / name).relative_to(root).as_posix() for name in names if not _stray(name)
-            ]
+            found += [(Path(folder) / name).relative_to(root).as_posix() for name in names if not _stray(name)]
     return sorted(found)
 
 

@@ -25,14 +25,11 @@ LIBRARIES = re.compile(
     re.MULTILINE,
 )
 REACHES = {
-    "looks at frames of its callers":
-        r"\b(_getframe|f_back|f_globals|f_locals|inspect\.(stack|currentframe))\b",
+    "looks at frames of its callers": r"\b(_getframe|f_back|f_globals|f_locals|inspect\.(stack|currentframe))\b",
     "goes around Python": r"\b(ctypes|cffi|mmap|_testcapi)\b",
     "looks for objects in memory": r"\bgc\.get_(objects|referrers)|__subclasses__\b",
-    "looks at the modules around it":
-        r"\bsys\.modules\b|\bimportlib\b|\b__import__\b|\bcourse\.(checking|grading)\b",
-    "starts processes or talks to others":
-        r"\b(subprocess|socket|multiprocessing|os\.(fork|system|popen|kill|exec\w*))\b",
+    "looks at the modules around it": r"\bsys\.modules\b|\bimportlib\b|\b__import__\b|\bcourse\.(checking|grading)\b",
+    "starts processes or talks to others": r"\b(subprocess|socket|multiprocessing|os\.(fork|system|popen|kill|exec\w*))\b",  # noqa: E501
     "writes or reads files": r"\b(open[ \t]?\(|pathlib|shutil|os\.(remove|unlink|rename|listdir|walk))",
     "ends the process": r"\bos\._exit\b|\bos\.abort\b|\bsignal\.",
     "loads pickles": r"\b(pickle|torch\.load|dill|joblib|marshal)\b",
@@ -62,7 +59,5 @@ def _new(pattern: str, text: str, given: str) -> str:
     known = {match.group(0) for match in re.finditer(pattern, given)}
     for match in re.finditer(pattern, text):
         if match.group(0) not in known:
-            return (
-                f"{' '.join(match.group(0).split())[:40]}, line {text.count(chr(10), 0, match.start()) + 1}"
-            )
+            return f"{' '.join(match.group(0).split())[:40]}, line {text.count(chr(10), 0, match.start()) + 1}"
     return ""

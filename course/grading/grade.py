@@ -35,18 +35,19 @@ WORKERS = min(8, max(2, os.cpu_count() or 2))
 @dataclass
 class Settings:
     """What the command line says."""
+
     submissions: Path
     step: object
     out: Path
     weights: Path | None = None
-    due: float | None = None            # seconds since 1970
+    due: float | None = None  # seconds since 1970
     gradebook: Path | None = None
     column: str | None = None
     student: str | None = None
     seed: int | None = None
     trusted: bool = False
     limits: Limits | None = None
-    highest: int = 3                    # the highest level to try, for tests
+    highest: int = 3  # the highest level to try, for tests
 
 
 def main(args) -> int:
@@ -95,14 +96,16 @@ def grade(settings: Settings, say=lambda line: None) -> dict:
     began = time.perf_counter()
     if todo:
         _run(settings, Reference(a, seed), todo, key, records, weights, say)
-    have = [
-        _timed(records[one.student], one, settings.due)
-        for one in submissions
-        if records[one.student] is not None
-    ]
-    summary = {"step": step.name, "title": step.title, "seed": seed, "graded_now": len(todo),
-               "seconds": round(time.perf_counter() - began, 2), "torch": torch.__version__,
-               "when": time.strftime("%Y-%m-%d %H:%M")}
+    have = [_timed(records[one.student], one, settings.due) for one in submissions if records[one.student] is not None]
+    summary = {
+        "step": step.name,
+        "title": step.title,
+        "seed": seed,
+        "graded_now": len(todo),
+        "seconds": round(time.perf_counter() - began, 2),
+        "torch": torch.__version__,
+        "when": time.strftime("%Y-%m-%d %H:%M"),
+    }
     outputs.everything(out, have, a, weights, summary)
     if book is not None:
         for line in book.fill(have, weights, out / "gradebook.csv"):
@@ -115,14 +118,8 @@ def _run(settings: Settings, reference: Reference, todo, key, records, weights, 
     """Grade these submissions into `records`, and onto the disk one by one."""
     a, out = reference.lesson, settings.out
     torch.set_num_threads(1)  # the children have the cores; what is judged here is small
-    with Batch(
-        reference, trusted=settings.trusted, limits=settings.limits, highest=settings.highest
-    ) as batch:
-        level = {
-            "level": batch.level.number,
-            "level_says": clean(batch.level.says),
-            "trusted": batch.level.trusted,
-        }
+    with Batch(reference, trusted=settings.trusted, limits=settings.limits, highest=settings.highest) as batch:
+        level = {"level": batch.level.number, "level_says": clean(batch.level.says), "trusted": batch.level.trusted}
         say(f"{a.step.name}: {len(todo)} to grade. Seed {reference.seed}, {level['level_says']}.")
         if batch.level.why:
             say(clean(batch.level.why))
@@ -168,12 +165,16 @@ def _wanted(submissions, student):
     if student is None:
         return submissions
     asked = student.casefold()
-    found = [one for one in submissions
-             if asked in (one.student.casefold(), one.name.casefold(), *(i.casefold() for i in one.ids))]
+    found = [
+        one
+        for one in submissions
+        if asked in (one.student.casefold(), one.name.casefold(), *(i.casefold() for i in one.ids))
+    ]
     if not found:
         names = ", ".join(one.student for one in submissions[:20])
-        raise UsageError(f"There is no submission by {student!r}. There is: {names}"
-                         f"{', ...' if len(submissions) > 20 else ''}.")
+        raise UsageError(
+            f"There is no submission by {student!r}. There is: {names}{', ...' if len(submissions) > 20 else ''}."
+        )
     return found
 
 
@@ -200,6 +201,7 @@ def _read(one) -> tuple[bytes, str]:
 def _answered(batch: Batch, submissions):
     """(submission, its bytes, its fault, its answers) as they are done; at most two per worker are held at
     a time."""
+
     def work(one):
         data, fault = _read(one)
         return one, data, fault, Answers() if fault else batch.run(data)
@@ -212,12 +214,10 @@ def _answered(batch: Batch, submissions):
                     waiting.add(pool.submit(work, one))
                 if not waiting:
                     return
-                done, waiting = concurrent.futures.wait(
-                    waiting, return_when=concurrent.futures.FIRST_COMPLETED
-                )
+                done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
-        except BaseException:       # Ctrl-C: nobody waits for children that still run
+        except BaseException:  # Ctrl-C: nobody waits for children that still run
             for future in waiting:
                 future.cancel()
             batch.kill()

@@ -34,9 +34,10 @@ KNOWN_BY = (
 @dataclass
 class Gradebook:
     """An LMS's CSV file: its rows as they are written, and which column is ours."""
+
     path: Path
     rows: list[list[str]]
-    texts: list[str]        # the same rows, as they stand in the file
+    texts: list[str]  # the same rows, as they stand in the file
     delimiter: str
     newline: str
     bom: bool
@@ -45,12 +46,11 @@ class Gradebook:
     def fill(self, records: list[dict], weights, out: Path) -> list[str]:
         """Write a copy with the scores in it, and return what is worth saying."""
         from course.grading.outputs import number, score
+
         header = [name.strip().casefold() for name in self.rows[0]]
         by_name = {}
         for record in records:
-            for name in dict.fromkeys(
-                _plain(name) for name in (*record["ids"], record["student"], record["name"])
-            ):
+            for name in dict.fromkeys(_plain(name) for name in (*record["ids"], record["student"], record["name"])):
                 by_name.setdefault(name, []).append(record)
         texts, filled = list(self.texts), set()
         for place, row in enumerate(self.rows[1:], 1):
@@ -69,8 +69,9 @@ class Gradebook:
         missing = [record["name"] for record in records if record["student"] not in filled]
         said = [f"{out}: the column {self.rows[0][self.column]!r} is filled for {len(filled)} students."]
         if missing:
-            said.append(f"Not in {self.path.name}: {', '.join(map(clean, missing[:20]))}"
-                        f"{', ...' if len(missing) > 20 else ''}.")
+            said.append(
+                f"Not in {self.path.name}: {', '.join(map(clean, missing[:20]))}{', ...' if len(missing) > 20 else ''}."
+            )
         return said
 
     def _of(self, row, header, by_name) -> dict | None:
@@ -130,34 +131,41 @@ def read(path: Path, step, column: str | None) -> Gradebook:
     reader, rows, texts, before = csv.reader(lines, delimiter=delimiter), [], [], 0
     for row in reader:
         rows.append(row)
-        texts.append("".join(lines[before:reader.line_num]))
+        texts.append("".join(lines[before : reader.line_num]))
         before = reader.line_num
     if not rows:
         raise CourseError(f"{path} is empty.")
     newline = "\r\n" if lines[0].endswith("\r\n") else "\n"
     if texts[-1] and not texts[-1].endswith(("\n", "\r")):
         texts[-1] += newline
-    return Gradebook(path, rows, texts, delimiter, newline, data[:3] == b"\xef\xbb\xbf",
-                     _column(path, rows[0], step, column))
+    return Gradebook(
+        path, rows, texts, delimiter, newline, data[:3] == b"\xef\xbb\xbf", _column(path, rows[0], step, column)
+    )
 
 
 def _column(path, header: list[str], step, column: str | None) -> int:
     names = [name.strip() for name in header]
     if column is not None:
-        fits = [
-            place for place, name in enumerate(names) if name.casefold() == column.strip().casefold()
-        ] or [place for place, name in enumerate(names) if column.strip().casefold() in name.casefold()]
+        fits = [place for place, name in enumerate(names) if name.casefold() == column.strip().casefold()] or [
+            place for place, name in enumerate(names) if column.strip().casefold() in name.casefold()
+        ]
         if len(fits) == 1:
             return fits[0]
-        raise CourseError(f"--column {column!r} names {len(fits) or 'no'} columns of {path.name}. There is: "
-                          f"{', '.join(names)}.")
+        raise CourseError(
+            f"--column {column!r} names {len(fits) or 'no'} columns of {path.name}. There is: {', '.join(names)}."
+        )
     if "Grade" in names:
         return names.index("Grade")
     assignments = [place for place, name in enumerate(names) if re.fullmatch(r".+ \(\d+\)", name)]
-    ours = [place for place in assignments
-            if step.number and re.search(rf"\bstep[ _]?{step.number}\b", names[place], re.IGNORECASE)]
+    ours = [
+        place
+        for place in assignments
+        if step.number and re.search(rf"\bstep[ _]?{step.number}\b", names[place], re.IGNORECASE)
+    ]
     for fits in (ours, assignments):
         if len(fits) == 1:
             return fits[0]
-    raise CourseError(f"Which column of {path.name} is to be filled? Say --column NAME. There is: "
-                      f"{', '.join(names[place] for place in assignments) or ', '.join(names)}.")
+    raise CourseError(
+        f"Which column of {path.name} is to be filled? Say --column NAME. There is: "
+        f"{', '.join(names[place] for place in assignments) or ', '.join(names)}."
+    )

@@ -60,15 +60,11 @@ def pack(step, out: Path, weights: Path | None = None, root: Path = steps.ROOT) 
             for name in names:
                 archive.write(root / name, name)
             archive.writestr(
-                "requirements-grading.txt",
-                requirements((root / "requirements.txt").read_text(encoding="utf-8")),
+                "requirements-grading.txt", requirements((root / "requirements.txt").read_text(encoding="utf-8"))
             )
             if weights is not None:
                 archive.write(weights, "weights.json")
-            for name, text in (
-                ("setup.sh", SETUP),
-                ("run_autograder", RUN.format(step=shlex.quote(step.name))),
-            ):
+            for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(step=shlex.quote(step.name)))):
                 member = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
                 member.external_attr = 0o755 << 16
                 archive.writestr(member, text)
@@ -98,10 +94,7 @@ def run(step, submission: Path, results: Path) -> None:
             (place / "in").mkdir()
             shutil.copytree(submission, place / "in" / "submission", symlinks=True)
             grade(
-                Settings(
-                    place / "in", step, place / "out", weights if weights.exists() else None, trusted=True
-                ),
-                print,
+                Settings(place / "in", step, place / "out", weights if weights.exists() else None, trusted=True), print
             )
             said = next((place / "out" / "results").glob("*.json")).read_text(encoding="utf-8")
         except (CourseError, OSError, StopIteration) as error:
@@ -113,6 +106,4 @@ def run(step, submission: Path, results: Path) -> None:
 if __name__ == "__main__":
     import sys
 
-    run(
-        steps.find_step(sys.argv[1]), Path("/autograder/submission"), Path("/autograder/results/results.json")
-    )
+    run(steps.find_step(sys.argv[1]), Path("/autograder/submission"), Path("/autograder/results/results.json"))

@@ -17,33 +17,30 @@ from pathlib import Path
 from course.errors import CourseError
 from course.grading.text import file_name, one_line
 
-LARGEST = 2 ** 20       # bytes of a submission
-MEMBERS = 20_000        # files in an archive or a folder
-DEEPEST = 6             # folders inside a student's folder
+LARGEST = 2**20  # bytes of a submission
+MEMBERS = 20_000  # files in an archive or a folder
+DEEPEST = 6  # folders inside a student's folder
 EXERCISE = "model_exercise"
 
 # Canvas: lastnamefirstname[_LATE]_userid_submissionid_name[-attempt].py
-CANVAS = re.compile(
-    r"(?P<name>[^_]+?)_(?P<late>LATE_)?(?P<id>\d+)_(?P<number>\d+)_(?P<file>.+)", re.IGNORECASE
-)
+CANVAS = re.compile(r"(?P<name>[^_]+?)_(?P<late>LATE_)?(?P<id>\d+)_(?P<number>\d+)_(?P<file>.+)", re.IGNORECASE)
 # Moodle: "First Last_12345_assignsubmission_file[_]/name.py" as a folder, or the same as one name
-MOODLE = re.compile(
-    r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)", re.IGNORECASE
-)
+MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)", re.IGNORECASE)
 ATTEMPT = re.compile(r"-(\d{1,3})(?=\.[^.]+$|$)")
 
 
 @dataclass
 class Submission:
     """One student's file, not read yet. `read()` gives its bytes or raises Unfit."""
-    student: str                    # the name of its reports
-    name: str                       # as people read it
-    file: str                       # what it was called
+
+    student: str  # the name of its reports
+    name: str  # as people read it
+    file: str  # what it was called
     read: Callable[[], bytes] = field(repr=False)
-    ids: tuple[str, ...] = ()       # what a gradebook may know the student by
-    time: float = 0.0               # seconds since 1970; 0 where nobody knows
-    late: bool = False              # the LMS said so
-    order: tuple = ()               # of two by one student the larger counts
+    ids: tuple[str, ...] = ()  # what a gradebook may know the student by
+    time: float = 0.0  # seconds since 1970; 0 where nobody knows
+    late: bool = False  # the LMS said so
+    order: tuple = ()  # of two by one student the larger counts
     notes: list[str] = field(default_factory=list)
 
 
@@ -66,13 +63,9 @@ def found(path, exclude=None) -> list[Submission]:
     elif path.exists():
         raise CourseError(f"{path} is neither a file nor a folder.")
     else:
-        raise CourseError(
-            f"There is no {path}. Give a folder of submissions, an archive from the LMS, or one file."
-        )
+        raise CourseError(f"There is no {path}. Give a folder of submissions, an archive from the LMS, or one file.")
     if not everything:
-        raise CourseError(
-            f"{path} holds no submissions: a folder per student, or their files, are looked for."
-        )
+        raise CourseError(f"{path} holds no submissions: a folder per student, or their files, are looked for.")
     return _newest(everything)
 
 
@@ -93,7 +86,7 @@ def read(path: Path) -> bytes:
 
 def _whole(file) -> bytes:
     parts, size = [], 0
-    while part := file.read(2 ** 16):
+    while part := file.read(2**16):
         size += len(part)
         if size > LARGEST:
             raise Unfit(f"It is larger than {LARGEST >> 20} MB, which no exercise is.")
@@ -110,19 +103,25 @@ def _whole(file) -> bytes:
 
 def _folder(path: Path, exclude) -> list[Submission]:
     found = []
-    entries = [entry for entry in sorted(os.scandir(path), key=lambda entry: entry.name)
-               if not _ours(entry.name) and (exclude is None or Path(entry.path).resolve() != exclude)]
+    entries = [
+        entry
+        for entry in sorted(os.scandir(path), key=lambda entry: entry.name)
+        if not _ours(entry.name) and (exclude is None or Path(entry.path).resolve() != exclude)
+    ]
     if len(entries) == 1 and entries[0].is_dir(follow_symlinks=False):
         inside = [entry for entry in os.scandir(entries[0].path) if not _ours(entry.name)]
-        if _wraps([entry.name for entry in inside if not entry.is_dir(follow_symlinks=False)],
-                  any(entry.is_dir(follow_symlinks=False) for entry in inside)):
+        if _wraps(
+            [entry.name for entry in inside if not entry.is_dir(follow_symlinks=False)],
+            any(entry.is_dir(follow_symlinks=False) for entry in inside),
+        ):
             return _folder(Path(entries[0].path), exclude)
     for entry in entries:
         place = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
             files = [(place / name, name) for name in _inside(place)]
-            found += _of_student(entry.name, [(name, lambda file=file: read(file), _time(file))
-                                              for file, name in files])
+            found += _of_student(
+                entry.name, [(name, lambda file=file: read(file), _time(file)) for file, name in files]
+            )
         elif _candidate(entry.name):
             found.append(_one(entry.name, [], lambda place=place: read(place), _time(place)))
         if len(found) > MEMBERS:
@@ -197,7 +196,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
             return _whole(file)
     except Unfit:
         raise
-    except Exception as error:      # a broken archive fails in many ways
+    except Exception as error:  # a broken archive fails in many ways
         raise Unfit(f"It cannot be read from the archive: {one_line(str(error))}.") from None
 
 
@@ -229,12 +228,18 @@ def _of_student(folder: str, files) -> list[Submission]:
     """The files of a student's folder as submissions: those that are the exercise by name, or else Python
     files, or else what there is. An empty folder is a submission too, with a fault."""
     if not files:
+
         def nothing():
             raise Unfit("The folder holds no file.")
+
         return [_one("", [folder], nothing, 0.0)]
-    for fits in (lambda name: EXERCISE in name.lower() and name.lower().endswith(".py"),
-                 lambda name: name.lower().endswith(".py"), lambda name: EXERCISE in name.lower(), _candidate,
-                 lambda name: True):
+    for fits in (
+        lambda name: EXERCISE in name.lower() and name.lower().endswith(".py"),
+        lambda name: name.lower().endswith(".py"),
+        lambda name: EXERCISE in name.lower(),
+        _candidate,
+        lambda name: True,
+    ):
         chosen = [item for item in files if fits(item[0])]
         if chosen:
             return [_one(name, [folder], get, when) for name, get, when in chosen]
@@ -243,7 +248,7 @@ def _of_student(folder: str, files) -> list[Submission]:
 
 def _one(name: str, folders, get, when: float) -> Submission:
     """A submission by the name of its file, or of the student's folder around it."""
-    name = name[-300:]      # a name from an archive may be as long as it likes
+    name = name[-300:]  # a name from an archive may be as long as it likes
     label = (folders[0] if folders else name)[:300]
     base = name.rpartition("/")[2]
     for pattern in (MOODLE, CANVAS):
@@ -287,9 +292,7 @@ def _newest(everything: list[Submission]) -> list[Submission]:
         one = replace(several[-1], notes=[])
         if len(several) > 1:
             older = ", ".join(other.file for other in several[:-1][-3:])
-            one.notes.append(
-                f"{len(several)} files were handed in; {one.file} is the newest and counts, not {older}."
-            )
+            one.notes.append(f"{len(several)} files were handed in; {one.file} is the newest and counts, not {older}.")
         name, number = one.student, 1
         while one.student.casefold() in taken:
             number += 1

@@ -18,8 +18,7 @@ from pathlib import Path
 from course.errors import CourseError
 
 NOBODY = 65534
-SYSTEM = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/lib", "/lib32", "/lib64",
-          "/etc/ld.so.cache")
+SYSTEM = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
 BUBBLEWRAP = """--unshare-user-try --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try
     --die-with-parent --new-session --clearenv --proc /proc --dev /dev --tmpfs /tmp"""
 SAYS = {
@@ -32,16 +31,17 @@ SAYS = {
 @dataclass
 class Level:
     """What holds for the processes of submissions on this machine."""
+
     number: int
     says: str
-    sandbox: bool = False           # bubblewrap
-    namespaces: bool = False        # a process table of its own per submission
+    sandbox: bool = False  # bubblewrap
+    namespaces: bool = False  # a process table of its own per submission
     landlock: bool = False
     seccomp: bool = False
-    user: int | None = None         # whom the zygote runs as, where that is somebody else
+    user: int | None = None  # whom the zygote runs as, where that is somebody else
     readable: tuple[str, ...] = ()
-    trusted: bool = False           # the instructor said that the submissions are trusted
-    why: str = ""                   # why the level is no higher
+    trusted: bool = False  # the instructor said that the submissions are trusted
+    why: str = ""  # why the level is no higher
 
 
 def readable_roots() -> tuple[str, ...]:
@@ -56,8 +56,7 @@ def readable_roots() -> tuple[str, ...]:
         roots.append(sys.prefix)
     roots += [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     real = list(dict.fromkeys(os.path.realpath(path) for path in roots if os.path.exists(path)))
-    return tuple(path for path in real
-                 if not any(path != other and Path(path).is_relative_to(other) for other in real))
+    return tuple(path for path in real if not any(path != other and Path(path).is_relative_to(other) for other in real))
 
 
 def python() -> str:
@@ -123,8 +122,7 @@ def probe(stage: Path, trusted: bool = False, highest: int = 3) -> Level:
     """
     if not hasattr(os, "fork"):
         raise CourseError(
-            "Grading needs fork, which this system does not have: use Linux (WSL 2 on Windows), or a "
-            "container."
+            "Grading needs fork, which this system does not have: use Linux (WSL 2 on Windows), or a container."
         )
     level, why = _probed(stage, highest)
     level.why = why
@@ -154,13 +152,9 @@ def _probed(stage: Path, highest: int) -> tuple[Level, str]:
         said, error = _tried(stage, attempt)
         if said is None:
             if attempt.user is None or not reasons:
-                reasons.append(
-                    f"{'bubblewrap' if attempt.sandbox else 'the process'} does not start here: {error}"
-                )
+                reasons.append(f"{'bubblewrap' if attempt.sandbox else 'the process'} does not start here: {error}")
             continue
-        attempt.landlock, attempt.seccomp, attempt.namespaces = (
-            said[k] for k in ("landlock", "seccomp", "namespaces")
-        )
+        attempt.landlock, attempt.seccomp, attempt.namespaces = (said[k] for k in ("landlock", "seccomp", "namespaces"))
         if attempt.sandbox and not said["hidden"]:
             reasons.append("bubblewrap hides no files here.")
             continue
@@ -169,13 +163,12 @@ def _probed(stage: Path, highest: int) -> tuple[Level, str]:
             return attempt, ""
         if attempt.seccomp and (attempt.landlock or attempt.sandbox):
             attempt.number = 2
-            what = " and ".join(name for name, there in (("Landlock", attempt.landlock),
-                                                         ("bubblewrap", attempt.sandbox)) if there)
+            what = " and ".join(
+                name for name, there in (("Landlock", attempt.landlock), ("bubblewrap", attempt.sandbox)) if there
+            )
             attempt.says = SAYS[2].format(what)
             return attempt, " ".join(reasons)
-        reasons.append(
-            "The kernel offers no seccomp." if not attempt.seccomp else "The kernel offers no Landlock."
-        )
+        reasons.append("The kernel offers no seccomp." if not attempt.seccomp else "The kernel offers no Landlock.")
     lowest = Level(1, SAYS[1], user=NOBODY if root else None, readable=readable)
     if root and _tried(stage, lowest)[0] is None:
         lowest.user = None

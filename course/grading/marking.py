@@ -63,18 +63,14 @@ def findings(reference: Reference, answers: Answers) -> list[Finding]:
                 error=answers.imported.text(FILE),
                 note=" ".join(
                     filter(
-                        None,
-                        (
-                            "The file cannot be imported, so nothing in it can be tested.",
-                            answers.imported.note,
-                        ),
+                        None, ("The file cannot be imported, so nothing in it can be tested.", answers.imported.note)
                     )
                 ),
             )
             for todo in lesson.checks
         ]
     found = judged(subject, reference, list(lesson.checks))
-    for finding in found:       # a claim of their code that costs nothing to make, and may be worth points
+    for finding in found:  # a claim of their code that costs nothing to make, and may be worth points
         if finding.status == "blocked" and finding.blocked_by not in _needs(lesson, finding.todo):
             finding.status, finding.error = "raised", f"NotImplementedError: TODO {finding.blocked_by}"
             finding.blocked_by = ""
@@ -112,6 +108,7 @@ class Weights:
     because another does; `late`: which part of the sum is taken off per begun day after the due date, and at
     most.
     """
+
     points: dict[str, float]
     blocked: float = 0.0
     per_day: float = 0.0
@@ -144,9 +141,7 @@ class Weights:
             )
         unknown = set(said.get("points", {})) - set(points)
         if unknown:
-            raise CourseError(
-                f"{path} gives points for {', '.join(sorted(unknown))}; there is {', '.join(points)}."
-            )
+            raise CourseError(f"{path} gives points for {', '.join(sorted(unknown))}; there is {', '.join(points)}.")
         numbers = [*said.get("points", {}).values(), said.get("blocked", 0), *late.values()]
         if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and 0 <= n < 1e6 for n in numbers):
             raise CourseError(f"{path}: every number must be 0 or more.")

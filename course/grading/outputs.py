@@ -16,25 +16,14 @@ from course.grading import pages
 from course.grading.marking import Weights
 from course.grading.text import cell, clean, file_name
 
-SHORT = {
-    "passed": "passed",
-    "not started": "not started",
-    "wrong": "wrong",
-    "raised": "error",
-    "blocked": "blocked",
-}
+SHORT = {"passed": "passed", "not started": "not started", "wrong": "wrong", "raised": "error", "blocked": "blocked"}
 
 
 def everything(out: Path, records: list[dict], lesson, weights: Weights, summary: dict) -> None:
     for record in records:
         name = file_name(record["student"])
-        write(
-            out / "results" / f"{name}.json",
-            json.dumps(results(record, weights, summary["step"]), indent=1) + "\n",
-        )
-        write(
-            out / "pages" / f"{name}.html", pages.student(record, findings(record), weights, summary["title"])
-        )
+        write(out / "results" / f"{name}.json", json.dumps(results(record, weights, summary["step"]), indent=1) + "\n")
+        write(out / "pages" / f"{name}.html", pages.student(record, findings(record), weights, summary["title"]))
     write(out / "grades.csv", grades(records, list(lesson.checks), weights))
     write(out / "report.html", pages.report(records, lesson, weights, summary))
 
@@ -44,11 +33,7 @@ def findings(record: dict) -> list[Finding]:
     hidden, and with inert text."""
     found = []
     for said in record["findings"]:
-        fields = {
-            key: clean(value) if isinstance(value, str) else value
-            for key, value in said.items()
-            if key != "id"
-        }
+        fields = {key: clean(value) if isinstance(value, str) else value for key, value in said.items() if key != "id"}
         fields["more"] = [clean(text) for text in said.get("more", [])]
         found.append(Finding(**{**fields, "output": ""}))
     return found
@@ -75,8 +60,9 @@ def line(record: dict, weights: Weights) -> str:
     elif len(missing) == len(said) and len(set(said.values())) == 1:
         missing = [f"all {SHORT[next(iter(said.values()))]}"]
     shown = "; ".join(missing[:4]) + (f"; {len(missing) - 4} more" if len(missing) > 4 else "")
-    return (f"  {clean(record['name'])[:32]:<32} {number(weights.total(said)):>6} of {number(weights.best)}"
-            + (f"   {shown}" if shown else ""))
+    return f"  {clean(record['name'])[:32]:<32} {number(weights.total(said)):>6} of {number(weights.best)}" + (
+        f"   {shown}" if shown else ""
+    )
 
 
 def summary_text(records: list[dict], weights: Weights, summary: dict, out: Path) -> str:
@@ -89,9 +75,7 @@ def summary_text(records: list[dict], weights: Weights, summary: dict, out: Path
     flagged = sum(bool(pages.notices(record)) for record in records)
     if flagged:
         lines.append(f"{flagged} to look at: report.html says why.")
-    lines.append(
-        f"{out / 'report.html'}, {out / 'grades.csv'}; pages/ and results/ have one file per student."
-    )
+    lines.append(f"{out / 'report.html'}, {out / 'grades.csv'}; pages/ and results/ have one file per student.")
     return "\n".join(lines)
 
 
@@ -138,15 +122,26 @@ def results(record: dict, weights: Weights, step: str) -> dict:
             }
         )
     total = score(record, weights)
-    said = [
-        f"{number(total)} of {number(weights.best)} points. Seed {record['seed']}; {record['level_says']}."
-    ]
+    said = [f"{number(total)} of {number(weights.best)} points. Seed {record['seed']}; {record['level_says']}."]
     if record.get("days_late"):
         said.append(f"Late by {record['days_late']} day{'s' if record['days_late'] > 1 else ''}.")
     said += record.get("notes", [])
-    return {"score": total, "execution_time": record["seconds"], "output": clean(" ".join(said)),
-            "output_format": "text", "test_output_format": "text", "visibility": "visible",
-            "stdout_visibility": "hidden", "tests": tests,
-            "extra_data": {"student": record["student"], "seed": record["seed"], "step": step,
-                           "level": record["level"], "trusted": record["trusted"], "sha256": record["sha256"],
-                           "flags": record["flags"]}}
+    return {
+        "score": total,
+        "execution_time": record["seconds"],
+        "output": clean(" ".join(said)),
+        "output_format": "text",
+        "test_output_format": "text",
+        "visibility": "visible",
+        "stdout_visibility": "hidden",
+        "tests": tests,
+        "extra_data": {
+            "student": record["student"],
+            "seed": record["seed"],
+            "step": step,
+            "level": record["level"],
+            "trusted": record["trusted"],
+            "sha256": record["sha256"],
+            "flags": record["flags"],
+        },
+    }

@@ -22,10 +22,12 @@ td.wrap { max-width: 30rem; overflow-wrap: anywhere }
 def _page(title: str, body: str) -> str:
     # no script runs, and nothing is fetched, whatever may have slipped through
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{esc(title)}</title><style>{STYLE}{OWN}</style></head><body>\n{body}\n</body></html>\n")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{esc(title)}</title><style>{STYLE}{OWN}</style></head><body>\n{body}\n</body></html>\n"
+    )
 
 
 def _number(value: float) -> str:
@@ -50,32 +52,42 @@ def student(record: dict, findings, weights, title: str) -> str:
     """A student's page: the findings that the course itself would give."""
     said = {finding.todo: finding.status for finding in findings}
     total, days = weights.total(said, record.get("days_late", 0)), record.get("days_late", 0)
-    rows = [(finding.todo, finding.headline, _number(weights.of(finding.todo, finding.status)),
-             _number(weights.points[finding.todo])) for finding in findings]
+    rows = [
+        (
+            finding.todo,
+            finding.headline,
+            _number(weights.of(finding.todo, finding.status)),
+            _number(weights.points[finding.todo]),
+        )
+        for finding in findings
+    ]
     late = f" Late by {days} day{'s' if days > 1 else ''}." if days else ""
-    notes = "".join(
-        f"<p>{esc(clean(note))}</p>" for note in (*record.get("notes", []), record["fault"]) if note
-    )
+    notes = "".join(f"<p>{esc(clean(note))}</p>" for note in (*record.get("notes", []), record["fault"]) if note)
     cards = "".join(f'<div class="card">{finding.html()}</div>' for finding in findings if not finding.passed)
     done = [finding.id for finding in findings if finding.passed]
     passed = f'<p class="soft">Passed: {esc(", ".join(done))}.</p>' if done else ""
-    return _page(f"{record['name']}: {title}", f"""<h1>{esc(record['name'])}</h1>
+    return _page(
+        f"{record['name']}: {title}",
+        f"""<h1>{esc(record["name"])}</h1>
 <p>{esc(title)}: <b>{_number(total)} of {_number(weights.best)}</b> points.{late}
-<span class="soft">{esc(record['file'])}</span></p>
+<span class="soft">{esc(record["file"])}</span></p>
 {notes}
 {html_table("Points", ("TODO", "", "points", "of"), rows, text=(0, 1))}
 {cards}{passed}
-{_stamp([record])}""")
+{_stamp([record])}""",
+    )
 
 
 def report(records: list[dict], lesson, weights, summary: dict) -> str:
     """report.html: the distribution, what passed, which mistakes were made and by whom."""
     said = [{one["todo"]: one["status"] for one in record["findings"]} for record in records]
     totals = [weights.total(states, record.get("days_late", 0)) for states, record in zip(said, records)]
-    return _page(f"{summary['title']}: {len(records)} submissions", f"""<h1>{esc(summary['title'])}</h1>
+    return _page(
+        f"{summary['title']}: {len(records)} submissions",
+        f"""<h1>{esc(summary["title"])}</h1>
 <p>{len(records)} submissions, median <b>{_number(statistics.median(totals))}</b> of {_number(weights.best)}
-points, mean {statistics.fmean(totals):.1f}. <span class="soft">{esc(summary['when'])}, torch
-{esc(summary['torch'])}.</span></p>
+points, mean {statistics.fmean(totals):.1f}. <span class="soft">{esc(summary["when"])}, torch
+{esc(summary["torch"])}.</span></p>
 {_stamp(records)}
 {_distribution(totals, weights.best)}
 <h2>What to explain again</h2>
@@ -84,7 +96,8 @@ points, mean {statistics.fmean(totals):.1f}. <span class="soft">{esc(summary['wh
 {_todos(said, lesson, weights)}
 {_look_at(records)}
 <h2>Students</h2>
-{_students(records, totals, weights)}""")
+{_students(records, totals, weights)}""",
+    )
 
 
 def _distribution(totals: list[float], best: float) -> str:
@@ -97,10 +110,7 @@ def _distribution(totals: list[float], best: float) -> str:
         figure = plots.new_figure(figsize=(6.4, 2.2))
         axes = figure.add_subplot()
         axes.bar(
-            [best * i / bins for i in range(bins + 1)],
-            counts,
-            best / bins * 0.85 or 1,
-            color=plots.COLORS[dark][0],
+            [best * i / bins for i in range(bins + 1)], counts, best / bins * 0.85 or 1, color=plots.COLORS[dark][0]
         )
         axes.set(xlabel="points", ylabel="students")
         for axis in (axes.xaxis, axes.yaxis):
@@ -135,11 +145,11 @@ def _todos(said: list[dict], lesson, weights) -> str:
             )
             + "</tr>"
         )
-    head = "".join(f'<th scope="col">{name}</th>' for name in
-                   ("TODO", "", "passed", "wrong", "error", "blocked", "not started", "points"))
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("TODO", "", "passed", "wrong", "error", "blocked", "not started", "points")
     )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _mistakes(records: list[dict], lesson) -> str:
@@ -170,12 +180,8 @@ def _mistakes(records: list[dict], lesson) -> str:
 def notices(record: dict) -> list[str]:
     """What a human should know of a submission: that it could not be run, what its text contains, which
     file counted."""
-    broken = (
-        "" if record["imported"] else f"cannot be imported: {record['findings'][0]['error'].splitlines()[-1]}"
-    )
-    return [
-        clean(said) for said in (record["fault"], broken, *record["flags"], *record.get("notes", [])) if said
-    ]
+    broken = "" if record["imported"] else f"cannot be imported: {record['findings'][0]['error'].splitlines()[-1]}"
+    return [clean(said) for said in (record["fault"], broken, *record["flags"], *record.get("notes", [])) if said]
 
 
 def _look_at(records: list[dict]) -> str:
@@ -184,16 +190,18 @@ def _look_at(records: list[dict]) -> str:
         return ""
     return (
         '<h2>Look at these yourself</h2>\n<p class="soft">What was found by searching a file\'s text costs no '
-        "points.</p>\n"
-        + html_table("", ("student", "what"), rows, text=(0, 1)).replace("<caption></caption>", "")
+        "points.</p>\n" + html_table("", ("student", "what"), rows, text=(0, 1)).replace("<caption></caption>", "")
     )
 
 
 def _students(records: list[dict], totals: list[float], weights) -> str:
     rows = []
     for record, total in sorted(zip(records, totals), key=lambda pair: pair[0]["name"].casefold()):
-        missing = [f"{one['todo']}{' (blocked)' if one['status'] == 'blocked' else ''}"
-                   for one in record["findings"] if one["status"] != "passed"]
+        missing = [
+            f"{one['todo']}{' (blocked)' if one['status'] == 'blocked' else ''}"
+            for one in record["findings"]
+            if one["status"] != "passed"
+        ]
         link = html.escape(f"pages/{file_name(record['student'])}.html", quote=True)
         rows.append(
             f'<tr><td class="text"><a href="{link}">{esc(record["name"])}</a></td><td>{_number(total)}</td>'

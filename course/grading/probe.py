@@ -36,8 +36,12 @@ def main(readable, secret: str, folder: str) -> dict:
     def landlock():
         confine.drop_capabilities()
         confine.landlock(readable)
-        return holds(lambda: open(secret).close(), lambda: open(os.path.join(folder, "new"), "w").close(),
-                     lambda: os.mkdir(os.path.join(folder, "new")), lambda: os.listdir("/"))
+        return holds(
+            lambda: open(secret).close(),
+            lambda: open(os.path.join(folder, "new"), "w").close(),
+            lambda: os.mkdir(os.path.join(folder, "new")),
+            lambda: os.listdir("/"),
+        )
 
     def seccomp():
         confine.seccomp()
@@ -55,9 +59,14 @@ def main(readable, secret: str, folder: str) -> dict:
             os._exit(0 if os.getpid() == 1 else 1)
         return os.waitpid(pid, 0)[1] == 0
 
-    return {"landlock": in_a_child(landlock), "seccomp": in_a_child(seccomp),
-            "namespaces": in_a_child(namespaces), "version": confine.landlock_version(),
-            "hidden": holds(lambda: open(secret).close()), "user": os.geteuid()}
+    return {
+        "landlock": in_a_child(landlock),
+        "seccomp": in_a_child(seccomp),
+        "namespaces": in_a_child(namespaces),
+        "version": confine.landlock_version(),
+        "hidden": holds(lambda: open(secret).close()),
+        "user": os.geteuid(),
+    }
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from course.checking import lesson, stored
 from course.errors import CourseError
 from course.grading.files import copy, course_files
 
-SETS = 3        # of cases; a check draws one of them
+SETS = 3  # of cases; a check draws one of them
 FOLDERS = ("tests/", "benchmarks/", ".ci/", "course/grading/")
 FILES = ("course/audit.py", "course/authoring/mutations.py", "docs/grading.md")
 
@@ -30,9 +30,7 @@ def main(args) -> int:
     return 0
 
 
-def release(
-    to: Path, solutions=(), chosen=steps.STEPS, root: Path = steps.ROOT, say=lambda line: None
-) -> None:
+def release(to: Path, solutions=(), chosen=steps.STEPS, root: Path = steps.ROOT, say=lambda line: None) -> None:
     """Write the copy for students into `to`, with the solutions of the steps `solutions`. It is there
     whole, or not at all. Raises CourseError where `to` holds something, or where a solution would be in it
     after all."""
@@ -41,8 +39,11 @@ def release(
     given = {step.name for step in solutions}
     hidden = [step for step in chosen if step.name not in given]
     secret = {f"{step.name}/{steps.FILES[which]}" for step in hidden for which in ("solution", "mistakes")}
-    names = [name for name in course_files(root, chosen)
-             if not name.startswith(FOLDERS) and name not in FILES and name not in secret]
+    names = [
+        name
+        for name in course_files(root, chosen)
+        if not name.startswith(FOLDERS) and name not in FILES and name not in secret
+    ]
     to.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
     try:
@@ -52,8 +53,11 @@ def release(
             authoring.write(work / step.name / steps.FILES["exercise"], authoring.pristine(step))
         for step in hidden:
             say(f"{step.name}: cases, answers, mistakes ...")
-            stored.save(lesson(step), work / step.name / steps.FILES["stored"],
-                        [int.from_bytes(os.urandom(4), "little") for _ in range(SETS)])
+            stored.save(
+                lesson(step),
+                work / step.name / steps.FILES["stored"],
+                [int.from_bytes(os.urandom(4), "little") for _ in range(SETS)],
+            )
         (work / "course").mkdir(exist_ok=True)
         said = {"made": time.strftime("%Y-%m-%d"), "solutions": sorted(given)}
         (work / "course" / "students_copy.json").write_text(json.dumps(said) + "\n", encoding="utf-8")
@@ -74,9 +78,7 @@ def release(
 def for_students(readme: str) -> str:
     """The README without the sections and lines about what is left out."""
     readme = re.split(r"^## For instructors", readme, flags=re.MULTILINE)[0]
-    lines = [
-        line for line in readme.splitlines(keepends=True) if not line.startswith("python3 -m course test")
-    ]
+    lines = [line for line in readme.splitlines(keepends=True) if not line.startswith("python3 -m course test")]
     return (
         "".join(lines).rstrip()
         + "\n\nThis copy was made for students: it has no solutions, and no tests of the course itself.\n"
@@ -96,7 +98,5 @@ def leaked(folder: Path, hidden) -> list[str]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in (".py", ".md", ".ipynb", ".json", ".txt", ".toml", ""):
             text = "".join(path.read_text(encoding="utf-8", errors="replace").replace("\\n", "").split())
-            found += [
-                f"{path.relative_to(folder)}: of {name}" for body, name in bodies.items() if body in text
-            ]
+            found += [f"{path.relative_to(folder)}: of {name}" for body, name in bodies.items() if body in text]
     return found

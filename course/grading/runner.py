@@ -30,27 +30,29 @@ from course.grading.text import clean
 @dataclass
 class Limits:
     """What a submission may use."""
-    call: float = calling.SECONDS   # seconds for one call, as in a learner's own check
-    grace: float = 3.0              # seconds beyond that, after which the child is killed
-    submission: float = 300.0       # seconds for all of it
-    memory: int = 2 << 30           # bytes on top of what torch takes
+
+    call: float = calling.SECONDS  # seconds for one call, as in a learner's own check
+    grace: float = 3.0  # seconds beyond that, after which the child is killed
+    submission: float = 300.0  # seconds for all of it
+    memory: int = 2 << 30  # bytes on top of what torch takes
 
 
 @dataclass
 class Answers:
     """What came of one submission."""
+
     lines: dict[str, int] = field(default_factory=dict)
     untouched: list[str] = field(default_factory=list)
-    imported: calling.Raised | None = None      # why the file could not be imported
-    printed: str = ""                           # while it was imported
+    imported: calling.Raised | None = None  # why the file could not be imported
+    printed: str = ""  # while it was imported
     calls: dict[str, list[Answer]] = field(default_factory=dict)
     output: dict[str, str] = field(default_factory=dict)
-    replaced: dict[str, list[str]] = field(default_factory=dict)    # functions that it exchanged, by TODO
+    replaced: dict[str, list[str]] = field(default_factory=dict)  # functions that it exchanged, by TODO
     restarts: int = 0
-    seconds: float = 0.0        # of its own: from the request to the answer, summed
+    seconds: float = 0.0  # of its own: from the request to the answer, summed
 
 
-ANSWERS = 2 ** 27       # bytes that a submission may answer in all
+ANSWERS = 2**27  # bytes that a submission may answer in all
 
 
 class Stopped(Exception):
@@ -65,9 +67,7 @@ class Batch:
     """A zygote and what it needs, for as long as the `with` block lasts. Use from the main thread; its
     submissions may run in several."""
 
-    def __init__(
-        self, reference: Reference, *, trusted: bool = False, limits: Limits | None = None, highest: int = 3
-    ):
+    def __init__(self, reference: Reference, *, trusted: bool = False, limits: Limits | None = None, highest: int = 3):
         self.reference, self.limits = reference, limits or Limits()
         self.trusted, self.highest = trusted, highest
         self.todos = list(reference.lesson.checks)
@@ -87,7 +87,7 @@ class Batch:
                     "Uninstall that copy of the course, or keep the course outside Python's folders."
                 )
             self._start()
-            self._prepare()         # while the zygote imports torch on the other core
+            self._prepare()  # while the zygote imports torch on the other core
             self._wait()
         except BaseException:
             self.__exit__()
@@ -109,8 +109,14 @@ class Batch:
         arguments = (str(theirs.fileno()), json.dumps(settings))
         self.process = subprocess.Popen(
             levels.command(self.folder, level, "course.grading.zygote", *arguments),
-            env=levels.environment(self.folder, level), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True, **levels.as_user(level))
+            env=levels.environment(self.folder, level),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self.errors,
+            start_new_session=True,
+            **levels.as_user(level),
+        )
         theirs.close()
 
     def _prepare(self):
@@ -139,7 +145,7 @@ class Batch:
 
     def kill(self) -> None:
         """End every process of the batch."""
-        try:        # the group: at levels without a process table of its own, monitors and children too
+        try:  # the group: at levels without a process table of its own, monitors and children too
             os.killpg(self.process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
@@ -211,7 +217,7 @@ class Run:
         except Stopped as stopped:
             answers.append(Answer(raised=stopped.raised))
             self.got.imported = None
-        self.got.output[todo] = "".join(printed)[:calling.KEPT]
+        self.got.output[todo] = "".join(printed)[: calling.KEPT]
 
     def _begin(self) -> None:
         """Start a child, and let it import the file."""
@@ -223,8 +229,9 @@ class Run:
                 raise Stopped(*_ending(self._status())) from None
         hello = self._ask(wire.pack({"source": self.source, "seconds": self.batch.limits.call}), 0)
         self._drain()
-        self.got.lines = {name: line for name, line in _dict(hello.get("lines")).items()
-                          if type(name) is str and type(line) is int}
+        self.got.lines = {
+            name: line for name, line in _dict(hello.get("lines")).items() if type(name) is str and type(line) is int
+        }
         self.got.untouched = [name for name in _list(hello.get("untouched")) if type(name) is str]
         said = self._ask(wire.pack({}), 1)
         self.got.imported = _raised(said.get("raised"))
@@ -264,8 +271,7 @@ class Run:
         except wire.Fault as fault:
             self._kill()
             raise Stopped(
-                "ProtocolFault",
-                f"The process sent something in place of an answer, and was stopped ({fault}).",
+                "ProtocolFault", f"The process sent something in place of an answer, and was stopped ({fault})."
             ) from None
         except TimeoutError:
             self._kill()
@@ -362,9 +368,13 @@ def _raised(said) -> calling.Raised | None:
     if said is None:
         return None
     said = _dict(said)
-    frames = [(line, _text(function, 80), _text(text, 200))
-              for line, function, text in (frame for frame in _list(said.get("frames"))[:50]
-                                           if type(frame) is list and len(frame) == 3) if type(line) is int]
+    frames = [
+        (line, _text(function, 80), _text(text, 200))
+        for line, function, text in (
+            frame for frame in _list(said.get("frames"))[:50] if type(frame) is list and len(frame) == 3
+        )
+        if type(line) is int
+    ]
     line, waiting = said.get("line"), said.get("waiting_for")
     return calling.Raised(
         _text(said.get("kind"), 80) or "Error",

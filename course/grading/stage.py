@@ -54,7 +54,9 @@ def build(lesson: Lesson, folder: Path) -> None:
     (folder / "calls.py").write_text(calls(checks, lesson.checks), encoding="utf-8")
     (folder / "todos.py").write_text(
         f"NAMES = {sorted({name for names in todo_functions(lesson.source).values() for name in names})!r}\n"
-        f"EXERCISE = {lesson.exercise()!r}\n", encoding="utf-8")
+        f"EXERCISE = {lesson.exercise()!r}\n",
+        encoding="utf-8",
+    )
 
 
 def calls(source: str, todos) -> str:
@@ -65,9 +67,7 @@ def calls(source: str, todos) -> str:
     body = ast.parse(source).body
     found = {name: call for name, call in map(_id_and_call, ast.walk(ast.parse(source))) if name}
     if sorted(found) != sorted(todos):
-        raise ValueError(
-            f"checks.py writes out Check(...) for {', '.join(found)}, and there is {', '.join(todos)}"
-        )
+        raise ValueError(f"checks.py writes out Check(...) for {', '.join(found)}, and there is {', '.join(todos)}")
     defined = {name: node for node in body for name in _defines(node)}
     needed, waiting = set(), [name for call in found.values() for name in _uses(call)]
     while waiting:
@@ -78,9 +78,7 @@ def calls(source: str, todos) -> str:
                 waiting += _uses(defined[name])
     kept = [_narrowed(node, needed) for node in body if needed & set(_defines(node))]
     kept.append(ast.parse("from course.checking import Check as _Check").body[0])
-    made = ", ".join(
-        f"{name!r}: _Check({name!r}, '', {ast.unparse(call)}, None)" for name, call in found.items()
-    )
+    made = ", ".join(f"{name!r}: _Check({name!r}, '', {ast.unparse(call)}, None)" for name, call in found.items())
     return "\n\n".join(ast.unparse(node) for node in kept) + f"\n\nCHECKS = {{{made}}}\n"
 
 
@@ -98,8 +96,9 @@ def _defines(node) -> list[str]:
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         return [(alias.asname or alias.name).partition(".")[0] for alias in node.names]
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return [name.id for target in targets if target is not None for name in ast.walk(target)
-            if isinstance(name, ast.Name)]
+    return [
+        name.id for target in targets if target is not None for name in ast.walk(target) if isinstance(name, ast.Name)
+    ]
 
 
 def _uses(node) -> list[str]:
@@ -110,8 +109,7 @@ def _narrowed(node, needed):
     """An import without the names that no call uses; a function without its docstring."""
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         names = [alias for alias in node.names if (alias.asname or alias.name).partition(".")[0] in needed]
-        return (ast.Import(names) if isinstance(node, ast.Import)
-                else ast.ImportFrom(node.module, names, node.level))
+        return ast.Import(names) if isinstance(node, ast.Import) else ast.ImportFrom(node.module, names, node.level)
     return node
 
 
@@ -119,10 +117,10 @@ def exposed(roots, step=None) -> list[Path]:
     """The files under `roots`, which a child can read, that would give a solution away: those of this
     course (and of `step`, where that lies elsewhere), and those of a copy that somebody has installed."""
     roots = [Path(root).resolve() for root in roots]
-    own = [one.file(which) for one in (*steps.STEPS, *filter(None, [step]))
-           for which in ("solution", "mistakes", "checks")]
-    found = [file for file in own if file.exists()
-             and any(file.resolve().is_relative_to(root) for root in roots)]
+    own = [
+        one.file(which) for one in (*steps.STEPS, *filter(None, [step])) for which in ("solution", "mistakes", "checks")
+    ]
+    found = [file for file in own if file.exists() and any(file.resolve().is_relative_to(root) for root in roots)]
     for root in roots:
         inside = [*root.glob("lib*/python3*/*-packages"), *root.glob("python3*/*-packages")]
         for packages in [root] if root.name.endswith("-packages") else inside:

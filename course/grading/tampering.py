@@ -8,16 +8,24 @@ goes deeper than replacing names is not found here; the text search in flags.py 
 import builtins
 import sys
 import types
-from builtins import all, callable, isinstance, len, map, sum, vars    # as they are: submissions replace them, too
+from builtins import all, callable, isinstance, len, map, sum, vars  # as they are: submissions replace them, too
 from itertools import chain
 from operator import attrgetter, is_
 
 import torch
 from torch import nn
 
-OURS = ("calls", "course.checking.calling", "course.checking.helpers", "course.checking.judging",
-        "course.checking.standin", "course.checking.values", "course.checking.wire", "course.grading.child",
-        "course.grading.tampering")
+OURS = (
+    "calls",
+    "course.checking.calling",
+    "course.checking.helpers",
+    "course.checking.judging",
+    "course.checking.standin",
+    "course.checking.values",
+    "course.checking.wire",
+    "course.grading.child",
+    "course.grading.tampering",
+)
 
 
 def watched() -> dict[str, object]:
@@ -50,15 +58,19 @@ class Place:
 
     def replaced(self) -> list[str]:
         now = vars(self.place)
-        found = [key for key, value in self.held.items()
-                 if (callable(value) or isinstance(value, (property, classmethod, staticmethod)))
-                 and (now.get(key) is not value
-                      or type(value) is types.FunctionType and value.__code__ is not self.code[value])]
+        found = [
+            key
+            for key, value in self.held.items()
+            if (callable(value) or isinstance(value, (property, classmethod, staticmethod)))
+            and (
+                now.get(key) is not value
+                or type(value) is types.FunctionType
+                and value.__code__ is not self.code[value]
+            )
+        ]
         ours = self.name.partition(".")[0] in ("calls", "course")
         for key in now.keys() - self.held.keys():  # something new that hides what was meant
-            inherited = isinstance(self.place, type) and any(
-                key in vars(base) for base in self.place.__mro__[1:]
-            )
+            inherited = isinstance(self.place, type) and any(key in vars(base) for base in self.place.__mro__[1:])
             if (ours or inherited) and callable(now[key]):
                 found.append(key)
         return [f"{self.name}.{key}" for key in found]
@@ -70,7 +82,7 @@ class Watch:
     def __init__(self):
         self.places = [Place(name, place) for name, place in watched().items()]
         self.now = [vars(place.place) for place in self.places]
-        self.values = [now.values() for now in self.now]        # views: of what the places hold when they are asked
+        self.values = [now.values() for now in self.now]  # views: of what the places hold when they are asked
         self.functions = [function for place in self.places for function in place.code]
         self.before = [key for now in self.now for key in now], [value for view in self.values for value in view]
         self.code = [function.__code__ for function in self.functions]
@@ -78,9 +90,12 @@ class Watch:
     def untouched(self) -> bool:
         """Whether everything is what it was, by identity: asked after every call, so it has to be quick."""
         keys, values = self.before
-        return (sum(map(len, self.now)) == len(keys) and all(map(is_, chain.from_iterable(self.now), keys))
-                and all(map(is_, chain.from_iterable(self.values), values))
-                and all(map(is_, map(CODE, self.functions), self.code)))
+        return (
+            sum(map(len, self.now)) == len(keys)
+            and all(map(is_, chain.from_iterable(self.now), keys))
+            and all(map(is_, chain.from_iterable(self.values), values))
+            and all(map(is_, map(CODE, self.functions), self.code))
+        )
 
     def replaced(self) -> list[str]:
         if self.untouched():

@@ -17,7 +17,7 @@ def clean(text: str) -> str:
 
 
 def one_line(text: str, most: int = 100) -> str:
-    text = " ".join(clean(text[:10 * most]).split())
+    text = " ".join(clean(text[: 10 * most]).split())
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -29,12 +29,14 @@ def main(control_fd: int, settings: dict) -> None:
     from course.authoring.source import functions
     from course.grading import child, confine
     from course.grading.tampering import Watch
-    functions(todos.EXERCISE)       # remembered, as every child needs it
-    serve = functools.partial(child.serve, checks=calls.CHECKS, names=todos.NAMES, exercise=todos.EXERCISE,
-                              watch=Watch())
+
+    functions(todos.EXERCISE)  # remembered, as every child needs it
+    serve = functools.partial(
+        child.serve, checks=calls.CHECKS, names=todos.NAMES, exercise=todos.EXERCISE, watch=Watch()
+    )
     settings["memory"] += memory_now()
     control = socket.socket(fileno=control_fd)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)       # monitors are buried by the kernel
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors are buried by the kernel
     gc.collect()
     gc.freeze()
     control.sendall(b"ready")
@@ -57,22 +59,33 @@ def warm_up() -> None:
     One thread: after an operation on two, a forked child would wait for the second one for ever.
     """
     import torch
+
     torch.set_num_threads(1)
     import numpy  # noqa: F401
     import regex  # noqa: F401
+
     try:
         import matplotlib.pyplot  # noqa: F401, which writes a cache that it cannot write later
     except Exception:
         pass
-    from course.checking import StandInLM, with_grad
     from torch import nn
-    layers = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Flatten(), nn.LayerNorm(16), nn.BatchNorm1d(16), nn.Linear(16, 5),
-                           nn.GELU(), nn.Dropout(0.1))
+
+    from course.checking import StandInLM, with_grad
+
+    layers = nn.Sequential(
+        nn.Conv2d(3, 4, 2, 2),
+        nn.Flatten(),
+        nn.LayerNorm(16),
+        nn.BatchNorm1d(16),
+        nn.Linear(16, 5),
+        nn.GELU(),
+        nn.Dropout(0.1),
+    )
     x = torch.randn(2, 3, 4, 4)
     with_grad(layers, {"input": x}, torch.randn(2, 5), layers)
     layers.eval().load_state_dict(layers.state_dict())
     StandInLM(7, 4)(torch.tensor([[1, 2]]), labels=torch.tensor([[1, 2]]))[1].backward()
-    torch.optim.AdamW(layers.parameters()).step()       # imports torch's compiler, which replaces functions of torch
+    torch.optim.AdamW(layers.parameters()).step()  # imports torch's compiler, which replaces functions of torch
     nn.functional.scaled_dot_product_attention(*torch.randn(3, 1, 2, 4, 8), is_causal=True)
     torch.einsum("bchw,bchw->b", x, x).softmax(0).multinomial(1, generator=torch.Generator().manual_seed(0))
     torch.cat([x, x]).double().flatten(1).svd()
@@ -116,7 +129,7 @@ def monitor(lifeline: socket.socket, settings: dict, serve) -> None:
                     lifeline.sendall(ENDED.pack(-signal.SIGKILL))
                 child = None
             elif fds:
-                if child is not None:       # one that its owner has given up on
+                if child is not None:  # one that its owner has given up on
                     os.kill(child, signal.SIGKILL)
                     os.waitpid(child, 0)
                 child = os.fork()
@@ -146,6 +159,7 @@ def run(fd: int, settings: dict, serve) -> None:
 def confine_all(settings: dict) -> None:
     """Resource limits always; Landlock and seccomp where the settings say that they hold here."""
     from course.grading import confine
+
     confine.limit_resources(settings["memory"], settings["cpu"])
     if settings["landlock"] or settings["seccomp"]:
         confine.dies_with_parent()

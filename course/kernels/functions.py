@@ -112,8 +112,8 @@ def rope_to_compile(x, angles):
 
 @library.custom_op("course::cos_and_sin", mutates_args=())
 def sealed_cos_and_sin(angles: torch.Tensor) -> torch.Tensor:
-    """cos_and_sin, [2, ..., d]. The compiler cannot look into it, and so keeps the result. What it can look into it works
-    out again for each head of each layer, which took a fifth of all time on an H200."""
+    """cos_and_sin, [2, ..., d]. The compiler cannot look into it, and so keeps the result. What it can look into it
+    works out again for each head of each layer, which took a fifth of all time on an H200."""
     return torch.stack(cos_and_sin(angles))
 
 
@@ -135,8 +135,8 @@ def cross_entropy(input, target, *others, ignore_index=-100, **more):
 
 
 class RMSNorm(torch.autograd.Function):
-    """x [..., D], weight [D], eps -> y = w x / r, with r the root mean square of x. Backwards, with g the gradient of y:
-    dw = sum g x / r, and dx = (w g - x mean(w g x) / r^2) / r.
+    """x [..., D], weight [D], eps -> y = w x / r, with r the root mean square of x. Backwards, with g the gradient of
+    y: dw = sum g x / r, and dx = (w g - x mean(w g x) / r^2) / r.
     """
 
     @staticmethod
@@ -168,7 +168,7 @@ class Rotation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_output):
         cos, sin = ctx.saved_tensors
-        return rotated(grad_output, cos, -sin), None, None    # back by the same angle
+        return rotated(grad_output, cos, -sin), None, None  # back by the same angle
 
 
 class CrossEntropy(torch.autograd.Function):

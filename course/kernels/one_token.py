@@ -23,7 +23,9 @@ def token_by_token(generate):
             return generate(self, *inputs, **options)  # numbers too coarse for this, or it is done already
         try:
             with torch.inference_mode():  # PyTorch writes nothing down for gradients, not even that there will be none
-                for module, forward in zip(modules, (LastLogits(self.lm_head.weight), *map(OneToken, self.model.layers))):
+                for module, forward in zip(
+                    modules, (LastLogits(self.lm_head.weight), *map(OneToken, self.model.layers))
+                ):
                     module.forward = forward
                 ids = generate(self, *inputs, **options)
         finally:
@@ -79,7 +81,8 @@ class OneToken:
         return x.add_(product(F.silu(gate).mul_(up), self.down)).unsqueeze(1)
 
     def queries_keys_values(self, x, angles, cache):
-        """Of new tokens x [B, D] the queries [B, H, 1, d]; of them and the past the keys and values [B, K, S + 1, d]."""
+        """Of new tokens x [B, D] the queries [B, H, 1, d]; of them and the past the keys and values [B, K, S + 1,
+        d]."""
         B, H, K, d, S = len(x), self.heads, self.kv_heads, self.head_dim, cache.layers[self.layer][0].shape[2]
         qkv = product(self.unit(x), self.qkv).reshape(B, H + 2 * K, 1, d)
         turn, qk = Turn.by(angles, qkv.dtype), qkv.narrow(1, 0, H + K)
@@ -93,7 +96,8 @@ class OneToken:
         return qkv.narrow(1, 0, H), k, v
 
     def unit(self, x):
-        """Rows x [B, D] with length 1; eps counts as one number more. RMSNorm's are longer: `joined` has their sqrt(D)."""
+        """Rows x [B, D] with length 1; eps counts as one number more. RMSNorm's are longer: `joined` has their
+        sqrt(D)."""
         return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.eps)
 
 

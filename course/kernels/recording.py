@@ -26,8 +26,8 @@ def forget() -> None:
 
 
 def recorded(gpt: ModuleType):
-    """The `generate` of a module of step 2, with a Recording for the tokens after the prompt. While one is made, no other
-    thread may use the GPU."""
+    """The `generate` of a module of step 2, with a Recording for the tokens after the prompt. While one is made, no
+    other thread may use the GPU."""
     generate = gpt.GPT.generate
 
     def forward(self, input_ids=None, inputs_embeds=None, labels=None, attention_mask=None, cache=None, **more):
@@ -55,7 +55,8 @@ def recorded(gpt: ModuleType):
 
 
 def make(gpt, model, input_ids, attention_mask, cache):
-    """A Recording if it says of this token what the model says, else None: blocks may do what no recording can repeat."""
+    """A Recording if it says of this token what the model says, else None: blocks may do what no recording can
+    repeat."""
 
     def another():
         copy = gpt.KVCache()
@@ -66,7 +67,9 @@ def make(gpt, model, input_ids, attention_mask, cache):
         recording = Recording(gpt, model, cache)
         found = recording.read(model, input_ids, attention_mask, another())
         expected = gpt.GPT.forward(model, input_ids, attention_mask=attention_mask, cache=another())[0]
-    except Exception:  # such as a question to the GPU in the middle, or to the cache: a Recording is not all of a KVCache
+    except (
+        Exception
+    ):  # such as a question to the GPU in the middle, or to the cache: a Recording is not all of a KVCache
         return None
     return recording if (found - expected).abs().max() <= ALIKE * expected.abs().max() else None
 

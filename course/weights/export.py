@@ -87,8 +87,7 @@ def export(job, to: Path) -> str:
         "figures": artifact.figures,
     }
     files = {
-        name: content if isinstance(content, str) else artifacts.to_json(content)
-        for name, content in files.items()
+        name: content if isinstance(content, str) else artifacts.to_json(content) for name, content in files.items()
     }
     files[CONFIG] = artifacts.to_json(config)
     note["files"] = sorted([*files, WHOLE, NOTE])
@@ -97,11 +96,10 @@ def export(job, to: Path) -> str:
         for name, content in {**files, NOTE: artifacts.to_json(note)}.items():
             (new / name).write_text(content, encoding="utf-8")
         (new / WHOLE).chmod((new / NOTE).stat().st_mode)  # safetensors lets only its owner read it
-    names = (
-        ("AutoProcessor", "LlavaForConditionalGeneration") if vlm else ("AutoTokenizer", "LlamaForCausalLM")
-    )
+    names = ("AutoProcessor", "LlavaForConditionalGeneration") if vlm else ("AutoTokenizer", "LlamaForCausalLM")
     return (
-        f"{job.step.name} lies in {to} ({sum(path.stat().st_size for path in to.iterdir()) / 1e6:.1f} MB). Load it with:\n"
+        f"{job.step.name} lies in {to} ({sum(path.stat().st_size for path in to.iterdir()) / 1e6:.1f} MB). "
+        "Load it with:\n"
         f"  from transformers import {', '.join(names)}\n"
         f"  {'processor' if vlm else 'tokenizer'} = {names[0]}.from_pretrained({str(to)!r})\n"
         f"  model = {names[1]}.from_pretrained({str(to)!r})"
@@ -141,9 +139,7 @@ def _llama(job, artifact) -> tuple[dict, dict, dict]:
 def _llava(job, artifact) -> tuple[dict, dict, dict]:
     """config.json, tensors and further files of a LlavaForConditionalGeneration."""
     llm, vision = artifact.config["llm"], artifact.config["vision"]
-    activation, projector = llava_projector(
-        _projection(job, artifact), vision["hidden_size"], llm["hidden_size"]
-    )
+    activation, projector = llava_projector(_projection(job, artifact), vision["hidden_size"], llm["hidden_size"])
     if "weights" in artifact.config:
         return _real_llava(artifact, activation, projector)
     from step6_vlm.train_clip import CARD, WEIGHTS, load_eye
@@ -198,12 +194,8 @@ def _projection(job, artifact) -> nn.Module:
     job.code = "chain" if "mine" in artifact.manifest["code"].values() else "solution"
     module = job.use("step6_vlm")
     if artifact.manifest["stamp"]["sources"].get("step6_vlm") != fingerprint_of(source_of(module)):
-        job.note(
-            "Your code of step 6 has changed since the training; what is exported is the projection as it is now."
-        )
-    projection = module.Projection(
-        artifact.config["vision"]["hidden_size"], artifact.config["llm"]["hidden_size"]
-    )
+        job.note("Your code of step 6 has changed since the training; what is exported is the projection as it is now.")
+    projection = module.Projection(artifact.config["vision"]["hidden_size"], artifact.config["llm"]["hidden_size"])
     try:
         projection.load_state_dict(part(artifact.tensors, "projection."))
     except RuntimeError as error:
@@ -303,9 +295,7 @@ ACTIVATIONS = {
 
 
 @torch.no_grad()
-def llava_projector(
-    projection: nn.Module, vision_dim: int, text_dim: int
-) -> tuple[str, dict[str, torch.Tensor]]:
+def llava_projector(projection: nn.Module, vision_dim: int, text_dim: int) -> tuple[str, dict[str, torch.Tensor]]:
     """(activation, weights) of LLaVA's projector that computes what `projection` does, found by trying it on
     numbers.
 

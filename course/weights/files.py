@@ -30,9 +30,7 @@ def read_json(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read ({error}). Get the file again.") from error
     if not isinstance(value, dict):
-        raise WeightsError(
-            f"{path} holds a {type(value).__name__}, and should hold an object with named settings."
-        )
+        raise WeightsError(f"{path} holds a {type(value).__name__}, and should hold an object with named settings.")
     return value
 
 
@@ -48,23 +46,19 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
             f"{folder} has no {WHOLE}"
             + (
                 f", only {', '.join(pickles)}: a pickle, which can run any code, and is not read here. If you "
-                "trust it, save it anew with transformers: CLASS.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), where "
-                "config.json names the class under architectures."
+                "trust it, save it anew with transformers: CLASS.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), "
+                "where config.json names the class under architectures."
                 if pickles
                 else " and no index of shards: the weights are missing."
             )
         )
     listed = read_json(folder / INDEX).get("weight_map")
     if not isinstance(listed, dict) or not all(Path(str(shard)).name == shard for shard in listed.values()):
-        raise WeightsError(
-            f"{folder / INDEX} has no weight_map from tensors to files beside it. Get the file again."
-        )
+        raise WeightsError(f"{folder / INDEX} has no weight_map from tensors to files beside it. Get the file again.")
     tensors: dict[str, torch.Tensor] = {}
     for shard in sorted(set(listed.values())):
         if not (folder / shard).exists():
-            raise WeightsError(
-                f"{folder} lacks {shard}, which {INDEX} lists. Get the file; the others can stay."
-            )
+            raise WeightsError(f"{folder} lacks {shard}, which {INDEX} lists. Get the file; the others can stay.")
         tensors.update(_load(folder / shard))
     if lost := [name for name in listed if name not in tensors]:
         raise WeightsError(f"The shards in {folder} do not hold what {INDEX} lists: {some(lost)}.")
@@ -102,9 +96,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, torch.Tensor], folder
         if names
     ]
     if problems:
-        raise WeightsError(
-            f"The weights in {folder} do not fit {type(module).__name__}.\n  " + "\n  ".join(problems)
-        )
+        raise WeightsError(f"The weights in {folder} do not fit {type(module).__name__}.\n  " + "\n  ".join(problems))
     module.load_state_dict(tensors, strict=True)
     return module
 

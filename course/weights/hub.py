@@ -51,12 +51,7 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
     has.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     known = Path(cache) / name.replace("/", "--")
     try:
@@ -68,17 +63,15 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
             f"{name} is given only to those who ask: do so on its page, then log in with `hf auth login`."
         ) from error
     except RepositoryNotFoundError as error:
-        raise WeightsError(
-            f"The hub has no {name} (or keeps it private). See the spelling on its page."
-        ) from error
+        raise WeightsError(f"The hub has no {name} (or keeps it private). See the spelling on its page.") from error
     except (HTTPError, OfflineModeIsEnabled, OSError) as error:
         if whole := sorted(known.glob(f"*/{DONE}"), key=lambda path: path.stat().st_mtime):
             newest = whole[-1].parent
             print(f"{name}: the hub cannot be reached; using {newest}", file=sys.stderr)
             return newest
         raise WeightsError(
-            f"{name} is not on this machine, and the hub cannot be reached ({error}). Fetch it where there is a network "
-            f"(hf download {name} --local-dir FOLDER), and name that folder."
+            f"{name} is not on this machine, and the hub cannot be reached ({error}). Fetch it where there is a "
+            f"network (hf download {name} --local-dir FOLDER), and name that folder."
         ) from error
     folder = known / info.sha
     files = wanted({one.rfilename: one for one in info.siblings}, name)
@@ -97,9 +90,7 @@ def converted(api, name: str):
     """What the hub's own robot offers for an old repository of pickles: the same with safetensors, not
     merged; or None.
     """
-    for offer in api.get_repo_discussions(
-        name, author=ROBOT, discussion_type="pull_request", discussion_status="open"
-    ):
+    for offer in api.get_repo_discussions(name, author=ROBOT, discussion_type="pull_request", discussion_status="open"):
         if offer.author == ROBOT and offer.title == "Adding `safetensors` variant of this model":
             print(
                 f"{name} has pickles only; using the safetensors that the hub's {ROBOT} has made of them",
@@ -149,10 +140,7 @@ def _download(name: str, commit: str, files: dict, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     have = {file: (part(folder, file).stat().st_size if part(folder, file).exists() else 0) for file in files}
-    total, rest = (
-        sum(one.size for one in files.values()),
-        sum(one.size - have[file] for file, one in files.items()),
-    )
+    total, rest = (sum(one.size for one in files.values()), sum(one.size - have[file] for file, one in files.items()))
     print(
         f"{name}: {total / 1e6:,.1f} MB to fetch into {folder}"
         + (f", {rest / 1e6:,.1f} MB are still missing" if rest < total else ""),

@@ -28,7 +28,9 @@ class Memory:
             ("gradients and Adam", self.gradients_and_moments),
             ("activations", self.activations),
         )
-        return f"{size(self.total)} ({', '.join(f'{size(value)} {name}' for name, value in parts)}, and a fifth of that)"
+        return (
+            f"{size(self.total)} ({', '.join(f'{size(value)} {name}' for name, value in parts)}, and a fifth of that)"
+        )
 
 
 def size(count: float) -> str:
@@ -38,12 +40,9 @@ def size(count: float) -> str:
 
 def kept_bytes(config, llm_learns: bool, bf16: bool) -> int:
     """What the language model keeps of one token until its backward pass: config is a GPTConfig."""
-    hidden, inner = {
-        (False, True): (32, 16),
-        (False, False): (24, 12),
-        (True, True): (37, 8),
-        (True, False): (17, 6),
-    }[bf16, llm_learns]
+    hidden, inner = {(False, True): (32, 16), (False, False): (24, 12), (True, True): (37, 8), (True, False): (17, 6)}[
+        bf16, llm_learns
+    ]
     return (
         config.num_hidden_layers * (hidden * config.hidden_size + inner * config.intermediate_size)
         + 10 * config.hidden_size

@@ -36,9 +36,7 @@ LLAMA_DEFAULTS = dict(
     tie_word_embeddings=False,
 )
 # Of a whole CLIP, what does not belong to the eye; and buffers that old files hold beside the weights.
-NOT_THE_EYE = re.compile(
-    r"text_model\.|text_projection\.|visual_projection\.|logit_scale$|.*embeddings\.position_ids$"
-)
+NOT_THE_EYE = re.compile(r"text_model\.|text_projection\.|visual_projection\.|logit_scale$|.*embeddings\.position_ids$")
 BUFFERS = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$")
 
 
@@ -78,9 +76,7 @@ def llm_config(folder: Path) -> dict:
     rope = {"rope_theta": config.get("rope_theta", 10000.0), **rope}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
-        raise WeightsError(
-            f"{folder}: RoPE is scaled ({kind}), and the GPT of step 2 turns by plain positions."
-        )
+        raise WeightsError(f"{folder}: RoPE is scaled ({kind}), and the GPT of step 2 turns by plain positions.")
     _require(
         folder,
         {**config, "partial_rotary_factor": rope.get("partial_rotary_factor")},
@@ -119,9 +115,7 @@ def _sizes(folder, config: dict, defaults: dict) -> dict:
     sizes = {name: config.get(name, default) for name, default in defaults.items()}
     for name, value in sizes.items():
         wanted = type(defaults[name]) if defaults[name] is not None else int
-        if value is not defaults[name] and not (
-            isinstance(value, (int, wanted)) and (wanted is bool or value > 0)
-        ):
+        if value is not defaults[name] and not (isinstance(value, (int, wanted)) and (wanted is bool or value > 0)):
             raise WeightsError(f"{Path(folder) / CONFIG}: {name} is {value!r}, which is no size.")
     return sizes
 
@@ -134,6 +128,4 @@ def _require(folder, config: dict, **allowed: tuple) -> None:
         if config.get(name) is not None and config[name] not in values
     ]
     if problems:
-        raise WeightsError(
-            f"{folder} is of a kind that the course's classes do not compute: {'; '.join(problems)}."
-        )
+        raise WeightsError(f"{folder} is of a kind that the course's classes do not compute: {'; '.join(problems)}.")

@@ -31,27 +31,18 @@ class Processor:
             (self.size, longer) if width <= height else (longer, self.size), Image.Resampling.BICUBIC
         )
         left, top = (picture.width - self.size) // 2, (picture.height - self.size) // 2
-        values = (
-            np.asarray(picture.crop((left, top, left + self.size, top + self.size)), np.float32) / 255
-        )  # [H, W, 3]
-        return (
-            torch.from_numpy((values - np.float32(self.mean)) / np.float32(self.std))
-            .permute(2, 0, 1)
-            .contiguous()
-        )
+        values = np.asarray(picture.crop((left, top, left + self.size, top + self.size)), np.float32) / 255  # [H, W, 3]
+        return torch.from_numpy((values - np.float32(self.mean)) / np.float32(self.std)).permute(2, 0, 1).contiguous()
 
     @classmethod
     def read(cls, folder: Path, size: int) -> "Processor":
-        """The one in a checkpoint folder, for an eye of `size` pixels; CLIP's own values where there is none.
-        """
+        """The one in a checkpoint folder, for an eye of `size` pixels; CLIP's own values where there is none."""
         path = Path(folder) / PREPROCESSOR
         config = read_json(path) if path.exists() else {}
         edge, crop = _edge(config.get("size", size)), _edge(config.get("crop_size", size))
         resample = config.get("resample", 3)
         off = [
-            name
-            for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
-            if config.get(name) is False
+            name for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize") if config.get(name) is False
         ]
         if (
             off
@@ -61,9 +52,9 @@ class Processor:
             or abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6
         ):
             raise WeightsError(
-                f"{path} prepares pictures in another way than CLIP does (shortest edge to {size}, bicubic, centre crop {size}, "
-                f"normalised), which is all that this course knows: size {config.get('size')}, crop {config.get('crop_size')}, "
-                f"resample {resample}{''.join(f', {name} off' for name in off)}."
+                f"{path} prepares pictures in another way than CLIP does (shortest edge to {size}, bicubic, centre "
+                f"crop {size}, normalised), which is all that this course knows: size {config.get('size')}, "
+                f"crop {config.get('crop_size')}, resample {resample}{''.join(f', {name} off' for name in off)}."
             )
         return cls(size, tuple(config.get("image_mean", CLIP_MEAN)), tuple(config.get("image_std", CLIP_STD)))
 

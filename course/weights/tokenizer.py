@@ -69,9 +69,7 @@ class FolderTokenizer:
         except Exception as error:  # jinja's, and what the template itself raises
             raise ValueError(f"the chat template refuses this conversation: {error}") from error
 
-    def pieces(
-        self, messages: Sequence[dict], add_generation_prompt: bool = False
-    ) -> list[tuple[list[int], bool]]:
+    def pieces(self, messages: Sequence[dict], add_generation_prompt: bool = False) -> list[tuple[list[int], bool]]:
         """A conversation cut where turns begin and end: (ids, whether the assistant says them), in order."""
         text, pieces, done = self.render(messages, add_generation_prompt), [], 0
         for i, message in enumerate(messages):

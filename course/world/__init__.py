@@ -1,6 +1,6 @@
 """The little world that all six steps speak about: scenes, language, pictures, text."""
 
-from .language import (
+from course.world.language import (
     BLANK,
     KINDS,
     Question,
@@ -15,7 +15,7 @@ from .language import (
     questions,
     story,
 )
-from .scenes import (
+from course.world.scenes import (
     COLORS,
     HELD_OUT_PAIRS,
     PLACES,
@@ -29,13 +29,44 @@ from .scenes import (
     sample_scenes,
     split_of,
 )
-from .text import corpus
+from course.world.text import corpus
+
+__all__ = [
+    "BLANK",
+    "COLORS",
+    "HELD_OUT_PAIRS",
+    "KINDS",
+    "PLACES",
+    "Question",
+    "SHAPES",
+    "SIZES",
+    "SPLITS",
+    "Scene",
+    "Shape",
+    "TRAIN_PAIRS",
+    "caption",
+    "colorless",
+    "corpus",
+    "describe",
+    "draw",
+    "head",
+    "is_correct",
+    "names_evidence",
+    "phrase",
+    "pixels",
+    "preference",
+    "questions",
+    "sample_scene",
+    "sample_scenes",
+    "split_of",
+    "story",
+]
 
 
 def __getattr__(name):
     """`draw` and `pixels` need Pillow and numpy; whoever only reads and writes text should not have to load them."""
     if name in ("draw", "pixels"):
-        from . import pictures
+        from course.world import pictures
 
         return getattr(pictures, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from .scenes import COLORS, HELD_OUT_PAIRS, PLACES, SHAPES, TRAIN_PAIRS, Scene, Shape, split_of
+from course.world.scenes import COLORS, HELD_OUT_PAIRS, PLACES, SHAPES, TRAIN_PAIRS, Scene, Shape, split_of
 
 KINDS = ("what", "where", "color", "shape", "count", "exists", "relation", "describe")
 NUMBERS = ("zero", "one", "two", "three", "four")
@@ -19,7 +19,8 @@ EVIDENCE = ", I see "
 
 @dataclass(frozen=True)
 class Question:
-    """A question about one scene. `answer` is the head that counts as correct, `evidence` what a preferred answer adds."""
+    """A question about one scene. `answer` is the head that counts as correct, `evidence` what a preferred answer
+    adds."""
 
     kind: str
     text: str
@@ -203,8 +204,11 @@ def colorless(asked: Sequence[Question]) -> list[Question]:
     def blank(text: str) -> str:
         return re.sub(rf"\b({_COLORS})\b", BLANK, re.sub(rf"\ban ({_COLORS})\b", f"a {BLANK}", text))
 
-    return [replace(q, answer=blank(q.answer), evidence=blank(q.evidence))
-            for q in asked if not re.search(rf"\b({_COLORS})\b", q.text)]
+    return [
+        replace(q, answer=blank(q.answer), evidence=blank(q.evidence))
+        for q in asked
+        if not re.search(rf"\b({_COLORS})\b", q.text)
+    ]
 
 
 def head(reply: str) -> str:
@@ -217,7 +221,9 @@ def is_correct(question: Question, reply: str) -> bool:
     return head(reply) == question.answer
 
 
-_PHRASE = re.compile(rf"\ban? ({_COLORS}) ({'|'.join(SHAPES)}) at the ((?:top|bottom|center|left|right)(?: left| right)?)")
+_PHRASE = re.compile(
+    rf"\ban? ({_COLORS}) ({'|'.join(SHAPES)}) at the ((?:top|bottom|center|left|right)(?: left| right)?)"
+)
 
 
 def names_evidence(scene: Scene, reply: str) -> bool:
@@ -255,11 +261,15 @@ def _look(scene: Scene, shape: Shape, rng: random.Random) -> str:
     name = _name(scene, shape)
     if " at the " in name:  # the place would be given away
         name = f"the {shape.size} {shape.color} {shape.shape}"
-    return _sentence(rng.choice((
-        f"at the {shape.place} there is {phrase(shape, place=False)}",
-        f"{name} is at the {shape.place}",
-        f"{_by_shape(scene, shape)} is {shape.size} and {shape.color}",
-    )))
+    return _sentence(
+        rng.choice(
+            (
+                f"at the {shape.place} there is {phrase(shape, place=False)}",
+                f"{name} is at the {shape.place}",
+                f"{_by_shape(scene, shape)} is {shape.size} and {shape.color}",
+            )
+        )
+    )
 
 
 def _thought(scene: Scene, rng: random.Random) -> str:
@@ -285,7 +295,8 @@ def story(scene: Scene, rng: random.Random) -> str:
     """A short text about one scene: what is in it, a look at each shape, a few thoughts; half of the time all again.
 
     From the third sentence on, much can be guessed by looking it up in what was said before, by a shape's place or by
-    its name. So a model that has to guess learns to look things up, and that is what answering questions will ask of it.
+    its name. So a model that has to guess learns to look things up, and that is what answering questions will ask of
+    it.
     """
     told = describe(scene)
     thoughts = [_thought(scene, rng) for _ in range(rng.randint(2, 5))]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .scenes import COLORS, Scene
+from course.world.scenes import COLORS, Scene
 
 SUPERSAMPLE = 4  # drawn this many times larger, then averaged: Pillow's own shapes have hard edges
 
@@ -17,8 +17,8 @@ NAMELESS = 90  # how far, in red, green and blue together, a colour is from all 
 
 
 def draw(scene: Scene, size: int = 64, rng: random.Random | None = None, nameless: bool = False) -> Image.Image:
-    """Draw a scene as an RGB picture of `size` x `size` pixels; if `nameless`, in colours that have no name, which `rng`
-    chooses.
+    """Draw a scene as an RGB picture of `size` x `size` pixels; if `nameless`, in colours that have no name, which
+    `rng` chooses.
 
     With `rng`, every shape is shifted and scaled a little and the paper is a little lighter or darker;
     without it, the drawing is the same every time. Raises ValueError for a size under 16 pixels.
@@ -65,7 +65,9 @@ class _Still:
         return (low + high) / 2
 
 
-def _draw_shape(pen: ImageDraw.ImageDraw, shape: str, color: tuple[int, int, int], x: float, y: float, r: float) -> None:
+def _draw_shape(
+    pen: ImageDraw.ImageDraw, shape: str, color: tuple[int, int, int], x: float, y: float, r: float
+) -> None:
     if shape == "circle":
         pen.ellipse((x - r, y - r, x + r, y + r), fill=color)
     elif shape == "ring":

@@ -3,8 +3,8 @@
 import random
 from pathlib import Path
 
-from .language import quiz, story
-from .scenes import sample_scene
+from course.world.language import quiz, story
+from course.world.scenes import sample_scene
 
 NAMES = ("stories", "world", "pydoc")
 HELD_OUT_SHARE = 0.1

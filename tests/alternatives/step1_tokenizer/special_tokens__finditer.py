@@ -7,7 +7,7 @@ def split_special(text, special_tokens):
     found = re.compile("|".join(re.escape(t) for t in sorted(special_tokens, key=lambda t: -len(t))))
     parts, end = [], 0
     for match in found.finditer(text):
-        parts += [text[end:match.start()], match.group()]
+        parts += [text[end : match.start()], match.group()]
         end = match.end()
     return [part for part in parts + [text[end:]] if part]
 

@@ -1,7 +1,17 @@
 class GPT:
     @torch.no_grad()
-    def generate(self, input_ids=None, inputs_embeds=None, attention_mask=None, max_new_tokens=20, eos_token_id=None,
-                 temperature=0.0, top_k=None, top_p=None, uniforms=None):
+    def generate(
+        self,
+        input_ids=None,
+        inputs_embeds=None,
+        attention_mask=None,
+        max_new_tokens=20,
+        eos_token_id=None,
+        temperature=0.0,
+        top_k=None,
+        top_p=None,
+        uniforms=None,
+    ):
         cache = KVCache()
         logits, _ = self(input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask, cache=cache)
         new = torch.empty(logits.shape[0], 0, dtype=torch.long, device=logits.device)

@@ -4,7 +4,7 @@ class GPT:
         B, T, _ = x.shape
         S = T + (cache.length if cache is not None else 0)
         real = torch.ones(B, S, device=x.device) if attention_mask is None else attention_mask
-        positions = (real.cumsum(1) - 1).clamp(min=0)[:, S - T:]
+        positions = (real.cumsum(1) - 1).clamp(min=0)[:, S - T :]
         key, query = torch.arange(S, device=x.device), torch.arange(S - T, S, device=x.device)[:, None]
         mask = ((key <= query) & (real[:, None, :] > 0)) | (key == query)
         angles = rope_angles(positions, self.config.head_dim, self.config.rope_theta)

@@ -1,6 +1,6 @@
 def rotate_half(x):
     d = x.shape[-1]
-    return torch.cat((-x[..., d // 2:], x[..., :d // 2]), -1)
+    return torch.cat((-x[..., d // 2 :], x[..., : d // 2]), -1)
 
 
 def apply_rope(x, angles):

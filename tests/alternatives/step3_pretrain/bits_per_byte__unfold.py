@@ -5,7 +5,7 @@ def bits_per_byte(model, tokens, num_bytes, context, batch_size=32):
     row = tokens.to(torch.int64)
     full = row.unfold(0, context, context - 1) if len(row) >= context else row.new_zeros(0, context)
     groups = list(full.split(batch_size)) if len(full) else []
-    rest = row[len(full) * (context - 1):]
+    rest = row[len(full) * (context - 1) :]
     if len(rest) > 1:
         groups.append(rest[None])
     bits = 0.0

@@ -4,7 +4,7 @@ def train_step(model, optimizer, batches, max_grad_norm, loss_fn=model_loss):
     for batch in batches:
         loss, n = loss_fn(model, batch)
         total += n
-        for parameter in model.parameters():    # what was there is now a smaller share of the whole
+        for parameter in model.parameters():  # what was there is now a smaller share of the whole
             if parameter.grad is not None:
                 parameter.grad.mul_(1 - n / total)
         (loss * (n / total)).backward()

@@ -6,7 +6,7 @@ def chat_template(messages, encode, special_tokens, add_generation_prompt=False)
         try:
             ids.append({"user": user, "assistant": assistant}[role])
         except KeyError:
-            raise ValueError(f"role {role!r}")
+            raise ValueError(f"role {role!r}") from None
         for token in encode(content):
             ids.append(token)
         ids = ids + [end] if role == "assistant" else ids

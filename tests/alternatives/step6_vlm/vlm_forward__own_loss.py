@@ -2,7 +2,7 @@ class VLM:
     # TODO vlm_forward
     def embed(self, input_ids, features=None, attention_mask=None):
         words = F.embedding(input_ids, self.llm.get_input_embeddings().weight)
-        at = (input_ids == self.image_token_id)
+        at = input_ids == self.image_token_id
         if features is None:
             if at.sum() == 0:
                 return words, attention_mask
