@@ -20,8 +20,9 @@ import transformers
 from torch import nn
 
 from benchmarks.rounds import best_seconds, machine, verdict
-from course import compute, kernels, steps
+from course import kernels, steps
 from course.kernels.one_token import OneToken, laid_out, product
+from course.machine import compute
 
 gpt = steps.load("step2_gpt", "solution")
 

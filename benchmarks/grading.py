@@ -28,7 +28,7 @@ import torch
 from benchmarks.rounds import machine
 from course import authoring, steps
 from course.checking import answered, lesson
-from course.checking.subject import Reference
+from course.checking.reference import Reference
 from course.grading import grade as grading
 from course.grading import stage
 from course.grading.marking import findings

@@ -18,7 +18,8 @@ import tokenizers
 from tokenizers import Regex, models, pre_tokenizers, trainers
 
 from benchmarks.rounds import best_seconds, machine, verdict, version
-from course import plots, steps
+from course import steps
+from course.display import plots
 from course.world import corpus
 
 tok = steps.load("step1_tokenizer", "solution")

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.rounds import best_seconds, machine, verdict, version
-from course import compute, kernels, steps
-from course.artifacts import save_tensors, to_json
+from course import kernels, steps
+from course.machine import compute
+from course.machine.artifacts import save_tensors, to_json
 from course.weights import export
 
 BATCHES = {"cpu": ("tiny", 8, 64), "cuda": ("small", 64, 128)}  # preset of the language model, rows, tokens a row

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from course import authoring, progress, steps
+from course import authoring, checking, steps
+from course.checking import record, states
 from course.errors import CourseError
 
 
@@ -42,7 +43,7 @@ def use(step, code: str = "chain", folder=None) -> ModuleType:
 def _all_mine(step, folder) -> ModuleType:
     """The learner's module in a copy of the course that has no solution of this step to fill it up with."""
     path = Path(folder) / steps.FILES["exercise"] if folder is not None else step.file("exercise")
-    verdict = progress.verdicts(step, path)
+    verdict = states.verdicts(step, path)
     missing = [todo for todo in step.todos if verdict["todos"].get(todo) != "passed"]
     if missing:
         do = "does" if len(missing) == 1 else "do"
@@ -68,17 +69,17 @@ def plan(step, path) -> tuple[list[str], str]:
     by hash.
     """
     step = steps.find_step(step)
-    verdict = progress.verdicts(step, path)
+    verdict = states.verdicts(step, path)
     if verdict["error"]:
         return [], verdict["error"]
     mine = [todo for todo in step.todos if verdict["todos"].get(todo) == "passed"]
     if not mine or len(mine) == len(step.todos):
         return mine, ""
-    key = progress.fingerprint(step, path)
-    known = progress.recall(step, "chain", key)
+    key = record.fingerprint(step, path)
+    known = record.recall(step, "chain", key)
     if known is None:
         known = {"warning": _trouble(step, path, mine)}
-        progress.remember(step, "chain", key, known)
+        record.remember(step, "chain", key, known)
     return ([], known["warning"]) if known["warning"] else (mine, "")
 
 
@@ -100,8 +101,6 @@ def _trouble(step, path, mine) -> str:
     """Why the learner's file with the solution's functions in it does not work; "" when every check passes
     on it.
     """
-    from course import checking
-
     try:
         module = _filled(step, path, mine)
     except Exception as error:  # given code that was taken out, say

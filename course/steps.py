@@ -6,6 +6,7 @@ never stale.
 """
 
 import difflib
+import inspect
 import itertools
 import linecache
 import re
@@ -14,19 +15,22 @@ import types
 from dataclasses import dataclass
 from pathlib import Path
 
+from course.errors import UsageError
+
 ROOT = Path(__file__).resolve().parent.parent
 
-FILES = {
+FILES = {  # "stored" is there in a copy for students, in place of the solution and the mistakes (checking/stored.py)
     "exercise": "model_exercise.py",
     "solution": "model_solution.py",
     "checks": "checks.py",
     "mistakes": "mistakes.py",
     "train": "train.py",
+    "ask": "ask.py",
     "stored": "stored_cases.bin",
-}  # in a copy for students, for the solution and the mistakes (checking/stored.py)
+}
 
 
-class UnknownName(ValueError):
+class UnknownName(UsageError):
     """A step or TODO that does not exist; the message lists what there is and the nearest match."""
 
 
@@ -117,10 +121,10 @@ STEPS = (
 )
 
 
-def _unknown(kind: str, text: str, names) -> UnknownName:
+def unknown(kind: str, text: str, names) -> UnknownName:
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
     ask = f" Did you mean {near[0]}?" if near else ""
-    return UnknownName(f"there is no {kind} {text!r}.{ask} There is: {', '.join(names)}")
+    return UnknownName(f"There is no {kind} {text!r}.{ask} There is: {', '.join(names)}")
 
 
 def find_step(text) -> Step:
@@ -133,7 +137,7 @@ def find_step(text) -> Step:
     for step in STEPS:
         if name in (step.name, f"step{step.number}", str(step.number), step.name.partition("_")[2]):
             return step
-    raise _unknown("step", str(text), [step.name for step in STEPS])
+    raise unknown("step", str(text), [step.name for step in STEPS])
 
 
 def find(text) -> tuple[Step, str | None]:
@@ -150,7 +154,7 @@ def find(text) -> tuple[Step, str | None]:
         return find_step(head), None
     step = find_step(head)
     if todo not in step.todos:
-        raise _unknown(f"TODO in {step.name} called", todo, step.todos)
+        raise unknown(f"TODO in {step.name} called", todo, step.todos)
     return step, todo
 
 
@@ -199,3 +203,8 @@ def load(step, which: str, path=None) -> types.ModuleType:
     step = find_step(step)
     path = Path(path) if path is not None else step.file(which)
     return execute(path.read_bytes(), path, f"course_{step.name.replace('/', '_')}_{which}")
+
+
+def source_of(module: types.ModuleType) -> str | bytes:
+    """The text that a module was made from."""
+    return getattr(module, "__source__", None) or inspect.getsource(module)

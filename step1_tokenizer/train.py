@@ -64,7 +64,7 @@ def cut(text: str, size: int = SHARE) -> list[str]:
 
 def count_pieces(module, texts, special_tokens=()) -> dict[bytes, int]:
     """module.count_pieces, shared out to a process for each core: cutting text takes longer than all the merges."""
-    from course import workers
+    from course.machine import workers
 
     texts = [part for text in texts for part in cut(text)]
     processes = min(workers.cores(), sum(map(len, texts)) // SHARE)
@@ -110,6 +110,6 @@ def train(job) -> dict:
 
 
 if __name__ == "__main__":
-    from course.job import main
+    from course.training.script import main
 
     main(__file__)

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from course import training
+from course.training.fit import load_tokenizer
 from course.world import corpus
 
 PRESETS = {
@@ -54,7 +54,7 @@ ROWS, CONTEXT = 8, 128  # of held-out text, to measure the first loss on
 
 def train(job) -> dict:
     """Build the model and save its first weights; figures: parameters, initial_loss, ln_vocab."""
-    gpt, tokenizer = job.use("step2_gpt"), training.load_tokenizer(job)
+    gpt, tokenizer = job.use("step2_gpt"), load_tokenizer(job)
     torch.manual_seed(job.seed)
     model = gpt.GPT(gpt.GPTConfig(vocab_size=tokenizer.vocab_size, **job.settings)).to(job.device)
 
@@ -72,6 +72,6 @@ def train(job) -> dict:
 
 
 if __name__ == "__main__":
-    from course.job import main
+    from course.training.script import main
 
     main(__file__)

@@ -10,7 +10,8 @@ Needs the artifacts of steps 1 and 2 of the same preset (`python3 -m course run 
 import numpy as np
 import torch
 
-from course import training
+from course.training.arguments import training_arguments
+from course.training.fit import fit, load_model, load_tokenizer
 from course.world import corpus
 
 PRESETS = {
@@ -41,7 +42,7 @@ HELD_OUT_CHARACTERS = 200_000
 
 
 def add_arguments(parser) -> None:
-    training.add_arguments(parser)
+    training_arguments(parser)
     parser.add_argument("--text", default="stories", help="stories (default), pydoc, or a text file or folder")
 
 
@@ -54,8 +55,8 @@ def encode(tokenizer, text: str) -> torch.Tensor:
 def train(job) -> dict:
     """Pretrain; figures: bits per byte on held-out text before and after."""
     settings = dict(job.settings)
-    trainer, tokenizer = job.use("step3_pretrain"), training.load_tokenizer(job)
-    model = training.load_model(job, "step2_gpt")
+    trainer, tokenizer = job.use("step3_pretrain"), load_tokenizer(job)
+    model = load_model(job, "step2_gpt")
     characters, context, batch_size = (settings.pop(key) for key in ("characters", "context", "batch_size"))
     config = trainer.TrainConfig(min_lr=settings["learning_rate"] / 10, **settings)
 
@@ -73,7 +74,7 @@ def train(job) -> dict:
         return trainer.next_token_batch(tokens, context, torch.rand(batch_size, generator=generator).to(job.device))
 
     before = bits_per_byte()
-    curve = training.fit(job, model, next_batch, config)
+    curve = fit(job, model, next_batch, config)
     figures = {
         "bits_per_byte_before": before,
         "bits_per_byte": bits_per_byte(),
@@ -86,6 +87,6 @@ def train(job) -> dict:
 
 
 if __name__ == "__main__":
-    from course.job import main
+    from course.training.script import main
 
     main(__file__)

@@ -9,9 +9,11 @@ some name their evidence, so that step 5 has something to prefer. Needs the arti
 import functools
 import random
 
-from course import training
-from course.chat import Chat, conversation, exam, prompt, score
+from course.training.arguments import training_arguments
+from course.training.chat import Chat
+from course.training.fit import fit, load_model, load_tokenizer
 from course.world import sample_scenes
+from course.world.exam import conversation, exam, prompt, score
 
 PRESETS = {
     "smoke": dict(batch_size=4, turns=3, max_steps=6, learning_rate=2e-3, warmup_steps=2, exam_scenes=4),
@@ -27,7 +29,7 @@ EVIDENCE = 0.4  # share of the answers that name their evidence: under a half, s
 BUCKET = 32  # batches whose rows are sorted by length together: rows of one length need little padding
 QUESTIONS_PER_SCENE = 3  # in the exam
 
-add_arguments = training.add_arguments
+add_arguments = training_arguments
 
 
 def batches(chat: Chat, batch_size: int, turns: int, evidence: float, seed: int):
@@ -57,13 +59,13 @@ def train(job) -> dict:
     """Fine-tune; figures: exact match on held-out scenes before and after, by kind of question."""
     settings = dict(job.settings)
     trainer = job.use("step3_pretrain")
-    chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
-    model = training.load_model(job, "step3_pretrain")
+    chat = Chat(load_tokenizer(job), job.use("step4_sft"), job.device)
+    model = load_model(job, "step3_pretrain")
     batch_size, turns, scenes = (settings.pop(key) for key in ("batch_size", "turns", "exam_scenes"))
     config = trainer.TrainConfig(min_lr=settings["learning_rate"] / 50, weight_decay=0.01, **settings)
 
     before = examine(job, chat, model, "held_out", max(1, scenes // 4), "exam before")
-    curve = training.fit(job, model, batches(chat, batch_size, turns, EVIDENCE, job.seed), config)
+    curve = fit(job, model, batches(chat, batch_size, turns, EVIDENCE, job.seed), config)
     after = examine(job, chat, model, "held_out", scenes, "exam")
     combinations = examine(job, chat, model, "held_out_combinations", scenes, "exam, new combinations")
     figures = {
@@ -78,6 +80,6 @@ def train(job) -> dict:
 
 
 if __name__ == "__main__":
-    from course.job import main
+    from course.training.script import main
 
     main(__file__)

@@ -11,9 +11,11 @@ import random
 
 import torch
 
-from course import training
-from course.chat import Chat, exam, prompt, score
+from course.training.arguments import training_arguments
+from course.training.chat import Chat
+from course.training.fit import fit, load_model, load_tokenizer
 from course.world import KINDS, preference, questions, sample_scenes
+from course.world.exam import exam, prompt, score
 
 PRESETS = {
     "smoke": dict(pairs=4, max_steps=4, learning_rate=1e-4, warmup_steps=1, exam_scenes=4, beta=0.1),
@@ -24,7 +26,7 @@ PRESETS = {
 QUESTIONS_PER_SCENE = 3  # in the exam
 ASKED = [kind for kind in KINDS if kind != "describe"]  # a description is its own evidence
 
-add_arguments = training.add_arguments
+add_arguments = training_arguments
 
 
 def pairs(chat: Chat, count: int, seed: int) -> dict[str, torch.Tensor]:
@@ -43,8 +45,8 @@ def train(job) -> dict:
     """DPO; figures: how often the new replies are preferred to the old ones, and exact match before and after."""
     settings = dict(job.settings)
     trainer, rlhf = job.use("step3_pretrain"), job.use("step5_rlhf")
-    chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
-    policy = training.load_model(job, "step4_sft")
+    chat = Chat(load_tokenizer(job), job.use("step4_sft"), job.device)
+    policy = load_model(job, "step4_sft")
     reference = copy.deepcopy(policy).requires_grad_(False).eval()
     count, beta, scenes = (settings.pop(key) for key in ("pairs", "beta", "exam_scenes"))
     config = trainer.TrainConfig(min_lr=settings["learning_rate"] / 10, weight_decay=0.0, **settings)
@@ -72,7 +74,7 @@ def train(job) -> dict:
             return chat.replies(model, asked, each=bar.update)
 
     old = ask(reference, "exam before")
-    curve = training.fit(job, policy, next_batch, config, loss_fn)
+    curve = fit(job, policy, next_batch, config, loss_fn)
     new = ask(policy, "exam")
     before, after = score(items, old), score(items, new)
     wins = [preference(scene, reply, other) for (scene, _), reply, other in zip(items, new, old)]
@@ -92,6 +94,6 @@ def train(job) -> dict:
 
 
 if __name__ == "__main__":
-    from course.job import main
+    from course.training.script import main
 
     main(__file__)

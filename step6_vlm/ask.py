@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from course import kernels, training
-from course.artifacts import ArtifactError, load_artifact
-from course.chat import Chat
-from course.job import Job
-from step6_vlm.train_clip import load_eye, normalize
+from course import kernels
+from course.machine.artifacts import ArtifactError, load_artifact
+from course.training.chat import Chat
+from course.training.fit import load_tokenizer
+from course.training.job import Job
+from step6_vlm.train_clip import normalize
 
 PAPER = (238, 238, 238)  # what stands beside a picture that is not square: the world's own paper
 
@@ -37,20 +38,22 @@ class Seer:
 
     def __init__(self, preset: str = "tiny", out=None, device: str = "auto", code: str = "chain"):
         job = Job("step6_vlm", preset, device=device, out=out, code=code)
-        remake = job.command().replace("--steps step6 ", "")  # all steps: each needs what the one before has left
+        remake = job.place.command()  # all steps: each needs what the one before has left
         made = load_artifact(job.folder(), remake)
         vlm, gpt = job.use("step6_vlm"), kernels.use(job.use("step2_gpt"), job.device)
-        self.chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
-        llm, self.eye = gpt.GPT(gpt.GPTConfig(**made.config["llm"])), load_eye(vlm)
+        self.chat = Chat(load_tokenizer(job), job.use("step4_sft"), job.device)
+        llm = gpt.GPT(gpt.GPTConfig(**made.config["llm"]))
+        self.eye = vlm.CLIPVisionModel(vlm.CLIPVisionConfig(**made.config["vision"]))
         width, patches = self.eye.config.hidden_size, self.eye.config.num_patches
-        self.model = vlm.VLM(llm, width, llm.config.hidden_size, patches, image_token_id=self.chat.special["<|image|>"])
+        image = self.chat.special["<|image|>"]
+        self.model = vlm.VLM(llm, width, llm.config.hidden_size, patches, self.eye, image)
         try:
             self.model.load_state_dict(made.tensors, strict=True)
         except RuntimeError as error:
             raise ArtifactError(
                 f"What lies in {made.path} does not fit the code: {error}\nMake it anew: {remake}"
             ) from error
-        self.model.to(job.device).eval(), self.eye.to(job.device)
+        self.model.to(job.device).eval()
 
     @torch.no_grad()
     def ask(self, picture: Image.Image, questions: Sequence[str]) -> list[str]:

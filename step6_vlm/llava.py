@@ -18,9 +18,10 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from course import kernels, training
+from course import kernels
 from course.errors import CourseError, UsageError
-from course.pictures import read_picture
+from course.machine.pictures import read_picture
+from course.training.fit import fit
 from course.weights import hub, models
 from course.weights.memory import Memory, size, training_memory
 from course.weights.processor import Processor, preprocessor_config
@@ -453,16 +454,15 @@ def train(job) -> dict:
     first, second = data(files[0], job.seed), data(files[1], job.seed + 1)
     if options.skip_broken:
         unseen = [entry for entry in unseen if second.readable(entry)]
-    job.kept = job.restore() or {}
-    losses = job.__dict__.setdefault("stages", {})  # what `fit` keeps in every checkpoint
+    losses, kept = job.stages, job.resumed().get("stages", {})  # `fit` keeps them in every checkpoint
 
     def measured(name: str) -> None:
         if unseen:
-            losses[name] = job.kept.get("stages", {}).get(name) or measure(job, model, second, unseen, "held out")
+            losses[name] = kept.get(name) or measure(job, model, second, unseen, "held out")
 
     measured("loss_before")
     llm.requires_grad_(False)
-    curve = training.fit(
+    curve = fit(
         job,
         model,
         first,
@@ -471,7 +471,7 @@ def train(job) -> dict:
     )
     measured("loss_projection_alone")
     llm.requires_grad_(True)
-    curve_2 = training.fit(
+    curve_2 = fit(
         job,
         model,
         second,
@@ -491,11 +491,6 @@ def train(job) -> dict:
         "entries": [len(entries) for entries in files],
         "held_out": len(unseen),
     }
-    tensors = {
-        f"{name}.{key}": value
-        for name, part in (("projection", model.projection), ("llm", llm), ("vision", eye))
-        for key, value in part.state_dict().items()
-    }
     save = {
         "llm": llm.config.__dict__,
         "vision": eye.config.__dict__,
@@ -505,7 +500,7 @@ def train(job) -> dict:
         "pad": chat.pad,
     }
     job.save(
-        tensors=tensors,
+        tensors=model.state_dict(),
         config=save,
         figures=figures,
         history={"loss, projection only": curve, "loss, projection and language model": curve_2},

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from course import training
-from course.chat import Chat, conversation, exam, prompt, score
+from course.training.arguments import training_arguments
+from course.training.chat import Chat
+from course.training.fit import fit, load_model, load_tokenizer
 from course.world import describe, pixels, questions, sample_scenes
+from course.world.exam import conversation, exam, prompt, score
 from step6_vlm import llava
-from step6_vlm.train_clip import load_eye, normalize
+from step6_vlm.train_clip import load_eye, normalize, picture_settings
 
 PRESETS = {
     "smoke": dict(
@@ -88,7 +90,7 @@ GALLERY = 12  # pictures in the report
 
 
 def add_arguments(parser) -> None:
-    training.add_arguments(parser)
+    training_arguments(parser)
     llava.add_arguments(parser)
 
 
@@ -212,8 +214,8 @@ def train(job) -> dict:
         return llava.train(job)
     settings = dict(job.settings)
     trainer, vlm = job.use("step3_pretrain"), job.use("step6_vlm")
-    chat = Chat(training.load_tokenizer(job), job.use("step4_sft"), job.device)
-    llm = training.load_model(job, "step5_rlhf")
+    chat = Chat(load_tokenizer(job), job.use("step4_sft"), job.device)
+    llm = load_model(job, "step5_rlhf")
     eye = load_eye(vlm).to(job.device)
     model = vlm.VLM(
         llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye, chat.special["<|image|>"]
@@ -241,12 +243,12 @@ def train(job) -> dict:
         muon=settings.get("muon", False),
     )
     seen_only = Batches(chat, scenes, features, nameless, vlm, batch_size, turns, 0, 0, job.seed)
-    curve = training.fit(job, model, seen_only, first, stage="projection")
+    curve = fit(job, model, seen_only, first, stage="projection")
     llm.requires_grad_(True)
     second = trainer.TrainConfig(min_lr=settings["learning_rate"] / 50, weight_decay=0.01, **settings)
     both = Batches(chat, scenes, features, nameless, vlm, batch_size, turns, text_every, nameless_every, job.seed + 1)
     # Batches of words alone have nothing for the projection.
-    curve_2 = training.fit(job, model, both, second, stage="projection and language model", all_used=False)
+    curve_2 = fit(job, model, both, second, stage="projection and language model", all_used=False)
 
     def examine(split: str, blind: bool = False) -> dict:
         items = exam(split, exam_scenes, QUESTIONS_PER_SCENE)
@@ -276,14 +278,10 @@ def train(job) -> dict:
         "text_exact_match_before": job.load("step5_rlhf").figures["exact_match"],
         "text_exact_match": text["exact_match"],
     }
-    tensors = {
-        **{f"projection.{k}": v for k, v in model.projection.state_dict().items()},
-        **{f"llm.{k}": v for k, v in llm.state_dict().items()},
-    }
-    config = {"llm": llm.config.__dict__, "vision": eye.config.__dict__, "eye": "step6_vlm/weights/eye.safetensors"}
+    config = {"llm": vars(llm.config), "vision": vars(eye.config), "processor": picture_settings(eye.config.image_size)}
     history = {"loss, projection only": curve, "loss, projection and language model": curve_2}
     job.save(
-        tensors=tensors,
+        tensors=model.state_dict(),
         config=config,
         figures=figures,
         history=history,
@@ -293,6 +291,6 @@ def train(job) -> dict:
 
 
 if __name__ == "__main__":
-    from course.job import main
+    from course.training.script import main
 
     main(__file__)

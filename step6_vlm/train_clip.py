@@ -27,9 +27,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from course import compute
-from course.artifacts import write_file
+from course.machine import compute
+from course.machine.files import write
 from course.steps import load
+from course.weights.processor import preprocessor_config
 from course.world import COLORS, PLACES, SHAPES, SIZES, SPLITS, Scene, Shape, caption, pixels, sample_scenes, split_of
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -248,6 +249,11 @@ def load_eye(module, folder: Path = WEIGHTS) -> nn.Module:
     return load_clip(module, folder).vision_model
 
 
+def picture_settings(size: int) -> dict:
+    """How pictures are prepared for the eye, as a preprocessor_config.json says it."""
+    return preprocessor_config(size, [MEAN] * 3, [STD] * 3)
+
+
 def save_clip(clip: CLIP, card: dict, folder: Path = WEIGHTS) -> None:
     """Write the weights as float16 (half the size, and the figures on the card are measured on what is written)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -255,7 +261,7 @@ def save_clip(clip: CLIP, card: dict, folder: Path = WEIGHTS) -> None:
     temporary = folder / (EYE + ".new")
     save_file(tensors, temporary, metadata={"format": "pt"})
     temporary.replace(folder / EYE)
-    write_file(folder / CARD, json.dumps(card, indent=2) + "\n")
+    write(folder / CARD, json.dumps(card, indent=2) + "\n")
 
 
 def measure(clip: CLIP) -> dict:
@@ -301,7 +307,7 @@ def main() -> None:
     }
     save_clip(clip, card, args.out)
     card["figures"] = measure(load_clip(solution, args.out).to(device))
-    write_file(args.out / CARD, json.dumps(card, indent=2) + "\n")
+    write(args.out / CARD, json.dumps(card, indent=2) + "\n")
     print(json.dumps(card["figures"], indent=2))
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from course import artifacts, cli, setup, steps
+from course import cli, steps
+from course.machine import artifacts, setup
 from course.world import sample_scenes
 from course.world.pictures import draw, pixels
 from step6_vlm import ask, train_clip
@@ -30,9 +31,12 @@ def out(tmp_path_factory):
             vocab_size=290, hidden_size=32, intermediate_size=48, num_hidden_layers=2, tie_word_embeddings=False
         )
     )
-    model = vlm.VLM(llm, 128, 32, 16)
+    eye = train_clip.load_eye(vlm)
+    model = vlm.VLM(llm, 128, 32, 16, eye)
     artifacts.save_artifact(
-        folder / "step6_vlm", {"step": "step6_vlm", "config": {"llm": llm.config.__dict__}}, dict(model.state_dict())
+        folder / "step6_vlm",
+        {"step": "step6_vlm", "config": {"llm": vars(llm.config), "vision": vars(eye.config)}},
+        dict(model.state_dict()),
     )
     return folder
 

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from course import audit, steps
+from course import steps
 from course.authoring.mutations import mutations
+from course.checking import audit
 from tests import toy
 
 EVERYTHING = """

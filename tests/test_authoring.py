@@ -7,6 +7,7 @@ import pytest
 from course import authoring, steps
 from course.authoring import notebooks
 from course.errors import CourseError
+from course.learner import exercise as exercise_file
 from tests import toy
 
 TOY = steps.Step("toy", "A toy", ("mean", "projection", "centred"), 1)
@@ -194,7 +195,7 @@ def backups(step):
 def test_reset_puts_one_todo_back_and_leaves_the_rest(tmp_path):
     step = toy.lesson(tmp_path)
     path, mean = step.file("exercise"), "return x.mean(-1)  # mine"
-    assert authoring.reset(step) == (False, None) and authoring.reset(step, "mean") == (False, None)
+    assert exercise_file.reset(step) == (False, None) and exercise_file.reset(step, "mean") == (False, None)
     written = (
         exercise()
         .replace('raise NotImplementedError("TODO mean: write mean")', mean)
@@ -202,11 +203,11 @@ def test_reset_puts_one_todo_back_and_leaves_the_rest(tmp_path):
         .replace("\nimport torch\n", "\nimport math\n\nimport torch\n", 1)
     )
     path.write_text(written)
-    changed, kept = authoring.reset(step, "centred")
+    changed, kept = exercise_file.reset(step, "centred")
     assert changed and backups(step) == [kept] and kept.read_text() == written
     assert mean in path.read_text() and "import math" in path.read_text()
     assert authoring.untouched(path.read_text(), "centred") and not authoring.untouched(path.read_text(), "mean")
-    changed, kept = authoring.reset(step)
+    changed, kept = exercise_file.reset(step)
     assert changed and mean in kept.read_text() and len(backups(step)) == 2
     assert path.read_text() == exercise()
 
@@ -215,11 +216,11 @@ def test_reset_brings_back_what_was_deleted(tmp_path):
     step = toy.lesson(tmp_path)
     path = step.file("exercise")
     path.unlink()
-    assert authoring.reset(step) == (True, None) and path.read_text() == exercise()
+    assert exercise_file.reset(step) == (True, None) and path.read_text() == exercise()
     lines = exercise().splitlines(keepends=True)
     at = next(i for i, line in enumerate(lines) if line.startswith("def mean"))
     path.write_text("".join(lines[:at] + lines[at + 3 :]))
-    authoring.reset(step, "mean")
+    exercise_file.reset(step, "mean")
     assert authoring.functions(path.read_text())["mean"]
 
 
@@ -234,9 +235,9 @@ def test_reset_of_one_todo_needs_a_file_that_can_take_it(tmp_path, text, says):
     step = toy.lesson(tmp_path)
     step.file("exercise").write_text(text)
     with pytest.raises(CourseError, match=says):
-        authoring.reset(step, "projection")
+        exercise_file.reset(step, "projection")
     assert step.file("exercise").read_text() == text and not backups(step)
-    assert authoring.reset(step)[1].read_text() == text
+    assert exercise_file.reset(step)[1].read_text() == text
 
 
 def test_build_names_a_broken_solution(tmp_path):

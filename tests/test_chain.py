@@ -8,8 +8,11 @@ import time
 import pytest
 import torch
 
-from course import authoring, chain, checking, progress, steps
+from course import authoring, chain, checking, steps
+from course.checking import record
 from course.errors import CourseError
+from course.learner import exercise, progress
+from course.machine import files
 from tests import toy
 
 X = torch.tensor([[1.0, 2.0, 6.0]])
@@ -126,10 +129,10 @@ def test_the_memory_may_be_broken_or_unwritable(lesson, monkeypatch):
         memory.write_text(text)
         assert progress.status([lesson])["toy"]["mean"] == "passed"
 
-    def no(*args):
+    def no(*args, **options):
         raise PermissionError
 
-    monkeypatch.setattr(authoring, "write", no)
+    monkeypatch.setattr(files.tempfile, "mkstemp", no)
     memory.unlink()
     assert chain.use(lesson).__course__["mean"] == "mine"
 
@@ -164,7 +167,7 @@ def test_the_table_names_each_state(lesson):
     assert table_words(progress.table([lesson]))["mean"] == "done"
     write(lesson, ("mean", "return x"))
     assert "broken since" in progress.table([lesson])
-    authoring.reset(lesson, "mean")
+    exercise.reset(lesson, "mean")
     assert table_words(progress.table([lesson]))["mean"] == "untouched", "put back is not broken"
     write(lesson, ("mean", "return x"))
     assert table_words(progress.table([lesson]))["mean"] == "started"
@@ -173,7 +176,7 @@ def test_the_table_names_each_state(lesson):
 def test_a_check_from_the_notebook_is_remembered_too(lesson):
     path = write(lesson, ("mean", None))
     checking.check_file(path, "mean", step=lesson)
-    assert progress.recall(lesson, "passes", "mean")["passed"]
+    assert record.recall(lesson, "passes", "mean")["passed"]
 
 
 def test_what_passes_is_explained_and_what_does_not_is_not(lesson):

@@ -4,16 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from course import authoring, cli, progress, setup, steps
+from course import authoring, cli, steps
 from course.checking import Finding
 from course.errors import UsageError
+from course.learner import progress
+from course.machine import setup
 from tests import toy
 
 LEARNERS = ("learn", "check", "hint", "status", "run", "ask", "explain", "reset", "upgrade", "doctor", "export")
-VERBS = (*LEARNERS, "grade", "release", "gradescope", "test", "build", "audit")
+VERBS = (*LEARNERS, "grade", "release", "gradescope", "test", "build", "audit", "milestones")
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +62,7 @@ def test_no_verb_shows_the_help(capsys):
         (("run", "--preset", "huge"), "smoke"),
         (("run", "--device", "tpu"), "auto, cpu, cuda"),
         (("run", "--seed", "x"), "--seed"),
-        (("check", "--", "-x"), "Only `test`"),
+        (("check", "--", "-x"), "(for pytest) take arguments after --"),
     ],
 )
 def test_unknown_names_get_the_list_of_what_there_is(capsys, argv, says):
@@ -78,11 +81,10 @@ def test_names_are_looked_at_before_anything_is_installed(capsys, monkeypatch):
 
 def test_lists_of_steps():
     names = [step.name for step in steps.STEPS]
-    assert [step.name for step in cli.chosen(None)] == names
-    assert [step.name for step in cli.chosen("step1,step3-step5")] == [names[0], *names[2:5]]
-    assert [step.name for step in cli.chosen("vlm, 1-2")] == [names[0], names[1], names[5]]
+    assert [step.name for step in cli.some_steps("step1,step3-step5")] == [names[0], *names[2:5]]
+    assert [step.name for step in cli.some_steps("vlm, 1-2")] == [names[0], names[1], names[5]]
     with pytest.raises(UsageError):
-        cli.chosen("5-4")
+        cli.some_steps("5-4")
 
 
 def findings(*statuses):
@@ -212,6 +214,7 @@ def test_build_exits_by_its_report(capsys, monkeypatch):
         return authoring.Report(["a line"], ok=not check)
 
     monkeypatch.setattr(authoring, "build", build)
+    monkeypatch.setattr(authoring, "generated", lambda *args, **options: None)
     assert ends(capsys, "build") == (0, "a line\n", "")
     assert ends(capsys, "build", "--check") == (1, "a line\n", "")
     assert seen == [(False, False), (True, False)]
@@ -232,6 +235,7 @@ def test_each_verb_asks_for_what_it_imports(monkeypatch):
             "gradescope": ["--step", "step6", "--out", "."],
             "ask": ["a.png", "What?"],
             "export": ["step6", "--to", "x"],
+            "milestones": ["step6"],
             **dict.fromkeys(("hint", "explain", "reset"), ["step6.projection"]),
         }.get(verb, [])
         assert cli.main([verb, *what]) == 2
@@ -243,7 +247,8 @@ def test_a_broken_package_gets_a_sentence(capsys, monkeypatch):
     def broken(args, rest):
         raise ImportError("libcudart.so.13: cannot open shared object file", name="torch")
 
-    monkeypatch.setitem(cli.VERBS, "status", broken)
+    broken.__name__ = "status"
+    monkeypatch.setitem(cli.VERBS, "status", replace(cli.VERBS["status"], function=broken))
     status, _, err = ends(capsys, "status")
     assert status == 1 and "torch is installed here but does not start" in err
 

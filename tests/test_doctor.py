@@ -6,7 +6,8 @@ import os
 import pytest
 import torch
 
-from course import cli, compute, doctor, setup
+from course import cli
+from course.machine import compute, doctor, setup
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def test_a_healthy_machine_has_no_remedies(capsys, monkeypatch):
             "pip install -r requirements.txt",
             False,
         ),
-        ("Python", lambda m: m.setattr(doctor.sys, "version_info", (3, 9, 2)), "3.10", True),
+        ("Python", lambda m: m.setattr(doctor.sys, "version_info", (3, 10, 2)), "3.11", True),
         ("folders", lambda m: m.setattr(doctor.os, "access", lambda path, mode: False), "your home", True),
     ],
 )
@@ -79,7 +80,9 @@ def test_a_slow_machine_is_told_how_slow(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "MEASURED", tmp_path / "measured.json")
     assert "missing" in doctor.presets()[0].says
     monkeypatch.setattr(doctor, "probe", lambda seconds=1.0: 5.0)
-    doctor.keep({"preset": "tiny", "seconds": 600, "peak_memory_mb": 900, "hardware": {"gpu": None, "cores": 2}})
+    report = {"preset": "tiny", "seconds": 600, "peak_memory_mb": 900, "hardware": {"gpu": None, "cores": 2}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    doctor.keep(tmp_path / "report.json")
     kept = json.loads(doctor.MEASURED.read_text())["tiny"]
     assert kept["seconds"] == 600 and kept["probe_ms"] == 5.0 and kept["on"].startswith("2 ")
     monkeypatch.setattr(doctor, "probe", lambda seconds=1.0: 15.0)

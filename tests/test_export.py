@@ -12,12 +12,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from course import artifacts, cli, setup, steps, training
-from course.chat import Chat
-from course.job import Job
+from course import cli, steps
+from course.machine import artifacts, setup
+from course.machine.files import FileError
+from course.training.chat import Chat
+from course.training.fit import load_model, load_tokenizer
+from course.training.job import Job
 from course.weights import WeightsError, export
 from course.world import pixels, sample_scenes
-from step6_vlm.train_clip import load_eye, normalize
+from step6_vlm.train_clip import load_eye, normalize, picture_settings
 from tests.checkpoints import shaken
 
 transformers = pytest.importorskip("transformers")
@@ -58,10 +61,12 @@ def leave_artifacts(out):
 
 def save_vlm(out, projection=None):
     job = job_for("step6_vlm", out)
-    vlm, llm = job.use(), training.load_model(job, "step5_rlhf")
+    vlm, llm = job.use(), load_model(job, "step5_rlhf")
     torch.manual_seed(4)
     projection = shaken(projection or vlm.Projection(128, llm.config.hidden_size))
+    eye = load_eye(vlm)
     tensors = {
+        **{f"vision.{k}": v for k, v in eye.state_dict().items()},
         **{f"projection.{k}": v for k, v in projection.state_dict().items()},
         **{f"llm.{k}": v for k, v in llm.state_dict().items()},
     }
@@ -70,8 +75,8 @@ def save_vlm(out, projection=None):
         figures={"exact_match": 0.5},
         config={
             "llm": llm.config.__dict__,
-            "vision": load_eye(vlm).config.__dict__,
-            "eye": "step6_vlm/weights/eye.safetensors",
+            "vision": eye.config.__dict__,
+            "processor": picture_settings(eye.config.image_size),
         },
     )
 
@@ -90,7 +95,7 @@ def exported(out, step, to):
 
 def chat_of(out):
     job = job_for("step4_sft", out)
-    return Chat(training.load_tokenizer(job), job.use("step4_sft"))
+    return Chat(load_tokenizer(job), job.use("step4_sft"))
 
 
 def check_llama(out, step, folder):
@@ -98,7 +103,7 @@ def check_llama(out, step, folder):
     theirs, info = transformers.LlamaForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     tokenizer, chat = transformers.AutoTokenizer.from_pretrained(folder), chat_of(out)
-    ours = training.load_model(job_for(step, out), step).eval()
+    ours = load_model(job_for(step, out), step).eval()
     ids = torch.randint(ours.config.vocab_size, (2, 50))
     with torch.no_grad():
         assert torch.allclose(theirs(ids).logits, ours(ids)[0], atol=1e-4)
@@ -129,7 +134,7 @@ def check_llava(out, folder, scenes=3):
     processor, chat = transformers.AutoProcessor.from_pretrained(folder), chat_of(out)
     job = job_for("step6_vlm", out)
     vlm, artifact = job.use(), job.load("step6_vlm")
-    eye, llm = load_eye(vlm), training.load_model(job, "step5_rlhf")
+    eye, llm = load_eye(vlm), load_model(job, "step5_rlhf")
     ours = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye).eval()
     ours.projection.load_state_dict(export.part(artifact.tensors, "projection."))
     ours.llm.load_state_dict(export.part(artifact.tensors, "llm."))
@@ -223,7 +228,7 @@ def test_nothing_of_anybody_elses_is_replaced(out, tmp_path, monkeypatch):
     monkeypatch.setattr(
         artifacts, "save_file", lambda *args, **more: (_ for _ in ()).throw(OSError(28, "No space left"))
     )
-    with pytest.raises(artifacts.ArtifactError, match="no space left"):
+    with pytest.raises(FileError, match="no space left"):
         exported(out, "step4_sft", folder)
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

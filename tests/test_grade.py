@@ -14,7 +14,7 @@ import pytest
 
 from course import authoring, steps
 from course.checking import lesson
-from course.checking.subject import Reference
+from course.checking.reference import Reference
 from course.errors import UsageError
 from course.grading import grade as grading
 from course.grading.marking import findings

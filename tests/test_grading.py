@@ -15,7 +15,7 @@ import torch
 
 from course import steps
 from course.checking import Finding, lesson, plain, wire
-from course.checking.subject import Reference
+from course.checking.reference import Reference
 from course.checking.values import compare
 from course.errors import CourseError
 from course.grading import gradebook, intake, level, marking, outputs, pages, stage, text

@@ -13,7 +13,7 @@ import pytest
 
 from course import steps
 from course.checking import lesson
-from course.checking.subject import Reference
+from course.checking.reference import Reference
 from course.grading.marking import findings
 from course.grading.runner import Batch, Limits
 from tests import toy

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import random
 import signal
 import threading
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from course import artifacts, compute, steps
-from course.artifacts import ArtifactError
+from course import steps
+from course.authoring.source import fingerprint_of
 from course.errors import CourseError, UsageError
-from course.job import Interrupted, Job, fingerprint_of
+from course.machine import artifacts, compute
+from course.machine.artifacts import ArtifactError
+from course.machine.files import FileError
+from course.training.job import Interrupted, Job
 from tests import toy_course
 
 
@@ -102,10 +106,10 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, code, says)
     def refuse(*args, **kwargs):
         raise OSError(code, "refused")
 
-    monkeypatch.setattr(artifacts, "fsync", refuse)
-    with pytest.raises(ArtifactError, match=says):
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(FileError, match=says):
         one.save(figures={"n": 2})
-    with pytest.raises(ArtifactError, match=says):
+    with pytest.raises(FileError, match=says):
         one.checkpoint({"n": 2})
     monkeypatch.undo()
     assert job(tmp_path).load("step3").figures == {"n": 1}
@@ -118,7 +122,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, code, says)
 
 def test_a_place_that_cannot_be_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="could not be written"):
+    with pytest.raises(FileError, match="could not be written"):
         job(tmp_path / "file").save(figures={})
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 from course import kernels, steps
 from course.errors import CourseError, UsageError
-from course.job import Job
-from course.pictures import read_picture
+from course.machine.pictures import read_picture
+from course.training.job import Job
 from course.weights import WeightsError, export, models
 from course.weights.memory import kept_bytes, training_memory
 from course.weights.processor import Processor

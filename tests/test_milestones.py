@@ -7,8 +7,9 @@ import math
 
 import pytest
 
-from course import milestones, steps
+from course import steps
 from course.authoring import notebooks
+from course.learner import milestones
 
 LESSONS = [pytest.param(step, id=step.name) for step in steps.STEPS[1:]]  # step 1 trains nothing by gradient
 

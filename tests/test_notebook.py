@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 
-from course import notebook, steps
+from course import steps
 from course.checking import Finding
+from course.display import cards
+from course.display.commands import in_cell
 from tests.test_notebooks import LEFT_OUT, execute, shown
 
 
@@ -62,12 +64,12 @@ def test_a_card_says_in_words_what_its_colour_says():
 
 
 def test_what_a_card_shows_is_text():
-    shown = notebook.card(
+    shown = cards.card(
         "a<b", "x & y", [("printed", "<script>alert(1)</script>"), ("hint", "one\ntwo")], code=("printed",)
     )
     assert "<script>" not in shown and "a&lt;b" in shown and "x &amp; y" in shown and "one<br>two" in shown
 
 
 def test_a_cell_names_the_cells_own_command():
-    assert notebook.in_cell("More: python3 -m course hint step1.merge") == "More: %course hint step1.merge"
-    assert notebook.in_cell("then python3 -m course run") == "then python3 -m course run"
+    assert in_cell("More: python3 -m course hint step1.merge", ["hint"]) == "More: %course hint step1.merge"
+    assert in_cell("then python3 -m course run", ["hint"]) == "then python3 -m course run"

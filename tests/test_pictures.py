@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from course.pictures import read_picture
+from course.machine.pictures import read_picture
 from course.world import draw, sample_scenes
 
 RED, GREEN = (200, 30, 40), (20, 160, 60)

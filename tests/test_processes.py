@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from course import steps
-from course.job import Job
+from course.training.job import Job
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 

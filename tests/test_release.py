@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from course import authoring, chain, cli, progress, steps
-from course.checking import check_solution, check_step, lesson, stored
+from course import authoring, chain, cli, steps
+from course.checking import check_solution, check_step, lesson, reference, stored
 from course.errors import CourseError
 from course.grading import gradescope, release
+from course.learner import exercise, progress
 from tests import toy
 
 
@@ -85,7 +86,7 @@ def written(copy, source):
 def test_a_check_says_the_same_without_the_solution(released):
     step, copy = released
     whole = authoring.filled(step.file("solution").read_text(), step)
-    untouched = authoring.pristine(copy)
+    untouched = exercise.pristine(copy)
     assert {f.status for f in written(copy, whole).values()} == {"passed"}
     assert {f.status for f in written(copy, untouched).values()} == {"not started"}
     for todo, mistakes in lesson(step).mistakes.items():
@@ -104,7 +105,7 @@ def test_a_check_says_the_same_without_the_solution(released):
 def test_the_other_verbs_know_that_there_is_no_solution(released):
     step, copy = released
     whole = authoring.filled(step.file("solution").read_text(), step)
-    untouched = authoring.pristine(copy)
+    untouched = exercise.pristine(copy)
     copy.file("exercise").write_text(whole)
     assert "no solution" in progress.explain(copy, "mean") or "why" in progress.explain(copy, "mean")
     assert chain.use(copy).__course__ == dict.fromkeys(step.todos, "mine")
@@ -115,7 +116,7 @@ def test_the_other_verbs_know_that_there_is_no_solution(released):
         check_solution(copy)
     with pytest.raises(CourseError, match="no solution"):
         chain.use(copy, code="solution")
-    changed, kept = authoring.reset(copy)
+    changed, kept = exercise.reset(copy)
     assert changed and kept.read_text() == whole and copy.file("exercise").read_text() == untouched
     with pytest.raises(CourseError, match="mean, projection, centred do not pass"):
         chain.use(copy)
@@ -144,7 +145,7 @@ def test_a_released_solution_is_in_it(tmp_path):
 def test_heavy_cases_are_left_out_where_there_are_others(tmp_path):
     heavy = toy.CHECKS.replace("for B, D in ((3, 5), (2, 7)):", "for B, D in ((300, 500), (2, 7)):")
     step = toy.lesson(tmp_path, checks=heavy)
-    stored.save(lesson(step), tmp_path / "cases.bin", [1])
+    reference.save(lesson(step), tmp_path / "cases.bin", [1])
     assert (tmp_path / "cases.bin").stat().st_size < 2**18
     held = stored.load(tmp_path / "cases.bin").sets[0]
     assert [len(held[todo]["cases"]) for todo in ("mean", "projection", "centred")] == [1, 1, 1]

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from course import report
+from course.training import report
 from tests import toy_course
 
 RUN = ("course", "run", "--preset", "smoke", "--out", "out")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from course import setup
-from course.setup import SetupError, Venv
+from course.machine import setup
+from course.machine.setup import SetupError, Venv
 from course.steps import ROOT
 
 NAME = "coursedummy"
@@ -21,7 +21,7 @@ NAME = "coursedummy"
 # What the copy's command does instead of the real verbs: needs the dummy, then tells where it runs.
 CLI = """
 import sys
-from course import setup
+from course.machine import setup
 from course.errors import CourseError
 
 
@@ -73,9 +73,12 @@ def copy(tmp_path) -> Path:
 
 
 def make(folder: Path) -> Path:
-    (folder / "course").mkdir(parents=True)
-    for name in ("__init__.py", "__main__.py", "errors.py", "setup.py", "steps.py"):
-        shutil.copy(ROOT / "course" / name, folder / "course")
+    (folder / "course" / "machine").mkdir(parents=True)
+    own = [
+        path.name for path in (ROOT / "course" / "machine").glob("*.py") if path.stem in ("__init__", "files", "setup")
+    ]
+    for name in ("__init__.py", "__main__.py", "errors.py", "steps.py", *(f"machine/{name}" for name in own)):
+        shutil.copy(ROOT / "course" / name, folder / "course" / name)
     (folder / "course" / "cli.py").write_text(CLI)
     (folder / "requirements.txt").write_text(f"{NAME}==1.0\n")
     wheel(folder / "wheels")
@@ -234,10 +237,10 @@ def test_old_pythons_get_a_sentence():
 
     source = (ROOT / "course" / "__main__.py").read_text(encoding="utf-8")
     ast.parse(source, feature_version=(3, 4))
-    assert source.index("version_info < (3, 10)") < source.index("from course")
-    run = source.replace("sys.version_info < (3, 10)", "True").replace("(3, 10)", "(9, 9)")
+    assert source.index("version_info < (3, 11)") < source.index("from course")
+    run = source.replace("sys.version_info < (3, 11)", "True").replace("(3, 11)", "(9, 9)")
     done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
-    assert done.returncode == 1 and "needs Python 3.10 or newer" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "needs Python 3.11 or newer" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_command_line_needs_only_the_standard_library():

@@ -8,7 +8,8 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from course import steps, workers
+from course import steps
+from course.machine import workers
 from course.world import corpus
 
 tok = steps.load("step1_tokenizer", "solution")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from course import artifacts, steps
+from course import steps
+from course.machine import artifacts
 
 trainer = steps.load("step3_pretrain", "solution")
 gpt = steps.load("step2_gpt", "solution")

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from course import authoring, checking, steps
-from course.chat import Chat
 from course.checking import StandInLM
+from course.training.chat import Chat
 from course.world import is_correct, names_evidence, preference, questions, sample_scenes
 
 IGNORE = -100

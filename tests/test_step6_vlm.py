@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from course import checking, steps
-from course.chat import Chat
 from course.checking import StandInLM
+from course.training.chat import Chat
 from course.world import COLORS, SHAPES, pixels, sample_scenes, split_of
 from course.world import SIZES as WORLD_SIZES
 from step6_vlm import train_clip

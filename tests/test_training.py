@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from course import compute, steps, training
-from course.chat import Chat, conversation, exam, prompt
+from course import steps
+from course.machine import compute
+from course.training.chat import Chat
+from course.training.fit import fit
 from course.world import sample_scenes, story
+from course.world.exam import conversation, exam, prompt
 
 
 class Stop(Exception):
@@ -25,7 +28,7 @@ class Job:
     autocast = contextlib.nullcontext
 
     def __init__(self, stop=None, kept=None):
-        self.stop, self.stored, self.asked = stop, kept, 0
+        self.stop, self.stored, self.asked, self.stages = stop, kept, 0, {}
 
     def use(self, name):
         return steps.load(name, "solution")
@@ -43,8 +46,8 @@ class Job:
         self.stored = copy.deepcopy(state)
         raise Stop
 
-    def restore(self):
-        return copy.deepcopy(self.stored)
+    def resumed(self):
+        return copy.deepcopy(self.stored) or {}
 
 
 class Tiny(nn.Module):
@@ -67,9 +70,9 @@ def two_stages(job):
         return {"input_ids": ids, "labels": ids}
 
     model.table.requires_grad_(False)
-    first = training.fit(job, model, batch, config, stage="first")
+    first = fit(job, model, batch, config, stage="first")
     model.table.requires_grad_(True)
-    second = training.fit(job, model, batch, config, stage="second")
+    second = fit(job, model, batch, config, stage="second")
     return model.state_dict(), (first, second)
 
 

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from course import authoring, steps
-from course.authoring import upgrade
 from course.errors import CourseError
+from course.learner import upgrade
 from tests import toy
 
 NEWER = toy.SOLUTION.replace('"""A toy lesson."""', '"""A better toy lesson."""').replace(

@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 
-from course import chat, steps
+from course import steps
+from course.training import chat
 from course.weights import WeightsError, files, hub, models
 from course.weights.tokenizer import FolderChat, FolderTokenizer
 from tests import checkpoints

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from course import world
-from course.chat import conversation, exam, score
 from course.world import language, scenes
+from course.world.exam import conversation, exam, score
 from course.world.pictures import NAMELESS, PAPER, nameless_color
 
 

@@ -28,7 +28,7 @@ def train(job):
 
 
 if __name__ == "__main__":
-    from course.job import main
+    from course.training.script import main
 
     main(__file__)
 '''
@@ -41,7 +41,7 @@ import time
 import numpy as np
 import torch
 
-from course import compute
+from course.machine import compute
 
 PRESETS = {"smoke": dict(steps=40), "tiny": dict(steps=41)}
 
@@ -89,7 +89,7 @@ GALLERY = """[{"image":
   {"kind": "count", "question": "how many?", "truth": "1", "answer": "1", "correct": true}]}]"""
 
 if __name__ == "__main__":
-    from course.job import main
+    from course.training.script import main
 
     main(__file__)
 '''

@@ -1,17 +1,12 @@
-"""Solution to exercise, TODO bodies in and out of files, the rules for notebooks."""
+"""Solution to exercise, TODO bodies in and out of files, the rules for notebooks.
 
-from course.authoring.exercise import (
-    AuthorError,
-    Report,
-    backup,
-    build,
-    edited,
-    filled,
-    generate,
-    pristine,
-    reset,
-    write,
-)
+source.py     whole functions in and out of a file, by qualified name
+exercise.py   from solution to exercise
+notebooks.py  the rules for notebooks
+mutations.py  plausible wrong versions of a solution, made automatically
+"""
+
+from course.authoring.exercise import AuthorError, Report, build, edited, filled, generate, generated
 from course.authoring.source import (
     Function,
     functions,
@@ -28,20 +23,17 @@ __all__ = [
     "AuthorError",
     "Function",
     "Report",
-    "backup",
     "build",
     "edited",
     "filled",
     "functions",
     "generate",
+    "generated",
     "graft",
-    "pristine",
-    "reset",
     "same_function",
     "split",
     "todo_functions",
     "transplant",
     "untouched",
     "unwritten",
-    "write",
 ]

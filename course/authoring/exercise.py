@@ -2,16 +2,13 @@
 
 import ast
 import hashlib
-import os
-import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from course import steps
 from course.authoring import notebooks
-from course.authoring.source import functions, split, todo_functions, transplant
-from course.errors import CourseError
+from course.authoring.source import functions, split, todo_functions
+from course.machine.files import backup, write
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 
@@ -109,83 +106,12 @@ def _stamped(text: str) -> str:
     return f"{text}\n\n{STAMP}{_fingerprint(text.rstrip())}\n"
 
 
-def pristine(step) -> str:
-    """The exercise as it is generated: from the solution, or from what a copy without solutions keeps of it."""
-    step = steps.find_step(step)
-    if step.file("solution").exists() or not step.file("stored").exists():
-        return generate(step.file("solution").read_text(encoding="utf-8"), step)
-    from course.checking import lesson
-
-    return lesson(step).exercise()
-
-
 def edited(exercise_source: str) -> bool:
     """Whether an exercise differs from what was generated, whenever that was: its last line carries a
     fingerprint.
     """
     text, found, stamp = exercise_source.rpartition(STAMP)
     return not found or _fingerprint(text.rstrip()) != stamp.strip()
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file all at once: whoever reads it sees the old text or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def backup(path: Path) -> Path:
-    """Copy a file beside itself under a name with the time in it, and return that name."""
-    path = Path(path)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    copy, number = path.with_name(f"{path.stem}.backup-{stamp}{path.suffix}"), 1
-    while copy.exists():
-        number += 1
-        copy = path.with_name(f"{path.stem}.backup-{stamp}-{number}{path.suffix}")
-    copy.write_bytes(path.read_bytes())
-    return copy
-
-
-def reset(step, todo: str | None = None) -> tuple[bool, Path | None]:
-    """Put a step's exercise, or one TODO in it, back to the generated text.
-
-    Returns (whether anything changed, the backup that lies beside the file if one was needed). Of one TODO only its
-    functions are replaced; what else the learner wrote stays. Raises CourseError where the file does not parse, or has
-    lost the class that a function of the TODO belongs to: then only the whole step can be put back.
-    """
-    step = steps.find_step(step)
-    path = step.file("exercise")
-    new = pristine(step)
-    if not path.exists():
-        write(path, new)
-        return True, None
-    old = path.read_bytes().decode("utf-8", errors="replace")
-    if todo is not None:
-        try:
-            new = transplant(old, new, todo_functions(new)[todo])
-        except SyntaxError as error:
-            raise CourseError(
-                f"{path.name}, line {error.lineno}: {error.msg}. Mend that line first, or put the whole "
-                f"step back: python3 -m course reset {step.short}"
-            ) from None
-        except KeyError as error:
-            raise CourseError(
-                f"{path.name} has no place for {error.args[0]} any more. Put the whole step back: "
-                f"python3 -m course reset {step.short}"
-            ) from None
-    if new == old:
-        return False, None
-    kept = backup(path) if edited(old) else None
-    write(path, new)
-    return True, kept
 
 
 @dataclass
@@ -214,33 +140,44 @@ def build(check: bool = False, force: bool = False, which=None) -> Report:
     """
     report = Report()
     for step in [steps.find_step(one) for one in which] if which else steps.STEPS:
-        solution, exercise = step.file("solution"), step.file("exercise")
-        try:
-            new = generate(solution.read_text(encoding="utf-8"), step)
-        except FileNotFoundError:
-            report.add(f"{step.name}: no {solution.name}", ok=False)
-            continue
-        except (AuthorError, SyntaxError) as error:
-            report.add(f"{step.name}: {error}", ok=False)
-            continue
-        old = exercise.read_text(encoding="utf-8", errors="replace") if exercise.exists() else None
-        if old == new:
-            report.add(f"{step.name}: {exercise.name} is up to date")
-        elif old is not None and edited(old) and not force:
-            report.add(f"{step.name}: {exercise.name} is edited, left alone")
-        elif check:
-            report.add(
-                f"{step.name}: {exercise.name} is {'missing' if old is None else 'out of date'}; "
-                f"run python3 -m course build",
-                ok=False,
-            )
-        else:
-            kept = f" (the edited one is now {backup(exercise).name})" if old is not None and edited(old) else ""
-            write(exercise, new)
-            report.add(f"{step.name}: {exercise.name} written{kept}")
-        for path in sorted(step.folder.glob("*.ipynb")):
-            _tidy(step, path, check, report)
+        _build_exercise(step, check, force, report)
+        if step.file("solution").exists():
+            for path in sorted(step.folder.glob("*.ipynb")):
+                _tidy(step, path, check, report)
     return report
+
+
+def _build_exercise(step, check: bool, force: bool, report: Report) -> None:
+    solution, exercise = step.file("solution"), step.file("exercise")
+    try:
+        new = generate(solution.read_text(encoding="utf-8"), step)
+    except FileNotFoundError:
+        return report.add(f"{step.name}: no {solution.name}", ok=False)
+    except (AuthorError, SyntaxError) as error:
+        return report.add(f"{step.name}: {error}", ok=False)
+    old = exercise.read_text(encoding="utf-8", errors="replace") if exercise.exists() else None
+    if old is None or old == new or not edited(old):
+        return generated(report, exercise, new, check, label=f"{step.name}: ")
+    if not force:
+        return report.add(f"{step.name}: {exercise.name} is edited, left alone")
+    if check:
+        return report.add(f"{step.name}: {exercise.name} is out of date; run python3 -m course build", ok=False)
+    kept = backup(exercise)
+    write(exercise, new)
+    report.add(f"{step.name}: {exercise.name} written (the edited one is now {kept.name})")
+
+
+def generated(report: Report, path: Path, text: str, check: bool, label: str = "") -> None:
+    """Write a file that is made from others, where it differs; with `check` only report that."""
+    old = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    if old == text:
+        report.add(f"{label}{path.name} is up to date")
+    elif check:
+        state = "missing" if old is None else "out of date"
+        report.add(f"{label}{path.name} is {state}; run python3 -m course build", ok=False)
+    else:
+        write(path, text)
+        report.add(f"{label}{path.name} written")
 
 
 def _tidy(step, path: Path, check: bool, report: Report) -> None:

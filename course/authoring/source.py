@@ -8,6 +8,7 @@ byte for byte. A SyntaxError in a text comes through.
 import ast
 import copy
 import functools
+import hashlib
 import io
 import re
 import textwrap
@@ -269,3 +270,14 @@ def before_definitions(source: str, code: str) -> str:
     while where and out[where - 1].startswith("#"):
         where -= 1
     return "".join(out[:where] + [code] + out[where:])
+
+
+def fingerprint_of(source: str | bytes) -> str:
+    """A hash of what a Python source does: comments, layout and docstrings do not count."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
+            if isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], "value", None), ast.Constant):
+                node.body = body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

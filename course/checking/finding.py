@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict, dataclass, field
 
-from course import notebook
+from course.display import cards
 from course.steps import ROOT
 
 HEADLINES = {
@@ -14,11 +14,11 @@ HEADLINES = {
     "blocked": "blocked",
 }
 SIGNS = {
-    "passed": ("✓", notebook.GREEN),
-    "not started": ("○", notebook.AMBER),
-    "wrong": ("✗", notebook.RED),
-    "raised": ("✗", notebook.RED),
-    "blocked": ("–", notebook.QUIET),
+    "passed": ("✓", cards.GREEN),
+    "not started": ("○", cards.AMBER),
+    "wrong": ("✗", cards.RED),
+    "raised": ("✗", cards.RED),
+    "blocked": ("–", cards.QUIET),
 }
 CODE = ("called", "error", "printed")  # rows whose spaces matter
 
@@ -104,14 +104,14 @@ class Finding:
 
     def html(self) -> str:
         sign, color = SIGNS[self.status]
-        return notebook.card(self.id, self.headline, self.rows(), color, sign, CODE)
+        return cards.card(self.id, self.headline, self.rows(), color, sign, CODE)
 
     def to_dict(self) -> dict:
         """Everything, as plain JSON values."""
         return {"id": self.id, **asdict(self)}
 
     def _repr_html_(self) -> str:
-        return notebook.in_cell(self.html())
+        return cards.as_cell(self.html())
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {"text/plain": self.text(), "text/html": self._repr_html_()}
@@ -130,4 +130,4 @@ def _short(file: str) -> str:
 
 def display(finding: Finding) -> None:
     """Show a finding: a card in a notebook, text everywhere else."""
-    notebook.show(finding.text(), finding.html())
+    cards.show(finding.text(), finding.html())

@@ -3,14 +3,12 @@
 import hashlib
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from course import steps
+from course.authoring.exercise import generate
 from course.checking.parts import Check, Mistake
+from course.checking.stored import Stored, load
 from course.errors import CourseError
-
-if TYPE_CHECKING:
-    from course.checking.stored import Stored
 
 
 @dataclass
@@ -23,16 +21,16 @@ class Lesson:
     mistakes: dict[str, list[Mistake]]
     solution: ModuleType | None
     source: str  # the solution's; the exercise's where there is none
-    harmless: dict[str, dict[str, str]]  # changes of the solution that are no mistakes, and why (course/audit.py)
-    stored: "Stored | None" = None
+    harmless: dict[
+        str, dict[str, str]
+    ]  # changes of the solution that are no mistakes, and why (course/checking/audit.py)
+    stored: Stored | None = None
     patched: dict[str, ModuleType] = field(default_factory=dict)  # mistakes, by their sources' hashes
 
     def exercise(self) -> str:
         """The exercise's source as it is generated."""
         if self.stored is not None:
             return self.stored.exercise
-        from course.authoring.exercise import generate
-
         if not hasattr(self, "_exercise"):
             self._exercise = generate(self.source, self.step)
         return self._exercise
@@ -81,8 +79,6 @@ def lesson(step) -> Lesson:
 
 
 def _without_solution(step) -> Lesson:
-    from course.checking.stored import load
-
     found = [step.file(which).stat() for which in ("checks", "stored")]
     stamp = step, [(one.st_mtime_ns, one.st_size) for one in found]
     have = _lessons.get(step.folder)

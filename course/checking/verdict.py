@@ -14,8 +14,9 @@ from course.checking.finding import Finding, display
 from course.checking.judging import Answer, problems
 from course.checking.lessons import Lesson, lesson
 from course.checking.parts import Check
-from course.checking.stored import StoredReference
-from course.checking.subject import Module, Reference
+from course.checking.record import note
+from course.checking.reference import Reference, StoredReference
+from course.checking.subject import Module
 from course.checking.values import compare, describe
 from course.errors import CourseError
 
@@ -60,7 +61,7 @@ def _check(a: Lesson, subject, todo, reference, seconds, diagnose, known) -> Fin
     if todo in known:
         return known[todo]
     if todo not in a.checks:
-        raise steps._unknown(f"check in {a.step.name} called", todo, list(a.checks))
+        raise steps.unknown(f"check in {a.step.name} called", todo, list(a.checks))
     finding, answers = _verdict(a, subject, todo, reference, seconds)
     known[todo] = finding
     if finding.status in ("wrong", "raised"):
@@ -358,12 +359,10 @@ def check_file(path, todo: str, step=None) -> None:
     The step is that of `step`, or of the file's folder. Nothing is raised, except AssertionError where pytest
     itself collected this test from the exercise: there a quiet return would count as passed.
     """
-    from course import progress
-
     path, step = Path(path).resolve(), _step_of(Path(path).resolve(), step)
     finding = check_step(step, path, todos=[todo])[0]
     if path == step.file("exercise"):
-        progress.note(step, {todo: finding.status})
+        note(step, {todo: finding.status})
     if f"{path.name}::test_{todo}" in os.environ.get("PYTEST_CURRENT_TEST", "") and not finding.passed:
         raise AssertionError(finding.text())
     display(finding)

@@ -18,16 +18,16 @@ from pathlib import Path
 
 import torch
 
-from course import progress
-from course.authoring import write
 from course.checking import lesson
-from course.checking.subject import Reference
+from course.checking.record import fingerprint
+from course.checking.reference import Reference
 from course.errors import UsageError
 from course.grading import gradebook, intake, outputs
 from course.grading.flags import flags
 from course.grading.marking import Weights, findings, not_run
 from course.grading.runner import Answers, Batch, Limits
 from course.grading.text import clean, file_name
+from course.machine.files import write
 
 WORKERS = min(8, max(2, os.cpu_count() or 2))
 
@@ -157,7 +157,7 @@ def _seed(settings: Settings) -> int:
 
 def _key(step, seed: int) -> str:
     """What a verdict depends on, besides the submission."""
-    said = f"{progress.fingerprint(step, step.file('solution'))} {seed} {torch.__version__}"
+    said = f"{fingerprint(step, step.file('solution'))} {seed} {torch.__version__}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

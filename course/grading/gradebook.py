@@ -11,9 +11,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from course.authoring import write
 from course.errors import CourseError
+from course.grading.outputs import number, score
 from course.grading.text import clean
+from course.machine.files import write
 
 KNOWN_BY = (
     "id",
@@ -45,8 +46,6 @@ class Gradebook:
 
     def fill(self, records: list[dict], weights, out: Path) -> list[str]:
         """Write a copy with the scores in it, and return what is worth saying."""
-        from course.grading.outputs import number, score
-
         header = [name.strip().casefold() for name in self.rows[0]]
         by_name = {}
         for record in records:

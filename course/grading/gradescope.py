@@ -15,21 +15,28 @@ from course import steps
 from course.checking import lesson
 from course.errors import CourseError
 from course.grading.files import course_files
+from course.grading.grade import Settings, grade
 from course.grading.marking import Weights
 
 SETUP = """#!/usr/bin/env bash
 set -euo pipefail
 apt-get update
 apt-get install -y python3 python3-venv bubblewrap
-python3 -m venv /opt/course-python
+python=python3
+if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    apt-get install -y python3.11 python3.11-venv
+    python=python3.11
+fi
+"$python" -m venv /opt/course-python
 /opt/course-python/bin/pip install --no-cache-dir -r /autograder/source/requirements-grading.txt
 chmod -R go-rwx /autograder/source
 """
 RUN = """#!/usr/bin/env bash
 # Whatever happens, there are results: Gradescope shows a missing file as an error of the autograder.
 cd /autograder/source
-/opt/course-python/bin/python -m course.grading.gradescope {step}
+/opt/course-python/bin/python -m {module} {step}
 """
+MODULE = __spec__.name  # also where this very file runs as __main__
 LEFT_OUT = ("tests/", "benchmarks/", ".ci/", "docs/")
 PACKAGES = ("torch", "numpy", "regex", "pillow", "safetensors", "tqdm", "matplotlib")
 
@@ -64,7 +71,10 @@ def pack(step, out: Path, weights: Path | None = None, root: Path = steps.ROOT) 
             )
             if weights is not None:
                 archive.write(weights, "weights.json")
-            for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(step=shlex.quote(step.name)))):
+            for name, text in (
+                ("setup.sh", SETUP),
+                ("run_autograder", RUN.format(step=shlex.quote(step.name), module=MODULE)),
+            ):
                 member = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
                 member.external_attr = 0o755 << 16
                 archive.writestr(member, text)
@@ -84,8 +94,6 @@ def run(step, submission: Path, results: Path) -> None:
     import json
     import shutil
     import tempfile
-
-    from course.grading.grade import Settings, grade
 
     weights = steps.ROOT / "weights.json"
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ from course.checking import calling
 from course.checking.finding import Finding
 from course.checking.judging import Answer
 from course.checking.parts import Check, Problem
-from course.checking.subject import Reference
+from course.checking.reference import Reference
 from course.checking.verdict import judged, plain_finding
 from course.errors import CourseError
 from course.grading.child import FILE

@@ -10,11 +10,11 @@ import json
 import statistics
 from pathlib import Path
 
-from course.authoring import write
 from course.checking.finding import Finding
 from course.grading import pages
 from course.grading.marking import Weights
 from course.grading.text import cell, clean, file_name
+from course.machine.files import write
 
 SHORT = {"passed": "passed", "not started": "not started", "wrong": "wrong", "raised": "error", "blocked": "blocked"}
 

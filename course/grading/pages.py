@@ -4,9 +4,9 @@ tomorrow."""
 import html
 import statistics
 
-from course import plots
+from course.display import plots
+from course.display.html import STYLE, both, esc, html_table
 from course.grading.text import clean, file_name
-from course.report import STYLE, both, esc, html_table
 
 OWN = """
 .card { margin: 1rem 0 }

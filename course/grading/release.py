@@ -13,15 +13,24 @@ import tempfile
 import time
 from pathlib import Path
 
-from course import authoring, steps
+from course import grading, steps
+from course.authoring import mutations
 from course.authoring.exercise import BEGIN, END
-from course.checking import lesson, stored
+from course.checking import audit
+from course.checking.lessons import lesson
+from course.checking.reference import save
 from course.errors import CourseError
 from course.grading.files import copy, course_files
+from course.learner.exercise import pristine
+from course.machine.files import write
 
 SETS = 3  # of cases; a check draws one of them
-FOLDERS = ("tests/", "benchmarks/", ".ci/", "course/grading/")
-FILES = ("course/audit.py", "course/authoring/mutations.py", "docs/grading.md")
+GRADING = Path(grading.__file__).parent.relative_to(steps.ROOT).as_posix()
+FOLDERS = ("tests/", "benchmarks/", ".ci/", f"{GRADING}/")
+FILES = (
+    *(Path(module.__file__).relative_to(steps.ROOT).as_posix() for module in (audit, mutations)),
+    "docs/grading.md",
+)
 
 
 def main(args) -> int:
@@ -50,10 +59,10 @@ def release(to: Path, solutions=(), chosen=steps.STEPS, root: Path = steps.ROOT,
         work.chmod(0o755)
         copy(names, work, root)
         for step in chosen:
-            authoring.write(work / step.name / steps.FILES["exercise"], authoring.pristine(step))
+            write(work / step.name / steps.FILES["exercise"], pristine(step))
         for step in hidden:
             say(f"{step.name}: cases, answers, mistakes ...")
-            stored.save(
+            save(
                 lesson(step),
                 work / step.name / steps.FILES["stored"],
                 [int.from_bytes(os.urandom(4), "little") for _ in range(SETS)],

@@ -20,10 +20,10 @@ from pathlib import Path
 from course.checking import calling, wire
 from course.checking.judging import Answer
 from course.checking.parts import Problem
-from course.checking.subject import Reference
+from course.checking.reference import Reference
 from course.errors import CourseError
 from course.grading import level as levels
-from course.grading import stage
+from course.grading import stage, zygote
 from course.grading.text import clean
 
 
@@ -108,7 +108,7 @@ class Batch:
         self.errors = tempfile.TemporaryFile()
         arguments = (str(theirs.fileno()), json.dumps(settings))
         self.process = subprocess.Popen(
-            levels.command(self.folder, level, "course.grading.zygote", *arguments),
+            levels.command(self.folder, level, zygote.__name__, *arguments),
             env=levels.environment(self.folder, level),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,

@@ -10,33 +10,19 @@ import ast
 import shutil
 from pathlib import Path
 
-from course import steps
+from course import checking, errors, steps
+from course.authoring import source
 from course.authoring.source import todo_functions
+from course.checking import calling, helpers, judging, parts, standin, values, wire
 from course.checking.lessons import Lesson
+from course.grading import child, confine, probe, tampering, zygote
 
-COURSE = Path(__file__).resolve().parent.parent
-COPIED = (
-    "steps.py",
-    "authoring/source.py",
-    "checking/calling.py",
-    "checking/helpers.py",
-    "checking/judging.py",
-    "checking/parts.py",
-    "checking/standin.py",
-    "checking/values.py",
-    "checking/wire.py",
-    "grading/confine.py",
-    "grading/probe.py",
-    "grading/tampering.py",
-    "grading/child.py",
-    "grading/zygote.py",
-)
-CHECKING = """from course.checking.helpers import like, with_grad
-from course.checking.judging import Answer, answered
-from course.checking.parts import Check, Mistake, Problem
-from course.checking.standin import StandInCache, StandInLM
-from course.checking.values import NotPlain, compare, describe, plain
-"""
+# The modules that such a folder holds. They are named as modules and not as paths, so that none can be moved away and
+# be missing, or be left behind here under its old name.
+RUNS_A_CALL = (checking, calling, helpers, judging, parts, standin, values, wire)
+CONFINES = (child, confine, probe, tampering, zygote)
+COPIED = (errors, steps, source, *RUNS_A_CALL, *CONFINES)
+PACKAGES = ("course", source.__package__, child.__package__)  # whose __init__.py stays empty there
 
 
 def build(lesson: Lesson, folder: Path) -> None:
@@ -44,12 +30,12 @@ def build(lesson: Lesson, folder: Path) -> None:
     folder.chmod(0o755)
     (folder / "home").mkdir()  # where a zygote without bubblewrap may write, before there are submissions
     (folder / "home").chmod(0o777)
-    for name in COPIED:
-        target = folder / "course" / name
+    for module in COPIED:
+        target = folder / Path(module.__file__).relative_to(steps.ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(COURSE / name, target)
-    for package, text in (("", ""), ("authoring", ""), ("checking", CHECKING), ("grading", "")):
-        (folder / "course" / package / "__init__.py").write_text(text)
+        shutil.copyfile(module.__file__, target)
+    for package in PACKAGES:
+        (folder / Path(*package.split(".")) / "__init__.py").write_text("")
     checks = lesson.step.file("checks").read_text(encoding="utf-8")
     (folder / "calls.py").write_text(calls(checks, lesson.checks), encoding="utf-8")
     (folder / "todos.py").write_text(

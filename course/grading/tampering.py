@@ -6,30 +6,19 @@ goes deeper than replacing names is not found here; the text search in flags.py 
 """
 
 import builtins
-import sys
 import types
 from builtins import all, callable, isinstance, len, map, sum, vars  # as they are: submissions replace them, too
+from collections.abc import Iterable
 from itertools import chain
 from operator import attrgetter, is_
 
 import torch
 from torch import nn
 
-OURS = (
-    "calls",
-    "course.checking.calling",
-    "course.checking.helpers",
-    "course.checking.judging",
-    "course.checking.standin",
-    "course.checking.values",
-    "course.checking.wire",
-    "course.grading.child",
-    "course.grading.tampering",
-)
 
-
-def watched() -> dict[str, object]:
-    """The modules and classes whose names should stay what they are."""
+def watched(ours: Iterable[types.ModuleType]) -> dict[str, object]:
+    """The modules and classes whose names should stay what they are: Python's, torch's, and `ours`, on which a check's
+    call relies, with the classes that they define."""
     places = {
         "builtins": builtins,
         "torch": torch,
@@ -41,19 +30,19 @@ def watched() -> dict[str, object]:
     for name, value in vars(nn).items():
         if isinstance(value, type) and issubclass(value, nn.Module):
             places[f"torch.nn.{name}"] = value
-    places.update({name: sys.modules[name] for name in OURS if name in sys.modules})
-    for name in ("calls", "course.checking.standin"):
-        for key, value in vars(sys.modules.get(name, object)).items():
-            if isinstance(value, type) and value.__module__ == name:
-                places[f"{name}.{key}"] = value
+    for module in ours:
+        places[module.__name__] = module
+        for key, value in vars(module).items():
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                places[f"{module.__name__}.{key}"] = value
     return places
 
 
 class Place:
-    """A module or class as it was when this was made."""
+    """A module or class as it was when this was made; of `ours`, a new name is a replacement too."""
 
-    def __init__(self, name: str, place):
-        self.name, self.place, self.held = name, place, dict(vars(place))
+    def __init__(self, name: str, place, ours: bool):
+        self.name, self.place, self.ours, self.held = name, place, ours, dict(vars(place))
         self.code = {value: value.__code__ for value in self.held.values() if type(value) is types.FunctionType}
 
     def replaced(self) -> list[str]:
@@ -68,10 +57,9 @@ class Place:
                 and value.__code__ is not self.code[value]
             )
         ]
-        ours = self.name.partition(".")[0] in ("calls", "course")
         for key in now.keys() - self.held.keys():  # something new that hides what was meant
             inherited = isinstance(self.place, type) and any(key in vars(base) for base in self.place.__mro__[1:])
-            if (ours or inherited) and callable(now[key]):
+            if (self.ours or inherited) and callable(now[key]):
                 found.append(key)
         return [f"{self.name}.{key}" for key in found]
 
@@ -79,8 +67,13 @@ class Place:
 class Watch:
     """All places at once. `replaced()` names what has been exchanged since."""
 
-    def __init__(self):
-        self.places = [Place(name, place) for name, place in watched().items()]
+    def __init__(self, ours: Iterable[types.ModuleType] = ()):
+        ours = list(ours)
+        names = {module.__name__ for module in ours}
+        self.places = [
+            Place(name, place, any(name == one or name.startswith(f"{one}.") for one in names))
+            for name, place in watched(ours).items()
+        ]
         self.now = [vars(place.place) for place in self.places]
         self.values = [now.values() for now in self.now]  # views: of what the places hold when they are asked
         self.functions = [function for place in self.places for function in place.code]

@@ -7,24 +7,25 @@ same greedy answers.
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from course import artifacts
-from course.job import fingerprint_of, source_of
+from course import chain, steps
+from course.authoring.source import fingerprint_of
+from course.machine import artifacts
 from course.weights.files import CONFIG, WHOLE, WeightsError
-from course.weights.processor import preprocessor_config
 from course.weights.tokenizer import tokenizer_as_files
 
 NOTE = "course_export.json"  # what an export came from and which files are its own
 STEPS = ("step3_pretrain", "step4_sft", "step5_rlhf", "step6_vlm")
 IMAGE, REAL_IMAGE = "<|image|>", "<image>"  # the placeholder in step 1's vocabulary, and LLaVA's
-MAX_NEW_TOKENS = 80  # as course.chat
+MAX_NEW_TOKENS = 80  # as course.training.chat
 
 # Step 4's template, and before it the picture: in step 6 it stands before the first word of the conversation. Each
-# message begins with a space, as course.chat.Chat.encode writes it.
+# message begins with a space, as course.training.chat.Chat.encode writes it.
 CHAT_TEMPLATE = """\
 {%- set seen = namespace(pictures=0) -%}
 {%- for message in messages if message['content'] is not string -%}
@@ -142,18 +143,14 @@ def _llava(job, artifact) -> tuple[dict, dict, dict]:
     activation, projector = llava_projector(_projection(job, artifact), vision["hidden_size"], llm["hidden_size"])
     if "weights" in artifact.config:
         return _real_llava(artifact, activation, projector)
-    from step6_vlm.train_clip import CARD, WEIGHTS, load_eye
-
+    if "processor" not in artifact.config:
+        raise WeightsError(f"{artifact.path} was left by an older version of the course. Make it anew: {job.command()}")
     tokenizer = json.loads(job.load("step1_tokenizer").text("tokenizer.json"))
     special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    card = json.loads((WEIGHTS / CARD).read_text(encoding="utf-8"))
     text = llama_config(llm, special["<|end|>"], special["<|pad|>"])
-    eye = load_eye(job.use("step6_vlm")).state_dict()
-    tensors = llava_tensors(eye, projector, llama_tensors(part(artifact.tensors, "llm."), llm))
-    files = tokenizer_files(tokenizer, text)
-    files |= processor_files(
-        vision, preprocessor_config(vision["image_size"], card["image_mean"], card["image_std"]), IMAGE
-    )
+    llama = llama_tensors(part(artifact.tensors, "llm."), llm)
+    tensors = llava_tensors(part(artifact.tensors, "vision."), projector, llama)
+    files = tokenizer_files(tokenizer, text) | processor_files(vision, artifact.config["processor"], IMAGE)
     return llava_config(text, vision, special[IMAGE], activation), tensors, files
 
 
@@ -191,9 +188,9 @@ def _real_llava(artifact, activation: str, projector: dict) -> tuple[dict, dict,
 
 def _projection(job, artifact) -> nn.Module:
     """The trained projection, in the code that it was trained with."""
-    job.code = "chain" if "mine" in artifact.manifest["code"].values() else "solution"
-    module = job.use("step6_vlm")
-    if artifact.manifest["stamp"]["sources"].get("step6_vlm") != fingerprint_of(source_of(module)):
+    code = "chain" if "mine" in artifact.manifest["code"].values() else "solution"
+    module = chain.use("step6_vlm", code)
+    if artifact.manifest["stamp"]["sources"].get("step6_vlm") != fingerprint_of(steps.source_of(module)):
         job.note("Your code of step 6 has changed since the training; what is exported is the projection as it is now.")
     projection = module.Projection(artifact.config["vision"]["hidden_size"], artifact.config["llm"]["hidden_size"])
     try:
@@ -201,7 +198,7 @@ def _projection(job, artifact) -> nn.Module:
     except RuntimeError as error:
         raise WeightsError(
             f"The projection in model_exercise.py is not the one that was trained. Train it again with:  "
-            f"{job.command()}\n{error}"
+            f"{replace(job.place, code=code).command(job.step)}\n{error}"
         ) from error
     return projection
 

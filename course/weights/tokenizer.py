@@ -1,10 +1,10 @@
-"""A checkpoint's own tokenizer and chat template, behind the interface that course.chat needs."""
+"""A checkpoint's own tokenizer and chat template, behind the interface that course.training.chat needs."""
 
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from course.chat import Chat
+from course.training.chat import Chat
 from course.weights.files import WeightsError
 
 # For a checkpoint without a template of its own, a base model: that of LLaVA-1.5 (from Vicuna).

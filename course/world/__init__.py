@@ -1,5 +1,6 @@
 """The little world that all six steps speak about: scenes, language, pictures, text."""
 
+from course.world.exam import Item, conversation, exam, prompt, score
 from course.world.language import (
     BLANK,
     KINDS,
@@ -32,6 +33,11 @@ from course.world.scenes import (
 from course.world.text import corpus
 
 __all__ = [
+    "Item",
+    "conversation",
+    "exam",
+    "prompt",
+    "score",
     "BLANK",
     "COLORS",
     "HELD_OUT_PAIRS",
@@ -66,7 +72,7 @@ __all__ = [
 def __getattr__(name):
     """`draw` and `pixels` need Pillow and numpy; whoever only reads and writes text should not have to load them."""
     if name in ("draw", "pixels"):
-        from course.world import pictures
+        from course.world import pictures  # Pillow and numpy
 
         return getattr(pictures, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

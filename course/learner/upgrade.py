@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from course import steps
-from course.authoring.exercise import backup, edited, pristine, write
+from course.authoring.exercise import edited
 from course.authoring.source import before_definitions, functions, split, todo_functions, transplant, unwritten
 from course.errors import CourseError
+from course.learner.exercise import pristine
+from course.machine.files import backup, write
 
 OURS, THEIRS, END = "<<<<<<<", "=======", ">>>>>>>"
 BASE = "|||||||"  # git's conflict style diff3 shows the common ancestor too

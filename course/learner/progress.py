@@ -1,64 +1,13 @@
-"""What is done: the state of every TODO, computed by its check and remembered until the file changes.
-
-The memory lies in `.course/` under the root, one small JSON file per step, keyed by a hash of everything the
-verdict depends on. It may be deleted at any time; where it cannot be written, verdicts are computed anew.
-"""
+"""What a learner is told about their progress: the status table, the next hint, the explanation after a pass."""
 
 import ast
-import hashlib
-import json
 import textwrap
-import time
 from pathlib import Path
 
-from course import authoring, steps
+from course import authoring, checking, steps
+from course.checking.record import note, recall, remember
+from course.checking.states import verdicts
 from course.errors import CourseError
-
-KEPT = 16  # verdicts (and hints) remembered per step: going back to an earlier version of a file costs nothing
-
-
-def fingerprint(step, path=None) -> str:
-    """A hash of an exercise's text and of all that judges it: the step's other files and the code of the
-    checks.
-    """
-    step = steps.find_step(step)
-    digest = hashlib.sha256()
-    files = [Path(path) if path is not None else step.file("exercise")]
-    files += [step.file(which) for which in ("solution", "checks", "mistakes", "stored")]
-    for folder in ("checking", "authoring"):
-        files += sorted((Path(__file__).parent / folder).glob("*.py"))
-    for file in files:
-        text = file.read_bytes() if file.is_file() else b"absent"
-        digest.update(len(text).to_bytes(8, "little") + text)
-    return digest.hexdigest()
-
-
-def recall(step, kind: str, key: str) -> dict | None:
-    """What `remember` kept under this key, or None."""
-    value = _kept(step, kind).get(key)
-    return value if isinstance(value, dict) else None
-
-
-def remember(step, kind: str, key: str, value: dict) -> None:
-    """Keep a JSON value for a step under a key; nothing happens where the folder cannot be written."""
-    kept = {**_kept(step, kind), key: value}
-    try:
-        authoring.write(_memory(step, kind), json.dumps(dict(list(kept.items())[-KEPT:]), indent=1) + "\n")
-    except OSError:
-        pass
-
-
-def _memory(step, kind) -> Path:
-    step = steps.find_step(step)
-    return step.root / ".course" / f"{step.name.replace('/', '_')}.{kind}.json"
-
-
-def _kept(step, kind) -> dict:
-    try:
-        kept = json.loads(_memory(step, kind).read_text(encoding="utf-8"))
-        return kept if isinstance(kept, dict) else {}
-    except (OSError, ValueError):
-        return {}
 
 
 def next_hint(step, todo: str, again: bool = False) -> tuple[int, int, str]:
@@ -89,8 +38,6 @@ def explain(step, todo: str) -> str:
 
     Raises CourseError as long as the TODO does not pass: the solution would spoil it.
     """
-    from course import checking
-
     step = steps.find_step(step)
     finding = checking.check_step(step, todos=[todo], diagnose=False)[0]
     note(step, {todo: finding.status})
@@ -123,72 +70,6 @@ def _bodies(source: str, names) -> str:
         shown = [line for line in lines[body[0].lineno - 1 : have[name].last] if "### " not in line]
         parts.append(f"    {name}\n" + textwrap.indent(textwrap.dedent("".join(shown)), " " * 8).rstrip())
     return "\n".join(parts)
-
-
-def note(step, states: dict[str, str]) -> None:
-    """Remember of TODOs that they pass, and since when one that has passed does not. One that is put back to the
-    exercise's text is forgotten: it is not broken, it begins again."""
-    now = time.strftime("%Y-%m-%d %H:%M")
-    for todo, state in states.items():
-        before = recall(step, "passes", todo) or {}
-        if state == "passed":
-            after = {"passed": before.get("passed") or now}
-        elif before and state == "not started":
-            after = {}
-        elif before:
-            after = {"passed": before.get("passed"), "broken": before.get("broken") or now}
-        else:
-            continue
-        if after != before:
-            remember(step, "passes", todo, after)
-
-
-def verdicts(step, path=None) -> dict:
-    """The state of each TODO of a step's exercise, or of the file at `path`.
-
-    Returns {"todos": {todo: status}, "blocked": {todo: by which TODO}, "error": why the file cannot be imported, or
-    ""}. A file that nobody has edited is "not started" all over, which needs no torch. Raises FileNotFoundError where
-    the exercise or the checks are missing.
-    """
-    step = steps.find_step(step)
-    own = path is None
-    path = step.file("exercise") if own else Path(path)
-    if not authoring.edited(path.read_text(encoding="utf-8", errors="replace")):
-        known = {"todos": dict.fromkeys(step.todos, "not started"), "blocked": {}, "error": ""}
-    else:
-        key = fingerprint(step, path)
-        known = recall(step, "verdicts", key)
-        if known is None:
-            known, certain = _computed(step, path)
-            if certain:
-                remember(step, "verdicts", key, known)
-    if own:
-        note(step, known["todos"])
-    return known
-
-
-def _computed(step, path) -> tuple[dict, bool]:
-    """The verdict, and whether it would be the same again: not when somebody pressed Ctrl-C or the time
-    was up.
-    """
-    from course import checking  # torch comes with it
-
-    module, raised, _ = checking.imported(step, path)
-    if raised is not None:
-        where = f", line {raised.line}" if raised.line else ""
-        return {
-            "todos": dict.fromkeys(step.todos, "raised"),
-            "blocked": {},
-            "error": f"{path.name}{where}: {raised.headline}",
-        }, True
-    findings = checking.check_step(step, module, diagnose=False)
-    steps.forget(module)
-    certain = not any(name in finding.error for finding in findings for name in ("KeyboardInterrupt", "TooSlow"))
-    return {
-        "todos": {finding.todo: finding.status for finding in findings},
-        "blocked": {finding.todo: finding.blocked_by for finding in findings if finding.blocked_by},
-        "error": "",
-    }, certain
 
 
 def status(which=None) -> dict[str, dict[str, str]]:

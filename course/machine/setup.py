@@ -18,10 +18,18 @@ import sys
 from pathlib import Path
 
 from course.errors import CourseError
+from course.machine.files import write
 from course.steps import ROOT
 
+PYTHON_FLOOR = (3, 11)
 TORCH_FLOOR = (2, 11)
 GUARD = "COURSE_SETUP"  # how often this command has already gone on in .venv: never a third time
+# What verbs import, by import name; requirements.txt brings all of it.
+CORE = ("torch", "numpy", "regex", "PIL", "safetensors", "tqdm")
+LESSON = (*CORE, "matplotlib")
+LAB = (*LESSON, "jupyterlab", "ipykernel")
+TESTS = (*LESSON, "pytest", "xdist", "nbclient", "nbformat", "ipykernel", "transformers", "tokenizers", "tiktoken")
+
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 
 
@@ -85,10 +93,7 @@ class Venv:
 
     def mark(self, state: str, made: bool) -> None:
         """Note how far an install got, and whether the course made this environment (so may remake it)."""
-        temporary = self.marker.with_suffix(".tmp")
-        note = {"state": state, "made": made, "requirements": self.wanted()}
-        temporary.write_text(json.dumps(note), encoding="utf-8")
-        os.replace(temporary, self.marker)
+        write(self.marker, json.dumps({"state": state, "made": made, "requirements": self.wanted()}))
 
     def is_current(self) -> bool:
         """Does this very process run in it?"""
@@ -103,12 +108,10 @@ class Venv:
     def lacks(self, modules) -> list[str]:
         """What its Python would say to `missing(modules)`."""
         code = (
-            "import sys; sys.path.insert(0, sys.argv[1]); from course.setup import missing; "
+            f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import missing; "
             "print(*missing(sys.argv[2:]))"
         )
-        done = subprocess.run(
-            [self.python, "-c", code, str(Path(__file__).parents[1]), *modules], capture_output=True, text=True
-        )
+        done = subprocess.run([self.python, "-c", code, str(ROOT), *modules], capture_output=True, text=True)
         return done.stdout.split() if done.returncode == 0 else list(modules)
 
 
@@ -347,7 +350,7 @@ def go_on(venv: Venv, arguments: list[str], rounds: int) -> None:
     """Continue the same command in .venv's Python; never returns."""
     environment = {**os.environ, GUARD: str(rounds)}
     environment.pop("__PYVENV_LAUNCHER__", None)  # macOS: else the environment takes itself for its parent
-    command = [str(venv.python), str(Path(__file__).with_name("__main__.py")), *arguments]
+    command = [str(venv.python), str(ROOT / "course" / "__main__.py"), *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
     if os.name == "nt":

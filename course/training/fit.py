@@ -3,7 +3,8 @@ checkpoints."""
 
 import torch
 
-from course import compute, kernels
+from course import kernels
+from course.machine import compute
 
 
 def load_model(job, step: str) -> torch.nn.Module:
@@ -35,9 +36,7 @@ def fit(job, model, next_batch, config, loss_fn=None, stage: str = "train", all_
     Where some batches leave some parameters without a gradient, all_used is False: several processes need to know.
     """
     trainer = job.use("step3_pretrain")
-    done = job.__dict__.setdefault("stages", {})  # curves of this run's earlier stages, kept in every checkpoint
-    kept = job.__dict__.get("kept") or job.restore() or {}
-    job.kept = kept
+    done, kept = job.stages, job.resumed()
     if stage in kept.get("stages", {}):
         done[stage] = kept["stages"][stage]
         return done[stage]
@@ -60,8 +59,3 @@ def fit(job, model, next_batch, config, loss_fn=None, stage: str = "train", all_
     bar.close()
     done[stage] = curve
     return curve
-
-
-def add_arguments(parser) -> None:
-    """The flag that every trained step has."""
-    parser.add_argument("--compile", action="store_true", help="compile the model with torch.compile first")

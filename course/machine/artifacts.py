@@ -12,7 +12,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,63 +24,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from course.errors import CourseError
+from course.machine.files import FileError, explained, fsync, replacing_file
 
 MANIFEST, TENSORS, HISTORY = "artifact.json", "model.safetensors", "history.json"
 
 
-class ArtifactError(CourseError):
-    """An artifact or checkpoint is missing, damaged, or cannot be written."""
-
-
-@contextlib.contextmanager
-def explained(path):
-    """Turn the operating system's refusals to write `path` into sentences that say what to do."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        code, text = getattr(error, "errno", None), str(error)
-        if code in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in text or "No space left" in text:
-            raise ArtifactError(
-                f"There is no space left to write {path}. Nothing was changed there. "
-                "Free some space, or choose another place with --out, and run again with --resume."
-            ) from error
-        if code in (errno.EACCES, errno.EPERM, errno.EROFS) or "os error 13" in text:
-            raise ArtifactError(
-                f"{path} may not be written (no permission). Choose another place with --out FOLDER."
-            ) from error
-        raise ArtifactError(f"{path} could not be written: {error}") from error
-
-
-def fsync(path: Path) -> None:
-    """Let `path` (a file or a folder) survive a power cut; Windows cannot sync folders."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a whole file: a temporary sibling, fsync, rename. A reader sees the old one or the new one."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-            fsync(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and see that it can be written: better said before an hour of training than after."""
-    write_file(path / ".writable", "")
-    (path / ".writable").unlink(missing_ok=True)
+class ArtifactError(FileError):
+    """An artifact or checkpoint is missing or damaged."""
 
 
 def plain(value):
@@ -166,16 +118,18 @@ def unflatten(tree, tensors: dict[str, torch.Tensor]):
 def save_state(path: Path, state, stamp: dict) -> None:
     """Write a nested state and its stamp (what made it) as one safetensors file, whole or not at all."""
     tree, tensors = flatten(state)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(tensors, temporary, metadata={"state": json.dumps({"tree": tree, "stamp": plain(stamp)})})
-            fsync(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replacing_file(path) as temporary, as_os_error():
+        save_file(tensors, temporary, metadata={"state": json.dumps({"tree": tree, "stamp": plain(stamp)})})
+
+
+@contextlib.contextmanager
+def as_os_error() -> Iterator[None]:
+    """safetensors writes in Rust and tells a full disk in words only: make it the error that Python would raise."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
 
 
 def load_stamp(path: Path) -> dict:
@@ -276,7 +230,8 @@ def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, file
 def save_tensors(path: Path, tensors) -> None:
     """Write name -> tensor as safetensors, the way transformers reads them; tied tensors become two."""
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    save_file(copies, path, metadata={"format": "pt"})
+    with as_os_error():
+        save_file(copies, path, metadata={"format": "pt"})
 
 
 @dataclass

@@ -1,35 +1,27 @@
 """One step's training run: its settings, its machine, the code it runs on, what it reads and leaves behind.
 
-    python3 -m step3_pretrain.train --preset tiny
-    python3 -m torch.distributed.run --nproc-per-node 2 -m step3_pretrain.train --preset base
-
-A step's train.py defines PRESETS and `train(job)`, and ends with `main(__file__)`; everything that is not the
-recipe (arguments, seeds, processes, atomic files, checkpoints, interruption) is here.
+Everything of a run that is not the recipe is here (seeds, processes, atomic files, checkpoints, interruption) or in
+script.py (arguments, exit status).
 """
 
 import _thread
 import argparse
-import ast
-import hashlib
-import inspect
 import os
-import shlex
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from course import artifacts, compute, steps
-from course.artifacts import Artifact, ArtifactError
-from course.cli import Parser, run_arguments
-from course.errors import CourseError, UsageError
+from course import chain, steps
+from course.authoring.source import fingerprint_of
+from course.machine import artifacts, compute
+from course.machine.artifacts import Artifact, ArtifactError
+from course.training.place import Place
 
 CHECKPOINT_SECONDS = 20
-PARENT = "COURSE_RUN"  # set by course.run for the processes it starts
 
 
 class Interrupted(BaseException):
@@ -38,17 +30,6 @@ class Interrupted(BaseException):
     def __init__(self, number: int = signal.SIGINT):
         super().__init__(number)
         self.exit_code = 128 + number
-
-
-def fingerprint_of(source: str | bytes) -> str:
-    """A hash of what a Python source does: comments, layout and docstrings do not count."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
-            if isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], "value", None), ast.Constant):
-                node.body = body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 class Job:
@@ -71,13 +52,15 @@ class Job:
         options=None,
     ):
         self.step = steps.find_step(step)
-        self.preset, self.settings, self.seed = preset, dict(settings or {}), seed
-        self.out = Path(out).absolute() if out is not None else steps.ROOT / "artifacts" / preset
-        self.resume, self.code = resume, code
+        self.place = Place(preset, seed, code, out)
+        self.preset, self.settings, self.seed, self.code = preset, dict(settings or {}), seed, code
+        self.out, self.resume = self.place.root, resume
         self.options = options or argparse.Namespace()
         self.processes, self.device = compute.setup_distributed(compute.pick_device(device))
         self.is_main, self.world_size = self.processes.is_main, self.processes.world_size
         self.saved: dict | None = None
+        self.stages: dict = {}  # what `fit` keeps of this run's earlier stages, in every checkpoint
+        self._resumed: dict | None = None
         self._modules, self._inputs = {}, {}  # what this run has used: step name -> module, -> artifact
         self._started = float(os.environ.get("COURSE_STARTED", time.time()))
         self._peaks = (0.0, 0.0)  # of earlier, interrupted parts of this run
@@ -98,26 +81,16 @@ class Job:
         """
         step = steps.find_step(step if step is not None else self.step)
         if step.name not in self._modules:
-            from course import chain
-
             self._modules[step.name] = chain.use(step, code=self.code)
         return self._modules[step.name]
 
     def folder(self, step=None) -> Path:
         """Where a step's artifact lies (this step's by default)."""
-        return self.out / steps.find_step(step if step is not None else self.step).name
+        return self.place.folder(step if step is not None else self.step)
 
-    def command(self, step=None, *extra: str) -> str:
-        """The command that makes a step's artifact as this run would."""
-        step = steps.find_step(step if step is not None else self.step)
-        words = ["python3 -m course run", f"--steps {step.short}", f"--preset {self.preset}"]
-        if self.out != steps.ROOT / "artifacts" / self.preset:
-            words.append(f"--out {self.out}")
-        if self.seed:
-            words.append(f"--seed {self.seed}")
-        if self.code != "chain":
-            words.append(f"--code {self.code}")
-        return " ".join([*words, *extra])
+    def command(self, step=None, resume: bool = False) -> str:
+        """The command that makes a step's artifact (this step's by default) as this run would."""
+        return self.place.command(step if step is not None else self.step, resume)
 
     def load(self, step) -> Artifact:
         """An earlier step's artifact, verified. Otherwise an error with the command that makes it."""
@@ -165,7 +138,9 @@ class Job:
             "options": artifacts.plain(vars(self.options)),
             "seed": self.seed,
             "code": self.code,
-            "sources": {name: fingerprint_of(source_of(module)) for name, module in sorted(self._modules.items())},
+            "sources": {
+                name: fingerprint_of(steps.source_of(module)) for name, module in sorted(self._modules.items())
+            },
             "inputs": {name: artifact.hash for name, artifact in sorted(self._inputs.items())},
         }
 
@@ -184,7 +159,7 @@ class Job:
                 if theirs.get(name) != ours[key].get(name):
                     found.append(f"{name} {theirs.get(name)!r}, now {ours[key].get(name)!r}")
         for name, old in (stamp.get("sources") or {}).items():
-            if fingerprint_of(source_of(self.use(name))) != old:
+            if fingerprint_of(steps.source_of(self.use(name))) != old:
                 found.append(f"other code in {name}")
         for name, old in (stamp.get("inputs") or {}).items():
             try:
@@ -196,7 +171,7 @@ class Job:
 
     @property
     def checkpoint_file(self) -> Path:
-        return self.out / f"{self.step.name}.checkpoint.safetensors"
+        return self.place.checkpoint(self.step)
 
     def due(self, step: int | None = None, every: int | None = None) -> bool:
         """Is a checkpoint due? About every 20 seconds (or every `every` steps), and when interrupted. A large one,
@@ -243,6 +218,12 @@ class Job:
         self._started -= stamp["progress"]["seconds"]
         self._peaks = tuple(stamp["progress"]["peaks"])
         return kept["state"]
+
+    def resumed(self) -> dict:
+        """What `restore` gives for a recipe whose state is a dict: read once, {} where there is nothing to resume."""
+        if self._resumed is None:
+            self._resumed = self.restore() or {}
+        return self._resumed
 
     def finished(self) -> tuple[Artifact | None, list[str]]:
         """This step's artifact if a run like this one has already made it; else None and how it differs."""
@@ -307,129 +288,3 @@ class Job:
         patience = threading.Timer(15, _thread.interrupt_main)  # the loop may have ended meanwhile
         patience.daemon = True
         patience.start()
-
-
-def source_of(module) -> str | bytes:
-    return getattr(module, "__source__", None) or inspect.getsource(module)
-
-
-def main(file, argv: list[str] | None = None) -> None:
-    """Run a train.py as a script: its arguments, its `train(job)`, its figures printed; exits with a clear
-    status.
-    """
-    train = sys.modules["__main__"]
-    step = steps.find_step(Path(file).resolve().parent.name)
-    if Path(getattr(train, "__file__", None) or "").resolve() != Path(file).resolve():
-        train = steps.load(step, "train")
-    parser = Parser(
-        prog=f"python3 -m {step.name}.train",
-        description=(train.__doc__ or step.title),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    args, options = parse(parser, train, argv)
-    if os.environ.get(PARENT):
-        threading.Thread(target=die_with_parent, daemon=True).start()
-    _, usual = parse(argparse.ArgumentParser(), train, [])
-    words = sys.argv[1:] if argv is None else argv
-    own = f"python3 -m {step.name}.train {shlex.join(words)}" if vars(options) != vars(usual) else None
-    sys.exit(perform(train, step, args, options, own))
-
-
-def parse(parser, train, argv: list[str] | None):
-    """(the shared arguments, the step's own from `train.add_arguments`)."""
-    run_arguments(parser)
-    shared = {action.dest for action in parser._actions}
-    if hasattr(train, "add_arguments"):
-        train.add_arguments(parser.add_argument_group("this step's own"))
-    args = parser.parse_args(argv)
-    return args, argparse.Namespace(**{name: value for name, value in sorted(vars(args).items()) if name not in shared})
-
-
-def perform(train, step, args, options, own: str | None = None) -> int:
-    """Run `train.train` under a Job made from `args`; the exit status. Sentences go to stderr, never
-    tracebacks of ours. `own` is the command to say it with again, where `run` does not know the flags.
-    """
-    job, quiet = None, bool(os.environ.get(PARENT))
-    try:
-        if args.preset not in train.PRESETS:
-            raise UsageError(f"{step.name} has no preset '{args.preset}'. It has: {', '.join(train.PRESETS)}.")
-        settings, name = (  # `choose(preset, options)`: a recipe's flags may ask for others
-            train.choose(args.preset, options)
-            if hasattr(train, "choose")
-            else (train.PRESETS[args.preset], args.preset)
-        )
-        job = Job(
-            step,
-            args.preset,
-            settings,
-            args.device,
-            args.seed,
-            args.out or steps.ROOT / "artifacts" / name,
-            args.resume,
-            args.code,
-            options,
-        )
-        if job.is_main:
-            artifacts.make_folder(job.out)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, frame: job.interrupt(number))
-        if job.resume:
-            done, differs = job.finished()
-            if done:
-                job.note(f"{step.name}: finished already, kept ({job.folder()})")
-                return 0
-            if differs:
-                job.note(f"{step.name}: made again, because {'; '.join(differs)}")
-            compute.seed_everything(job.seed)
-        figures = train.train(job)
-        if job.saved is None:
-            job.save(figures=figures or {})
-        compute.finish_distributed()
-        if job.is_main:
-            if not quiet:
-                print(figure_lines(job.saved["figures"]))
-                print(f"{job.saved['seconds']:.0f} s, {job.saved['peak_memory_mb']:.0f} MB, in {job.folder()}")
-        return 0
-    except (Interrupted, KeyboardInterrupt) as stop:
-        if not quiet and (job is None or job.is_main):
-            kept = job is not None and job.checkpoint_file.exists()
-            more = ["--resume"] if kept or not own else []
-            again = (own if "--resume" in own else " ".join([own, *more])) if own else None
-            print(
-                "\nInterrupted. "
-                + ("Go on where it was with:  " if kept else "Start it again with:  ")
-                + (again or (job.command(None, "--resume") if job else "the same command")),
-                file=sys.stderr,
-            )
-        return getattr(stop, "exit_code", 130)
-    except (CourseError, steps.UnknownName) as error:
-        print(f"\n{error}", file=sys.stderr)
-        return getattr(error, "exit_code", 2)
-    except torch.OutOfMemoryError as error:
-        print(
-            f"\nThe GPU's memory is not enough for this ({error}).\nChoose a smaller --preset, or --device cpu.",
-            file=sys.stderr,
-        )
-        return 1
-
-
-def figure_lines(figures: dict, indent: str = "  ") -> str:
-    """Figures for a terminal: one a line, numbers short, nested ones indented."""
-    lines = []
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{name}", figure_lines(value, indent + "  ")]
-        else:
-            lines.append(f"{indent}{name:<36} {f'{value:.4g}' if isinstance(value, float) else value}")
-    return "\n".join(lines)
-
-
-def die_with_parent() -> None:
-    """End when `run` is killed: it holds the other end of stdin. Else a second run would find this one still
-    writing.
-    """
-    try:
-        while os.read(0, 4096):
-            pass
-    finally:
-        os._exit(1)

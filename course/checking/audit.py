@@ -6,7 +6,10 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from course import steps
+import torch
+
+from course import checking, steps
+from course.authoring.mutations import DEVICE, mutations
 
 PATIENCE = 3.0  # seconds for one call of a wrong answer; some never end
 NAMED = 0.85  # the share of the catalogued mistakes that must be called by their names
@@ -44,11 +47,6 @@ class Result:
 def audit_todo(step, todo: str, seed: int = 0) -> Result:
     """Put all wrong answers to one TODO to its check. An automatic one is tried with three seeds and must fail for each
     of them, because a learner runs a check once."""
-    import torch
-
-    from course import checking
-    from course.authoring.mutations import DEVICE, mutations
-
     torch.set_num_threads(1)
     elsewhere = "cuda" if torch.cuda.is_available() else None
     lesson = checking.lesson(step)
@@ -157,8 +155,10 @@ def total(results: list[Result]) -> Result:
 
 def main(args) -> int:
     """`python3 -m course audit`: a table as it grows, then what is left to do."""
-    chosen = [args.step] if args.step else steps.STEPS
-    tasks = [(step, todo) for step in chosen for todo in ([args.todo] if args.todo else step.todos)]
+    chosen, only = args.what
+    tasks = [
+        (step, todo) for step in ([chosen] if chosen else steps.STEPS) for todo in ([only] if only else step.todos)
+    ]
     if args.json:
         results = audit(tasks, args.seed)
         print(json.dumps([asdict(one) for one in results], indent=1))
@@ -170,7 +170,7 @@ def main(args) -> int:
     found = problems(results)
     for one in results:
         for survivor in one.survivors:
-            if survivor.reason and args.todo:
+            if survivor.reason and only:
                 print(f"\nharmless  {survivor.id}\n          {survivor.reason}")
     print("\n" + ("\n".join(found) if found else "No wrong answer passes."))
     return 1 if found else 0

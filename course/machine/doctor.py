@@ -1,9 +1,4 @@
-"""What is there on this machine, what is missing, and how to mend it; what each preset needs and about how long it
-takes.
-
-python3 -m course doctor
-python3 -m course.doctor artifacts/tiny/report.json     # keep a run's figures, for the estimate on other machines
-"""
+"""What is missing on this machine and how to mend it; what each preset needs and about how long it takes."""
 
 import json
 import os
@@ -18,7 +13,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from course import compute, setup, steps
+from course import steps
+from course.errors import CourseError
+from course.machine import compute, setup
+from course.machine.files import write
 
 MEASURED = Path(__file__).with_name("measured.json")  # preset -> what its run took, where, and the probe there
 SPARE_MB = 1024  # memory or disk below which something is sure to go wrong
@@ -42,15 +40,18 @@ def examine(probing: bool = True) -> list[Point]:
 
 def python() -> Point:
     version = platform.python_version()
-    old = sys.version_info < (3, 10)
-    return Point("Python", f"{version}, {sys.executable}", "install Python 3.10 or newer" if old else "", old)
+    old = sys.version_info < setup.PYTHON_FLOOR
+    return Point(
+        "Python",
+        f"{version}, {sys.executable}",
+        f"install Python {'.'.join(map(str, setup.PYTHON_FLOOR))} or newer" if old else "",
+        old,
+    )
 
 
 def packages() -> Point:
     """The verbs that lack a package, and torch's age."""
-    from course.cli import NEEDS
-
-    lacking = sorted({name for verb in ("run", "learn", "test") for name in setup.missing(NEEDS[verb])})
+    lacking = sorted(set(setup.missing((*setup.LAB, *setup.TESTS))))
     found = setup.torch_version()
     if found is not None and found[:2] < setup.TORCH_FLOOR:
         oldest = ".".join(map(str, setup.TORCH_FLOOR))
@@ -207,21 +208,20 @@ def quietly() -> None:
         print(f"{point.name}: {point.says}. To do: {point.remedy}.")
 
 
-def keep(report: dict) -> None:
-    """Write a run's figures into MEASURED, with the probe's time on this machine, which must be the run's."""
-    from course import authoring
-
+def keep(path: Path) -> None:
+    """Write the figures of a run's report.json into MEASURED, with the probe's time on this machine, which must be the
+    run's. Raises CourseError where the file is no such report.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        machine = report["hardware"]
+        figures = {
+            "seconds": round(report["seconds"]),
+            "memory_mb": round(report["peak_memory_mb"]),
+            "on": machine["gpu"] or f"{machine['cores']} {platform.machine()} cores",
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CourseError(f"{path} is no report of a run ({error!r}): artifacts/PRESET/report.json is one.") from None
     measured = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
-    machine = report["hardware"]
-    where = machine["gpu"] or f"{machine['cores']} {platform.machine()} cores"
-    measured[report["preset"]] = {
-        "seconds": round(report["seconds"]),
-        "memory_mb": round(report["peak_memory_mb"]),
-        "on": where,
-        "probe_ms": round(probe(5), 3),
-    }
-    authoring.write(MEASURED, json.dumps(measured, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    keep(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    measured[report["preset"]] = {**figures, "probe_ms": round(probe(5), 3)}
+    write(MEASURED, json.dumps(measured, indent=1) + "\n")

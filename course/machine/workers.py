@@ -30,9 +30,7 @@ def call(module: ModuleType, function: str, shares: list, *rest) -> list:
 
     def work(share):
         task = pickle.dumps((module.__source__, module.__file__, function, (share, *rest)))
-        done = subprocess.run(
-            [sys.executable, "-m", "course.workers"], input=task, stdout=subprocess.PIPE, cwd=steps.ROOT
-        )
+        done = subprocess.run([sys.executable, "-m", __name__], input=task, stdout=subprocess.PIPE, cwd=steps.ROOT)
         if done.returncode:
             raise RuntimeError(f"a process that ran {function} ended with exit code {done.returncode}")
         return pickle.loads(done.stdout)

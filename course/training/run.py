@@ -11,37 +11,43 @@ import subprocess
 import sys
 import time
 
-from course import artifacts, compute, report, steps
-from course.artifacts import ArtifactError
+import torch
+
+from course import steps
+from course.display.commands import command
 from course.errors import CourseError
-from course.job import PARENT, Job, parse
+from course.machine import artifacts, compute
+from course.machine.artifacts import ArtifactError
+from course.machine.files import make_folder, write
+from course.training import report
+from course.training.place import Place
+from course.training.script import PARENT, job_for, usual_options
 
 
-def run(args) -> int:
-    """Run `args.steps` in order; the exit status. See cli.py for the arguments."""
+def run(args: argparse.Namespace) -> int:
+    """Run `args.steps` in order (None: all); the exit status. See arguments.py for the rest."""
     device = compute.pick_device(args.device)
-    out = Job(args.steps[0], args.preset, out=args.out, device="cpu").out
-    artifacts.make_folder(out)
-    for step in args.steps:
+    place = Place(args.preset, args.seed, args.code, args.out)
+    chosen = args.steps or list(steps.STEPS)
+    make_folder(place.root)
+    for step in chosen:
         if not step.file("train").exists():
             raise CourseError(f"{step.name} has no train.py in {step.folder}.")
-    for step in args.steps:
-        job = job_for(step, args)
-        if args.resume:
-            artifact, _ = job.finished()
-            if artifact:
-                say(f"{step.name}: finished already, kept")
-                continue
+    for step in chosen:
+        if args.resume and is_finished(step, args):
+            say(f"{step.name}: finished already, kept")
+            continue
         say(f"{step.name}: {step.title}")
-        status = train(step, args, job)
+        status = train(step, args, place)
         if status:
             return status
-    written = collect(args, device)
-    artifacts.write_file(out / "report.json", artifacts.to_json(written))
-    artifacts.write_file(out / "report.html", report.page(written, out))
+    written = collect(place, device)
+    out = place.root
+    write(out / "report.json", artifacts.to_json(written))
+    write(out / "report.html", report.page(written, out))
     for name in written["steps"]:
         if gallery := report.read_json(out / name / "gallery.json"):
-            artifacts.write_file(out / "gallery.png", report.gallery_png(gallery[:8]))
+            write(out / "gallery.png", report.gallery_png(gallery[:8]))
     print(f"\n{report.table(written)}\n\nThe report, with curves and pictures: {out / 'report.html'}")
     return 0
 
@@ -50,24 +56,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def job_for(step, args) -> Job:
-    """The Job that the step's process will make, so that the two agree on what is finished."""
+def is_finished(step: steps.Step, args: argparse.Namespace) -> bool:
+    """Whether a run like this one has made the step's artifact already: asked of the Job that its process would
+    make."""
     recipe = steps.load(step, "train")
-    _, options = parse(argparse.ArgumentParser(), recipe, [])
-    return Job(
-        step,
-        args.preset,
-        recipe.PRESETS.get(args.preset),
-        args.device,
-        args.seed,
-        args.out,
-        args.resume,
-        args.code,
-        options,
-    )
+    if args.preset not in recipe.PRESETS:
+        return False  # the step's own process says what there is
+    artifact, _ = job_for(recipe, step, args, usual_options(recipe)).finished()
+    return artifact is not None
 
 
-def train(step, args, job: Job) -> int:
+def train(step: steps.Step, args: argparse.Namespace, place: Place) -> int:
     """Run one step's train.py in a process of its own and pass signals on; its exit status, explained if not
     0.
     """
@@ -82,7 +81,7 @@ def train(step, args, job: Job) -> int:
         "--seed",
         str(args.seed),
         "--out",
-        str(job.out),
+        str(place.root),
         "--code",
         args.code,
     ]
@@ -123,33 +122,27 @@ def train(step, args, job: Job) -> int:
     return status
 
 
-def resume_command(args) -> str:
-    words = ["python3 -m course run --resume"]
-    if len(args.steps) < len(steps.STEPS):
-        words.append("--steps " + ",".join(step.short for step in args.steps))
-    for name, default in (("preset", "tiny"), ("device", "auto"), ("seed", 0), ("out", None), ("code", "chain")):
-        if getattr(args, name) != default:
-            words.append(f"--{name} {getattr(args, name)}")
-    return " ".join(words)
+def resume_command(args: argparse.Namespace) -> str:
+    """What to type to go on after an interruption: only the flags that are not as usual."""
+    usual = {"preset": "tiny", "device": "auto", "seed": 0, "out": None, "code": "chain"}
+    flags = {name: value for name, default in usual.items() if (value := getattr(args, name)) != default}
+    return command("run", resume=True, steps=",".join(step.short for step in args.steps or []) or None, **flags)
 
 
-def collect(args, device) -> dict:
-    """report.json: what lies in the run's folder, from this run and from earlier ones with its preset and
-    seed.
-    """
+def collect(place: Place, device: torch.device) -> dict:
+    """report.json: what lies in the run's folder, from this run and from earlier ones with its preset and seed."""
     found = {}
     for step in steps.STEPS:
-        folder = Job(step, args.preset, out=args.out, device="cpu", seed=args.seed).folder()
         try:
-            manifest = artifacts.load_artifact(folder, "").manifest
+            manifest = artifacts.load_artifact(place.folder(step), "").manifest
         except ArtifactError:
             continue
-        if manifest["preset"] == args.preset and manifest["seed"] == args.seed:
+        if manifest["preset"] == place.preset and manifest["seed"] == place.seed:
             keys = ("seconds", "peak_memory_mb", "peak_gpu_memory_mb", "code", "figures")
             found[step.name] = {key: manifest[key] for key in keys if key in manifest}
     return {
-        "preset": args.preset,
-        "seed": args.seed,
+        "preset": place.preset,
+        "seed": place.seed,
         "device": str(device),
         "hardware": compute.hardware(device),
         "versions": compute.versions(),

@@ -1,10 +1,7 @@
 """Milestones: numbers in the lessons that tell whether a training went as it should, each with where it lay for several
 seeds, and the usual causes when it lies elsewhere.
-
-    python3 -m course.milestones step3 --seeds 5     # for authors: run the lesson with each seed, keep what it measured
 """
 
-import argparse
 import json
 import math
 import os
@@ -13,8 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from course import notebook, steps
+from course import steps
 from course.authoring import notebooks
+from course.display import cards
+from course.machine.files import write
 
 MEASURED = Path(__file__).with_name("milestones.json")  # "step3.recited" -> its value for each seed
 DIARY = "COURSE_MILESTONES"  # the environment variable with the file that `milestone` writes into, while measuring
@@ -38,7 +37,7 @@ def milestone(name: str, value: float, better: str, *causes: str) -> bool:
             file.write(json.dumps([name, value]) + "\n")
     known = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
     if name not in known:
-        notebook.show(f"{name}: {value:.4g} (not measured elsewhere)", notebook.card(name, f"{value:.4g}", []))
+        cards.show(f"{name}: {value:.4g} (not measured elsewhere)", cards.card(name, f"{value:.4g}", []))
         return True
     low, high = band(known[name], better)
     fine = low <= value <= high
@@ -51,8 +50,8 @@ def milestone(name: str, value: float, better: str, *causes: str) -> bool:
     text = "\n".join(
         [f"{name}: {headline}"] + [f"  {label:<9} {said}".replace("\n", "\n" + 12 * " ") for label, said in rows]
     )
-    sign, color = ("✓", notebook.GREEN) if fine else ("!", notebook.AMBER)
-    notebook.show(text, notebook.card(name, headline, rows, color, sign))
+    sign, color = ("✓", cards.GREEN) if fine else ("!", cards.AMBER)
+    cards.show(text, cards.card(name, headline, rows, color, sign))
     return fine
 
 
@@ -89,18 +88,10 @@ def measure(step, seeds: int) -> dict[str, list[float]]:
     return found
 
 
-def main(argv=None) -> None:
-    from course import authoring
-
-    parser = argparse.ArgumentParser(prog="python3 -m course.milestones", description=measure.__doc__)
-    parser.add_argument("step", type=steps.find_step)
-    parser.add_argument("--seeds", type=int, default=5)
-    args = parser.parse_args(argv)
-    found = measure(args.step, args.seeds)
+def keep(step, seeds: int) -> None:
+    """Measure a step's milestones and keep them in MEASURED, in place of those that were there."""
+    step = steps.find_step(step)
+    found = measure(step, seeds)
     known = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
-    kept = {name: values for name, values in known.items() if not name.startswith(f"{args.step.short}.")}
-    authoring.write(MEASURED, json.dumps(dict(sorted({**kept, **found}.items())), indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    others = {name: values for name, values in known.items() if not name.startswith(f"{step.short}.")}
+    write(MEASURED, json.dumps(dict(sorted({**others, **found}.items())), indent=1) + "\n")

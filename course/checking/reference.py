@@ -1,0 +1,138 @@
+"""What an answer is judged against: the cases of a seed, the solution's answers and those of the known mistakes.
+
+They are computed when first asked for (`Reference`), or come from a file that was made for a copy of the course
+without solutions (`StoredReference`, written by `save`; see stored.py).
+"""
+
+from pathlib import Path
+
+import torch
+
+from course.checking import calling, wire
+from course.checking.judging import Answer, answered, make_cases, shown_as
+from course.checking.lessons import Lesson
+from course.checking.parts import Check, Mistake, Problem
+from course.checking.stored import LARGEST
+from course.checking.values import placed
+
+PATIENCE = 5.0  # seconds for one call of a known mistake, some of which never end
+
+
+class Reference:
+    """The cases of a seed, the solution's answers to them and those of the known mistakes: each computed
+    when it is first asked for, and kept, so that a grader pays for it once a batch."""
+
+    def __init__(self, lesson: Lesson, seed: int, device="cpu", dtype=torch.float32):
+        self.lesson, self.seed, self.device, self.dtype = lesson, seed, device, dtype
+        self._cases: dict[str, list[dict]] = {}
+        self._solved: dict[tuple, Answer] = {}
+        self._mistaken: dict[tuple, Answer] = {}
+
+    def cases(self, check: Check) -> list[dict]:
+        if check.id not in self._cases:
+            self._cases[check.id] = make_cases(check, self.seed, self.device, self.dtype)
+        return self._cases[check.id]
+
+    def solved(self, check: Check, number: int) -> Answer:
+        """The solution's answer. Raises RuntimeError where it has none, which is the check's fault."""
+        key = (check.id, number)
+        if key not in self._solved:
+            a = self.lesson
+            answer = answered(check, a.solution, self.cases(check)[number], seed=self.seed)
+            if answer.raised or answer.refused:
+                why = answer.raised.text(shown_as(a.solution)) if answer.raised else answer.refused.text
+                raise RuntimeError(f"the check of {a.step.short}.{check.id} does not work on the solution: {why}")
+            self._solved[key] = answer
+        return self._solved[key]
+
+    def mistakes(self, todo: str) -> list[Mistake]:
+        """The TODO's known mistakes. Tests see to it that all of them execute; a learner is not to suffer
+        otherwise."""
+        found = []
+        for mistake in self.lesson.mistakes.get(todo, ()):
+            try:
+                self.lesson.wrong(mistake)
+                found.append(mistake)
+            except Exception:
+                continue
+        return found
+
+    def mistaken(self, check: Check, mistake: Mistake, number: int) -> Answer:
+        """A known mistake's answer."""
+        key = (check.id, mistake.name, number)
+        if key not in self._mistaken:
+            self._mistaken[key] = answered(
+                check, self.lesson.wrong(mistake), self.cases(check)[number], seed=self.seed + 1, seconds=PATIENCE
+            )
+        return self._mistaken[key]
+
+
+HEAVY = 2**18  # bytes of a case; a heavier one is left out where there are others, as every mistake answers it too
+
+
+def save(lesson, path: Path, seeds) -> None:
+    """Write the file of a lesson that has its solution, with a set of cases per seed."""
+    sets = []
+    for seed in seeds:
+        reference, one = Reference(lesson, seed), {}
+        for todo, check in lesson.checks.items():
+            cases = reference.cases(check)
+            light = [n for n, case in enumerate(cases) if len(wire.pack(case)[1]) <= HEAVY]
+            numbers = light or list(range(len(cases)))
+            one[todo] = {
+                "cases": [cases[n] for n in numbers],
+                "solved": [_said(reference.solved(check, n), cases[n]) for n in numbers],
+                "mistaken": {
+                    mistake.name: [_said(reference.mistaken(check, mistake, n), cases[n]) for n in numbers]
+                    for mistake in reference.mistakes(todo)
+                },
+            }
+        sets.append(one)
+    held = {
+        "exercise": lesson.exercise(),
+        "sets": sets,
+        "mistakes": {
+            todo: [[mistake.name, mistake.says] for mistake in mistakes] for todo, mistakes in lesson.mistakes.items()
+        },
+    }
+    header, raw = wire.pack(held, LARGEST, LARGEST)
+    path.write_bytes(wire.PREFIX.pack(1, len(header), len(raw)) + header + raw)
+
+
+def _said(answer: Answer, case: dict) -> dict:
+    """An answer as a plain value; inputs that it left alone are not kept twice."""
+    said = {"value": answer.value}
+    if answer.after is not None and answer.after is not case:
+        said["after"] = answer.after
+    if answer.raised is not None:
+        said["raised"] = [answer.raised.kind, answer.raised.message]
+    if answer.refused is not None:
+        said["refused"] = [answer.refused.property, answer.refused.text]
+    return said
+
+
+class StoredReference(Reference):
+    """Cases and answers from a file in place of a solution."""
+
+    def __init__(self, lesson, seed: int, device="cpu", dtype=torch.float32):
+        super().__init__(lesson, seed, device, dtype)
+        self.held = lesson.stored.sets[seed % len(lesson.stored.sets)]
+
+    def cases(self, check: Check) -> list[dict]:
+        return [placed(case, self.device, self.dtype) for case in self.held[check.id]["cases"]]
+
+    def solved(self, check: Check, number: int) -> Answer:
+        return self._answer(self.held[check.id]["solved"][number], self.cases(check)[number])
+
+    def mistakes(self, todo: str) -> list[Mistake]:
+        return self.lesson.mistakes.get(todo, [])
+
+    def mistaken(self, check: Check, mistake: Mistake, number: int) -> Answer:
+        return self._answer(self.held[check.id]["mistaken"][mistake.name][number], self.cases(check)[number])
+
+    def _answer(self, said: dict, case: dict) -> Answer:
+        raised = said.get("raised") and calling.Raised(*said["raised"])
+        refused = said.get("refused") and Problem(*said["refused"])
+        value = placed(said["value"], self.device, self.dtype)
+        after = None if raised else placed(said.get("after", case), self.device, self.dtype)
+        return Answer(value, after, raised, refused)
