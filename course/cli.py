@@ -104,15 +104,15 @@ def check(args: argparse.Namespace, rest: list[str]) -> int:
     """Check your answers: all, a step's, or one TODO's. The exit status is 0 only if all pass."""
     from course.checking import check_solution, check_step, display
 
-    chosen, todo = args.what
+    rooms, todo = args.what
     findings = []
-    for step in [chosen] if chosen else steps.STEPS:
+    for step in rooms:
         todos = [todo] if todo else None
         found = check_solution(step, todos=todos) if args.solution else check_step(step, todos=todos)
         findings += found
         if not args.json:
             for finding in found:
-                if chosen:
+                if len(rooms) == 1:
                     display(finding)
                     print()
                 else:
@@ -332,7 +332,7 @@ class Verb:
 
 
 STEP = {"metavar": "STEP", "type": steps.find_step}
-ANY = {"nargs": "?", "metavar": "STEP[.TODO]", "type": steps.find, "default": (None, None)}
+ANY = {"nargs": "?", "metavar": "STEP[.TODO]", "type": steps.select, "default": (steps.ROOMS, None)}
 TODO = {"metavar": "STEP.TODO", "type": one_todo}
 WEIGHTS = 'JSON: {"points": {"projection": 5}, "blocked": 0.5, "late": {"per_day": 0.1, "most": 0.5}}'
 
@@ -356,11 +356,11 @@ ROWS = (
         "[STEP[.TODO]]",
         "check what you have written",
         (
-            arg("what", help="what to check (everything by default)", **ANY),
+            arg("what", help="what to check (everything by default); step6+ is step 6 with its side rooms", **ANY),
             arg("--solution", action="store_true", help="check the course's own solutions"),
             arg("--json", action="store_true", help="print the findings as JSON"),
         ),
-        ("check", "check step2", "check step6.projection", "check --solution"),
+        ("check", "check step2", "check step6.projection", "check step6+", "check --solution"),
         in_cell=True,
     ),
     Verb(

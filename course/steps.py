@@ -36,7 +36,11 @@ class UnknownName(UsageError):
 
 @dataclass(frozen=True)
 class Step:
-    """One lesson: its folder's name, a title, the ids of its TODOs in order, and about how long it takes."""
+    """One room, that is one lesson: its folder, a title, the ids of its TODOs in order, and about how long it takes.
+
+    A step is a room at the top, `step6_vlm`. A side room lies in a step's folder, `step6_vlm/systems`, and is known by
+    its last word, which is unique in the course.
+    """
 
     name: str
     title: str
@@ -49,22 +53,43 @@ class Step:
         return self.root / self.name
 
     @property
+    def is_side(self) -> bool:
+        return "/" in self.name
+
+    @property
     def number(self) -> int:
-        """The 6 of `step6_vlm`; 0 for a name without a number."""
-        found = re.match(r"step(\d+)", self.name)
+        """The 6 of `step6_vlm`; 0 for a side room, and for a name without a number."""
+        found = re.fullmatch(r"step(\d+)(_\w*)?", self.name)
         return int(found.group(1)) if found else 0
 
     @property
     def short(self) -> str:
-        """How ids name the step: `step6` in `step6.projection`."""
-        return f"step{self.number}" if self.number and "/" not in self.name else self.name
+        """How ids name the room: `step6` in `step6.projection`, `systems` in `systems.cpe`."""
+        return short_name(self.name)
+
+    @property
+    def slug(self) -> str:
+        """The name as one plain word, for files and modules: `step6_vlm_systems`."""
+        return self.name.replace("/", "_")
+
+    @property
+    def package(self) -> str:
+        """Where `python3 -m` finds the room's train.py: `step6_vlm.systems`."""
+        return self.name.replace("/", ".")
 
     def file(self, which: str) -> Path:
-        """The path of one of the step's files: a key of FILES, such as "exercise"."""
+        """The path of one of the room's files: a key of FILES, such as "exercise"."""
         return self.folder / FILES[which]
 
 
-STEPS = (
+def short_name(name: str) -> str:
+    """`step6` for `step6_vlm`, `systems` for `step6_vlm/systems`, and whatever else there is as it is."""
+    found = re.fullmatch(r"(step\d+)(_\w*)?", name)
+    return found.group(1) if found else name.rpartition("/")[2]
+
+
+# All rooms in the order of learning: a step, then its side rooms.
+ROOMS = (
     Step(
         "step1_tokenizer",
         "A tokenizer: from bytes to tokens",
@@ -121,6 +146,9 @@ STEPS = (
 )
 
 
+STEPS = tuple(room for room in ROOMS if not room.is_side)
+
+
 def unknown(kind: str, text: str, names) -> UnknownName:
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
     ask = f" Did you mean {near[0]}?" if near else ""
@@ -128,34 +156,46 @@ def unknown(kind: str, text: str, names) -> UnknownName:
 
 
 def find_step(text) -> Step:
-    """The step that `text` names: "6", 6, "step6", "step6_vlm", "vlm" or a path of its folder; a Step
-    passes through.
+    """The room that `text` names: "6", 6, "step6", "step6_vlm", "vlm", "systems" or a path of its folder; a Step
+    passes through. Raises UnknownName.
     """
     if isinstance(text, Step):
         return text
     name = Path(str(text).strip()).name.lower()
-    for step in STEPS:
-        if name in (step.name, f"step{step.number}", str(step.number), step.name.partition("_")[2]):
-            return step
-    raise unknown("step", str(text), [step.name for step in STEPS])
+    for room in ROOMS:
+        names = {room.name, room.name.rpartition("/")[2], room.short}
+        if room.number:
+            names |= {str(room.number), room.name.partition("_")[2]}
+        if name in names:
+            return room
+    raise unknown("step", str(text), [room.short if room.is_side else room.name for room in ROOMS])
 
 
 def find(text) -> tuple[Step, str | None]:
-    """The step and TODO that `text` names: "step6.projection", "projection", or "step6" (then the TODO is
-    None).
+    """The room and TODO that `text` names: "step6.projection", "projection", "systems.cpe", or "step6" (then the TODO
+    is None). Raises UnknownName.
     """
     if isinstance(text, Step):
         return text, None
     head, dot, todo = str(text).strip().partition(".")
     if not dot:
-        owners = [step for step in STEPS if head in step.todos]
+        owners = [room for room in ROOMS if head in room.todos]
         if len(owners) == 1:
             return owners[0], head
         return find_step(head), None
-    step = find_step(head)
-    if todo not in step.todos:
-        raise unknown(f"TODO in {step.name} called", todo, step.todos)
-    return step, todo
+    room = find_step(head)
+    if todo not in room.todos:
+        raise unknown(f"TODO in {room.name} called", todo, room.todos)
+    return room, todo
+
+
+def select(text: str) -> tuple[list[Step], str | None]:
+    """(rooms, TODO or None) of what `find` knows, or of "step5+": a step with its side rooms. Raises UnknownName."""
+    if not text.strip().endswith("+"):
+        room, todo = find(text)
+        return [room], todo
+    step = find_step(text.strip()[:-1])
+    return [room for room in ROOMS if room == step or room.name.startswith(f"{step.name}/")], None
 
 
 _number = itertools.count(1)
@@ -202,7 +242,7 @@ def load(step, which: str, path=None) -> types.ModuleType:
     """
     step = find_step(step)
     path = Path(path) if path is not None else step.file(which)
-    return execute(path.read_bytes(), path, f"course_{step.name.replace('/', '_')}_{which}")
+    return execute(path.read_bytes(), path, f"course_{step.slug}_{which}")
 
 
 def source_of(module: types.ModuleType) -> str | bytes:

@@ -37,7 +37,7 @@ FIRST, TEST = "notebook.begin()", "model_exercise.test_projection()"  # what tel
 def repository(tmp_path_factory):
     root = tmp_path_factory.mktemp("browser") / "a course"  # a folder with a space in it
     shutil.copytree(steps.ROOT, root, ignore=LEFT_OUT)
-    for step in steps.STEPS:
+    for step in steps.ROOMS:
         text = authoring.generate(step.file("solution").read_text(encoding="utf-8"), step)
         (root / step.name / "model_exercise.py").write_text(text, encoding="utf-8")
     return root

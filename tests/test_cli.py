@@ -111,7 +111,7 @@ def test_check_exits_0_only_if_all_pass(capsys, monkeypatch):
     assert ends(capsys, "check", "step4.chat_template")[0] == 0
     assert ends(capsys, "check", "step4.loss_mask")[0] == 1
     status, out, _ = ends(capsys, "check")
-    assert status == 1 and out.count("not started yet") == len(steps.STEPS)
+    assert status == 1 and out.count("not started yet") == len(steps.ROOMS)
 
 
 def test_check_as_json(capsys, monkeypatch):
@@ -147,7 +147,7 @@ def test_hints_come_one_a_call_and_end_at_the_solution(capsys, monkeypatch):
 
 def test_reset_and_explain_say_what_they_did(capsys, monkeypatch, tmp_path):
     step = toy.lesson(tmp_path)
-    monkeypatch.setattr(steps, "STEPS", (step,))
+    monkeypatch.setattr(steps, "ROOMS", (step,))
     path = step.file("exercise")
     assert ends(capsys, "reset", "toy") == (0, "toy/model_exercise.py is untouched already.\n", "")
     status, _, err = ends(capsys, "explain", "toy.mean")

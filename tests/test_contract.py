@@ -13,10 +13,10 @@ from course.authoring import notebooks
 from course.checking import compare
 
 ALTERNATIVES = steps.ROOT / "tests" / "alternatives"
-TODOS = [pytest.param(step, todo, id=f"{step.name}.{todo}") for step in steps.STEPS for todo in step.todos]
+TODOS = [pytest.param(step, todo, id=f"{step.name}.{todo}") for step in steps.ROOMS for todo in step.todos]
 PLACES = [("cpu", torch.float32), ("cpu", torch.float64), ("cuda", torch.float32), ("mps", torch.float32)]
 
-each_step = pytest.mark.parametrize("step", steps.STEPS, ids=lambda step: step.name)
+each_step = pytest.mark.parametrize("step", steps.ROOMS, ids=lambda step: step.name)
 each_todo = pytest.mark.parametrize("step, todo", TODOS)
 each_place = pytest.mark.parametrize("device, dtype", PLACES, ids=[f"{d}-{str(t)[6:]}" for d, t in PLACES])
 
@@ -67,7 +67,7 @@ def test_notebooks_follow_the_rules(step):
 
 @each_step
 def test_alternatives_belong_to_todos(step):
-    for path in (ALTERNATIVES / step.name).iterdir():
+    for path in (ALTERNATIVES / step.slug).iterdir():
         if path.name != "__pycache__":
             assert (
                 path.suffix == ".py" and path.stem.partition("__")[0] in step.todos and path.stem.partition("__")[2]
@@ -143,7 +143,7 @@ def test_alternatives_pass(step, todo, device, dtype):
     require(device)
     source = solution_source(step)
     names = authoring.todo_functions(source)[todo]
-    fragments = sorted((ALTERNATIVES / step.name).glob(f"{todo}__*.py"))
+    fragments = sorted((ALTERNATIVES / step.slug).glob(f"{todo}__*.py"))
     assert len(fragments) >= 2, f"{step.name}.{todo} has {len(fragments)} alternatives, and needs two"
     for fragment in fragments:
         grafted = authoring.graft(source, fragment.read_text(encoding="utf-8"), names)

@@ -184,7 +184,7 @@ def zygotes() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", steps.STEPS, ids=lambda step: step.name)
+@pytest.mark.parametrize("step", steps.ROOMS, ids=lambda step: step.name)
 def test_right_answers_written_differently_get_full_marks(step):
     """Every alternative of tests/alternatives, the solution, and each known mistake, through the confined
     process."""

@@ -22,7 +22,7 @@ from course.grading import gradebook, intake, level, marking, outputs, pages, st
 from course.grading.flags import flags
 from tests import toy
 
-each_step = pytest.mark.parametrize("step", steps.STEPS, ids=lambda step: step.name)
+each_step = pytest.mark.parametrize("step", steps.ROOMS, ids=lambda step: step.name)
 
 
 # what a child can know
@@ -50,7 +50,7 @@ def test_the_stage_holds_calls_and_nothing_that_judges(step, tmp_path):
 
 @pytest.mark.parametrize(
     "step",
-    [pytest.param(one, id=one.name, marks=[] if one.number in (4, 5) else pytest.mark.slow) for one in steps.STEPS],
+    [pytest.param(one, id=one.name, marks=[] if one.number in (4, 5) else pytest.mark.slow) for one in steps.ROOMS],
 )
 def test_the_extracted_calls_answer_as_the_checks_do(step, tmp_path):
     a = lesson(step)
@@ -241,7 +241,7 @@ def test_built_ins_and_reaching_out_are_flagged():
     fused = (steps.ROOT / "tests/alternatives/step2_gpt/attention__fused.py").read_bytes()
     assert flags(fused, "step2_gpt", "") == ["attention: uses scaled_dot_product_attention, line 3"]
     assert flags(b"import sys\nsys._getframe(1)", "step2_gpt", "")[0].startswith("looks at frames")
-    for step in steps.STEPS:
+    for step in steps.ROOMS:
         a = lesson(step)
         assert flags(a.source.encode(), step.name, a.exercise()) == []
 

@@ -24,7 +24,7 @@ LEFT_OUT = shutil.ignore_patterns(
 )
 LESSONS = [
     pytest.param(step, name, id=f"{step.name}.{name}")
-    for step in steps.STEPS
+    for step in steps.ROOMS
     for name in sorted({"tutorial.ipynb"} | {path.name for path in step.folder.glob("tutorial*.ipynb")})
 ]
 
@@ -41,7 +41,7 @@ def repository(tmp_path_factory):
 
 def in_copy(repository, step, code):
     """Make the step's exercise in the copy untouched or solved; return the step's folder there."""
-    for one in steps.STEPS:
+    for one in steps.ROOMS:
         source = one.file("solution").read_text(encoding="utf-8")
         make = authoring.filled if code == "solved" and one == step else authoring.generate
         (repository / one.name / "model_exercise.py").write_text(make(source, one), encoding="utf-8")
@@ -72,7 +72,7 @@ def shown(cell):
 
 
 @pytest.mark.parametrize("code, status", [("solved", "passed"), ("untouched", "not started yet")])
-@pytest.mark.parametrize("step", steps.STEPS, ids=lambda step: step.name)
+@pytest.mark.parametrize("step", steps.ROOMS, ids=lambda step: step.name)
 def test_a_notebook_runs(repository, step, code, status):
     cells = execute(in_copy(repository, step, code) / "tutorial.ipynb")
     seen = {}

@@ -11,7 +11,7 @@ from course.steps import ROOT
 
 STEPS = """
 
-STEPS = (Step("step1_toy", "A toy", ("one",), 1), Step("step2_toy", "A toy that trains", ("two",), 1))
+ROOMS = STEPS = (Step("step1_toy", "A toy", ("one",), 1), Step("step2_toy", "A toy that trains", ("two",), 1))
 """
 
 LEAVES = '''"""A step without a loop."""

@@ -139,7 +139,7 @@ def build(check: bool = False, force: bool = False, which=None) -> Report:
     beside it. `which` limits the work to these steps.
     """
     report = Report()
-    for step in [steps.find_step(one) for one in which] if which else steps.STEPS:
+    for step in [steps.find_step(one) for one in which] if which else steps.ROOMS:
         _build_exercise(step, check, force, report)
         if step.file("solution").exists():
             for path in sorted(step.folder.glob("*.ipynb")):

@@ -155,10 +155,8 @@ def total(results: list[Result]) -> Result:
 
 def main(args) -> int:
     """`python3 -m course audit`: a table as it grows, then what is left to do."""
-    chosen, only = args.what
-    tasks = [
-        (step, todo) for step in ([chosen] if chosen else steps.STEPS) for todo in ([only] if only else step.todos)
-    ]
+    rooms, only = args.what
+    tasks = [(step, todo) for step in rooms for todo in ([only] if only else step.todos)]
     if args.json:
         results = audit(tasks, args.seed)
         print(json.dumps([asdict(one) for one in results], indent=1))

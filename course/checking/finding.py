@@ -4,7 +4,7 @@ import os
 from dataclasses import asdict, dataclass, field
 
 from course.display import cards
-from course.steps import ROOT
+from course.steps import ROOT, short_name
 
 HEADLINES = {
     "passed": "passed",
@@ -52,7 +52,7 @@ class Finding:
     @property
     def id(self) -> str:
         """The TODO with its step, as on the command line: "step6.projection"."""
-        return f"{self.step if '/' in self.step else self.step.partition('_')[0]}.{self.todo}"
+        return f"{short_name(self.step)}.{self.todo}"
 
     @property
     def passed(self) -> bool:

@@ -48,7 +48,7 @@ def remember(step, kind: str, key: str, value: dict) -> None:
 
 def _memory(step, kind) -> Path:
     step = steps.find_step(step)
-    return step.root / ".course" / f"{step.name.replace('/', '_')}.{kind}.json"
+    return step.root / ".course" / f"{step.slug}.{kind}.json"
 
 
 def _kept(step, kind) -> dict:

@@ -370,8 +370,8 @@ def check_file(path, todo: str, step=None) -> None:
 
 def _step_of(path: Path, step) -> steps.Step:
     here = path.parent
-    for one in steps.STEPS:
-        if one.name == step or (step is None and one.name == here.name):
+    for one in steps.ROOMS:
+        if one.name == step or (step is None and Path(one.name).name == here.name):
             return one
     if isinstance(step, steps.Step):
         return step

@@ -15,7 +15,7 @@ FILES = ("README.md", "requirements.txt", "pyproject.toml", ".gitignore")
 STRAY = ("__pycache__", ".ipynb_checkpoints", "*.pyc", "*.backup-*.py")
 
 
-def course_files(root: Path = steps.ROOT, chosen=steps.STEPS) -> list[str]:
+def course_files(root: Path = steps.ROOT, chosen=steps.ROOMS) -> list[str]:
     """The course's files relative to its root."""
     try:
         command = ["git", "-C", str(root), "ls-files", "-z"]

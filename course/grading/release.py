@@ -39,7 +39,7 @@ def main(args) -> int:
     return 0
 
 
-def release(to: Path, solutions=(), chosen=steps.STEPS, root: Path = steps.ROOT, say=lambda line: None) -> None:
+def release(to: Path, solutions=(), chosen=steps.ROOMS, root: Path = steps.ROOT, say=lambda line: None) -> None:
     """Write the copy for students into `to`, with the solutions of the steps `solutions`. It is there
     whole, or not at all. Raises CourseError where `to` holds something, or where a solution would be in it
     after all."""

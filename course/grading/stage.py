@@ -104,7 +104,7 @@ def exposed(roots, step=None) -> list[Path]:
     course (and of `step`, where that lies elsewhere), and those of a copy that somebody has installed."""
     roots = [Path(root).resolve() for root in roots]
     own = [
-        one.file(which) for one in (*steps.STEPS, *filter(None, [step])) for which in ("solution", "mistakes", "checks")
+        one.file(which) for one in (*steps.ROOMS, *filter(None, [step])) for which in ("solution", "mistakes", "checks")
     ]
     found = [file for file in own if file.exists() and any(file.resolve().is_relative_to(root) for root in roots)]
     for root in roots:

@@ -77,7 +77,7 @@ def status(which=None) -> dict[str, dict[str, str]]:
     entries.
     """
     found = {}
-    for step in [steps.find_step(one) for one in which] if which else steps.STEPS:
+    for step in [steps.find_step(one) for one in which] if which else steps.ROOMS:
         try:
             found[step.name] = verdicts(step)["todos"]
         except FileNotFoundError:
@@ -90,7 +90,7 @@ def table(which=None) -> str:
     is next.
     """
     lines, following = [], None
-    for step in [steps.find_step(one) for one in which] if which else steps.STEPS:
+    for step in [steps.find_step(one) for one in which] if which else steps.ROOMS:
         try:
             verdict = verdicts(step)
         except FileNotFoundError as error:

@@ -35,7 +35,7 @@ def upgrade(which=None, pull: bool = True) -> list[Upgrade]:
     are edited. Whatever is replaced lies in a backup beside it. Raises CourseError, and changes nothing, where a file
     cannot be read as Python.
     """
-    chosen = [steps.find_step(one) for one in which] if which else list(steps.STEPS)
+    chosen = [steps.find_step(one) for one in which] if which else list(steps.ROOMS)
     mine = {step: _text(step.file("exercise")) for step in chosen}
     for step, text in mine.items():  # all of them are readable, or none is touched
         if text is not None and edited(text):

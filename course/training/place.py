@@ -30,11 +30,11 @@ class Place:
 
     def folder(self, step) -> Path:
         """Where a step's artifact lies."""
-        return self.root / steps.find_step(step).name
+        return self.root / steps.find_step(step).slug
 
     def checkpoint(self, step) -> Path:
         """Where an interrupted step's checkpoint lies."""
-        return self.root / f"{steps.find_step(step).name}.checkpoint.safetensors"
+        return self.root / f"{steps.find_step(step).slug}.checkpoint.safetensors"
 
     def command(self, step=None, resume: bool = False) -> str:
         """The command that makes a step's artifact as this run would; without a step, all of them."""

@@ -73,7 +73,7 @@ def train(step: steps.Step, args: argparse.Namespace, place: Place) -> int:
     command = [
         sys.executable,
         "-m",
-        f"{step.name}.train",
+        f"{step.package}.train",
         "--preset",
         args.preset,
         "--device",

@@ -41,14 +41,14 @@ def main(file: str, argv: list[str] | None = None) -> None:
     # How to say it again, where `run` does not know the flags.
     own = None
     if vars(options) != vars(usual_options(recipe)):
-        own = f"python3 -m {step.name}.train {shlex.join(words)}"
+        own = f"python3 -m {step.package}.train {shlex.join(words)}"
     sys.exit(perform(recipe, step, args, options, own))
 
 
 def parse(recipe: ModuleType, step: steps.Step, words: list[str]) -> tuple[argparse.Namespace, argparse.Namespace]:
     """(the arguments that all recipes share, the recipe's own from its `add_arguments`)."""
     parser = Parser(
-        prog=f"python3 -m {step.name}.train",
+        prog=f"python3 -m {step.package}.train",
         description=recipe.__doc__ or step.title,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
