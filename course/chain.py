@@ -7,6 +7,7 @@ from types import ModuleType
 
 from course import authoring, checking, steps
 from course.checking import record, states
+from course.display.commands import command
 from course.errors import CourseError
 
 
@@ -49,7 +50,7 @@ def _all_mine(step, folder) -> ModuleType:
         do = "does" if len(missing) == 1 else "do"
         raise CourseError(
             f"{step.name} is needed here, and {', '.join(missing)} {do} not pass yet. This copy of the "
-            f"course has no solution to put in its place: python3 -m course check {step.short}"
+            f"course has no solution to put in its place: {command('check', step.short)}"
         )
     module = steps.load(step, "exercise", path)
     module.__course__ = dict.fromkeys(step.todos, "mine")

@@ -6,6 +6,7 @@ from course import steps
 from course.authoring.exercise import edited, generate
 from course.authoring.source import todo_functions, transplant
 from course.checking.lessons import lesson
+from course.display.commands import command
 from course.errors import CourseError
 from course.machine.files import backup, write
 
@@ -38,12 +39,12 @@ def reset(step, todo: str | None = None) -> tuple[bool, Path | None]:
         except SyntaxError as error:
             raise CourseError(
                 f"{path.name}, line {error.lineno}: {error.msg}. Mend that line first, or put the whole "
-                f"step back: python3 -m course reset {step.short}"
+                f"step back: {command('reset', step.short)}"
             ) from None
         except KeyError as error:
             raise CourseError(
                 f"{path.name} has no place for {error.args[0]} any more. Put the whole step back: "
-                f"python3 -m course reset {step.short}"
+                f"{command('reset', step.short)}"
             ) from None
     if new == old:
         return False, None

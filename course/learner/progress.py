@@ -7,6 +7,7 @@ from pathlib import Path
 from course import authoring, checking, steps
 from course.checking.record import note, recall, remember
 from course.checking.states import verdicts
+from course.display.commands import command
 from course.errors import CourseError
 
 
@@ -44,7 +45,7 @@ def explain(step, todo: str) -> str:
     if not finding.passed:
         raise CourseError(
             f"{finding.id} is {finding.headline}; to see the solution now would spoil it. The explanation "
-            f"comes after the pass, until then: python3 -m course hint {finding.id}"
+            f"comes after the pass, until then: {command('hint', finding.id)}"
         )
     lesson = checking.lesson(step)
     solution = lesson.source
@@ -96,7 +97,7 @@ def table(which=None) -> str:
         except FileNotFoundError as error:
             name = Path(error.filename or "a file").name
             lines.append(f"{step.short:<6} {step.title:<58} {name} is missing")
-            following = following or ("python3 -m course build" if name == steps.FILES["exercise"] else step.short)
+            following = following or (command("build") if name == steps.FILES["exercise"] else step.short)
             continue
         todos = verdict["todos"]
         passed = sum(state == "passed" for state in todos.values())
