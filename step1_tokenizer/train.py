@@ -64,10 +64,10 @@ def cut(text: str, size: int = SHARE) -> list[str]:
 
 def count_pieces(module, texts, special_tokens=()) -> dict[bytes, int]:
     """module.count_pieces, shared out to a process for each core: cutting text takes longer than all the merges."""
-    from course.machine import workers
+    from course.machine import host, workers
 
     texts = [part for text in texts for part in cut(text)]
-    processes = min(workers.cores(), sum(map(len, texts)) // SHARE)
+    processes = min(host.cores(), sum(map(len, texts)) // SHARE)
     if processes < 2:
         return module.count_pieces(texts, special_tokens)
     total = Counter()

@@ -20,6 +20,7 @@ import torch
 
 from course import kernels
 from course.errors import CourseError, UsageError
+from course.machine import compute
 from course.machine.pictures import read_picture
 from course.training.fit import fit
 from course.weights import hub, models
@@ -368,17 +369,6 @@ def estimate(job, model, chat: FolderChat, entries: Sequence[Entry], batch_size:
     }
 
 
-def available(device: torch.device) -> int | None:
-    """Bytes that a device has free, or None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="utf-8") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None
-
-
 def train(job) -> dict:
     """Train in two stages; figures: loss on held-out answers before and after, seeing and blind, and the
     memory.
@@ -395,7 +385,7 @@ def train(job) -> dict:
     words = chat.tokenizer.hf.all_special_tokens
     files = [read_conversations(path, images, words, options.skip_broken, job.note) for path in options.data]
     before = job.peaks()[0]  # what Python and the libraries take by themselves
-    free = available(job.device)
+    free = compute.available_mb(job.device) * 2**20
     job.note(f"loading {options.vision} and {options.llm}")
     llm, eye = models.read_llm(gpt, llm_folder), models.read_vision(vlm, vision_folder)
     processor = Processor.read(vision_folder, eye.config.image_size)
@@ -427,9 +417,9 @@ def train(job) -> dict:
     job.note(
         "memory, estimated: "
         + "; ".join(f"{stage} {memory}" for stage, memory in needed.items())
-        + (f"; free: {size(free)}" if free else "")
+        + f"; free: {size(free)}"
     )
-    if free and most > free:
+    if most > free:
         job.note(f"That is more than there is: a smaller --batch-size than {batch_size} takes less.")
 
     def see(pictures: torch.Tensor) -> torch.Tensor:

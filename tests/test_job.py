@@ -15,7 +15,7 @@ import torch
 from course import steps
 from course.authoring.source import fingerprint_of
 from course.errors import CourseError, UsageError
-from course.machine import artifacts, compute
+from course.machine import artifacts, compute, host
 from course.machine.artifacts import ArtifactError
 from course.machine.files import FileError
 from course.training.job import Interrupted, Job
@@ -289,9 +289,9 @@ def test_the_machine_describes_itself():
     assert found["cores"] >= 1 and found["cpu"] and found["gpu"] is None
     number = torch.__version__.partition("+")[0]  # not every build tells the packager what it was built for
     assert compute.versions()["torch"].partition("+")[0] == number
-    before = compute.peak_memory_mb()
+    before = host.peak_memory_mb()
     held = torch.ones(40 * 2**20)  # 160 MB
-    assert compute.peak_memory_mb() > before + 100 or before > 500
+    assert host.peak_memory_mb() > before + 100 or before > 500
     del held
 
 

@@ -9,7 +9,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from course import steps
-from course.machine import workers
+from course.machine import host, workers
 from course.world import corpus
 
 tok = steps.load("step1_tokenizer", "solution")
@@ -258,7 +258,7 @@ def test_a_long_text_is_cut_where_no_piece_is():
 
 
 def test_several_processes_count_what_one_counts(monkeypatch):
-    monkeypatch.setattr(workers, "cores", lambda: 3)
+    monkeypatch.setattr(host, "cores", lambda: 3)
     texts = [corpus("world", characters=1_600_000), "<|end|>short", *SAMPLES.values()]
     shares, call = [], workers.call
     monkeypatch.setattr(workers, "call", lambda *args: shares.extend(args[2]) or call(*args))

@@ -3,7 +3,8 @@
 files.py      text and bytes written whole or not at all; backups
 setup.py      .venv, and what must be installed; standard library only
 doctor.py     what is missing on this machine, and how to mend it
-compute.py    device, number format, seeds, several processes, memory
+host.py       processor, cores, memory; without torch
+compute.py    device, number format, seeds, several processes
 workers.py    a function at work in several Python processes
 artifacts.py  what steps leave on disk
 pictures.py   any picture file as RGB

@@ -1,10 +1,9 @@
-"""The machine: device, number format, seeds, several processes, what it is and how much memory was used."""
+"""The machine: device, number format, seeds, several processes, what it is and how much memory it has."""
 
 import contextlib
 import os
 import platform
 import random
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from course.errors import CourseError, UsageError
+from course.machine import host
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -141,13 +141,6 @@ def wrap(model: torch.nn.Module, device: torch.device, all_used: bool = True) ->
     return model
 
 
-def unwrap(model: torch.nn.Module) -> torch.nn.Module:
-    """The model under DistributedDataParallel and torch.compile."""
-    while hasattr(model, "module") or hasattr(model, "_orig_mod"):
-        model = model.module if hasattr(model, "module") else model._orig_mod
-    return model
-
-
 def mean(value: float | torch.Tensor, device: torch.device) -> float:
     """The mean of a number over all processes."""
     if not (dist.is_available() and dist.is_initialized()):
@@ -160,26 +153,15 @@ def mean(value: float | torch.Tensor, device: torch.device) -> float:
 # The machine ------------------------------------------------------------------------------------------------
 
 
-def cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.lower().startswith(("model name", "hardware")):
-                    return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def memory_mb() -> float | None:
-    """Physical memory, or None where the system does not say."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20)
-    return None
-
-
 def hardware(device: torch.device | None = None) -> dict:
     """What the figures were measured on: for report.json and the README."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cpu": cpu_model(), "cores": cores, "memory_mb": memory_mb(), "gpu": None, "system": platform.system()}
+    found = {
+        "cpu": host.processor(),
+        "cores": host.cores(),
+        "memory_mb": host.memory_mb(),
+        "gpu": None,
+        "system": platform.system(),
+    }
     if device is not None and device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         found |= {"gpu": properties.name, "gpu_memory_mb": round(properties.total_memory / 2**20)}
@@ -193,50 +175,9 @@ def versions() -> dict:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def peak_memory_mb() -> float:
-    """The most memory this process has held so far, in MB of RAM.
-
-    Linux: VmHWM, not getrusage, whose maximum a child inherits from the process that started it.
-    """
-    with contextlib.suppress(OSError):
-        with open("/proc/self/status", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) / 1024
-    if os.name == "nt":
-        return windows_peak_mb()
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
-
-
-def windows_peak_mb() -> float:
-    import ctypes
-    from ctypes import wintypes
-
-    class Counters(ctypes.Structure):
-        _fields_ = [("cb", wintypes.DWORD), ("PageFaultCount", wintypes.DWORD)] + [
-            (name, ctypes.c_size_t)
-            for name in (
-                "PeakWorkingSetSize",
-                "WorkingSetSize",
-                "QuotaPeakPagedPoolUsage",
-                "QuotaPagedPoolUsage",
-                "QuotaPeakNonPagedPoolUsage",
-                "QuotaNonPagedPoolUsage",
-                "PagefileUsage",
-                "PeakPagefileUsage",
-            )
-        ]
-
-    counters = Counters(cb=ctypes.sizeof(Counters))
-    get = ctypes.WinDLL("psapi").GetProcessMemoryInfo
-    get.argtypes = [wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD]
-    handle = ctypes.WinDLL("kernel32")
-    handle.GetCurrentProcess.restype = wintypes.HANDLE
-    get(handle.GetCurrentProcess(), ctypes.byref(counters), counters.cb)
-    return counters.PeakWorkingSetSize / 2**20
+def available_mb(device: torch.device) -> float:
+    """Memory that a device has free, in MB: its own on a GPU with CUDA, the machine's otherwise."""
+    return torch.cuda.mem_get_info(device)[0] / 2**20 if device.type == "cuda" else host.available_mb()
 
 
 def peak_gpu_memory_mb(device: torch.device) -> float | None:

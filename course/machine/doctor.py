@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from course import steps
 from course.errors import CourseError
-from course.machine import compute, setup
+from course.machine import compute, host, setup
 from course.machine.files import write
 
 MEASURED = Path(__file__).with_name("measured.json")  # preset -> what its run took, where, and the probe there
@@ -100,21 +100,8 @@ def devices() -> list[Point]:
     return points
 
 
-def available_mb() -> float | None:
-    """Memory that is free now, or all there is where the system does not say how much of it is free."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return compute.memory_mb()
-
-
 def memory() -> Point:
-    free = available_mb()
-    if free is None:
-        return Point("memory", "this system does not say how much there is")
+    free = host.available_mb()
     scarce = free < SPARE_MB
     return Point("memory", f"{free / 1024:.1f} GB free", "close other programs" if scarce else "", scarce)
 
@@ -131,7 +118,7 @@ def disk() -> Point:
 
 
 def writing() -> Point:
-    closed = [step.name for step in steps.STEPS if step.folder.is_dir() and not os.access(step.folder, os.W_OK)]
+    closed = [step.name for step in steps.ROOMS if step.folder.is_dir() and not os.access(step.folder, os.W_OK)]
     if not os.access(steps.ROOT, os.W_OK):
         closed.insert(0, str(steps.ROOT))
     return Point(
@@ -171,8 +158,8 @@ def presets() -> list[Point]:
             continue
         one = measured[name]
         here = one["seconds"] * speed / one["probe_ms"] / 60
-        remedy, free = "", available_mb()
-        if free is not None and free < one["memory_mb"] * 1.2:
+        remedy = ""
+        if host.available_mb() < one["memory_mb"] * 1.2:
             remedy = f"it needs {one['memory_mb'] / 1024:.1f} GB of memory: close other programs"
         points.append(
             Point(

@@ -5,7 +5,6 @@ main program again, torch and all, or fork a process that may have threads, and 
 loaded by path.
 """
 
-import os
 import pickle
 import signal
 import subprocess
@@ -14,11 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 from course import steps
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def call(module: ModuleType, function: str, shares: list, *rest) -> list:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from course import chain, steps
 from course.authoring.source import fingerprint_of
-from course.machine import artifacts, compute
+from course.machine import artifacts, compute, host
 from course.machine.artifacts import Artifact, ArtifactError
 from course.training.place import Place
 
@@ -240,7 +240,7 @@ class Job:
 
     def peaks(self) -> tuple[float, float]:
         """Peak RAM and GPU memory of this run so far, in MB (0 without CUDA)."""
-        now = (compute.peak_memory_mb(), compute.peak_gpu_memory_mb(self.device) or 0.0)
+        now = (host.peak_memory_mb(), compute.peak_gpu_memory_mb(self.device) or 0.0)
         return tuple(max(pair) for pair in zip(now, self._peaks))
 
     def save(self, *, tensors=None, config=None, figures: dict, history=None, files=None) -> None:
