@@ -93,7 +93,7 @@ def _filled(step, path, mine) -> ModuleType:
     return steps.execute(
         authoring.transplant(source, solution, names),
         path,
-        f"course_{step.name}_chain",
+        f"course_{step.slug}_chain",
         shown_as=f"{path} (with the solution's {', '.join(others)})",
     )
 
