@@ -4,7 +4,7 @@ import random
 
 import torch
 
-from course.checking import Check, Problem, compare
+from course.checking import Check, Problem, attempt, compare
 
 UNICODE = "aé ßжのर中文字𝄞👍🏽👩‍🔬🇯🇵1½\n\t"
 
@@ -144,13 +144,13 @@ def encode_cases(generator):
     yield {"merges": [*others, [b, c], [a, 256 + len(others)]], "piece": bytes([c, a, b, c, b])}
 
 
-def encode_call(module, case):
+def call_encode(module, case):
     tokenizer = module.Tokenizer(_tuples(case["merges"]))
     ids, again = (tokenizer.encode_piece(case["piece"]) for _ in range(2))
     return ids if ids == again else {"the first time": ids, "the second time": again}
 
 
-def encode_shows(case):
+def shows_encode(case):
     merges = _tuples(case["merges"])
     if len(merges) > 99:
         merges = f"[{str(merges[:2])[1:-1]}, ... {len(merges) - 4} more ..., {str(merges[-2:])[1:-1]}]"
@@ -187,22 +187,12 @@ def decode_cases(generator):
         yield {"merges": [], "special": special, "ids": [*raw[:3], unknown]}
 
 
-def decode_call(module, case):
+def call_decode(module, case):
     tokenizer = module.Tokenizer(_tuples(case["merges"]), case["special"])
     if not set(case["ids"]) <= set(tokenizer.token_bytes):
-        return {"an unknown id": _raised(lambda: tokenizer.decode_bytes(case["ids"]))}
+        _, error, _ = attempt(lambda: tokenizer.decode_bytes(case["ids"]), wanted=KeyError)
+        return {"an unknown id": f"raises {error or 'nothing'}"}
     return {"decode": tokenizer.decode(case["ids"]), "decode_bytes": tokenizer.decode_bytes(case["ids"])}
-
-
-def _raised(function) -> str:
-    """What a call raises, in words."""
-    try:
-        function()
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        return f"raises {type(error).__name__}"
-    return "raises nothing"
 
 
 # special_tokens
@@ -233,7 +223,7 @@ def special_tokens_cases(generator):
     yield {"text": "", "special": {}, "allowed": "all"}
 
 
-def special_tokens_call(module, case):
+def call_special_tokens(module, case):
     """With one id per byte for ordinary text, so that nothing but the special tokens is asked about. A piece ends
     with the id 256, which shows where the text was cut."""
     tokenizer = module.Tokenizer([], case["special"])
@@ -249,7 +239,7 @@ def special_tokens_call(module, case):
     }
 
 
-def special_tokens_shows(case):
+def shows_special_tokens(case):
     allowed = repr(case["allowed"] if case["allowed"] == "all" else set(case["allowed"]) or "set()").replace(
         "'set()'", "set()"
     )
@@ -334,8 +324,8 @@ CHECKS = [
         "encode",
         asks="apply the learned merges to the bytes of one piece, in the order in which they were learned",
         cases=encode_cases,
-        call=encode_call,
-        shows=encode_shows,
+        call=call_encode,
+        shows=shows_encode,
         needs=("merge",),
         hints=(
             "Two pairs in the piece can be merged. Training merged one of the two everywhere before it ever "
@@ -357,7 +347,7 @@ CHECKS = [
         "decode",
         asks="turn ids into bytes, and all the bytes together into text",
         cases=decode_cases,
-        call=decode_call,
+        call=call_decode,
         shows=lambda case: (
             f"Tokenizer({_tuples(case['merges'])}, {case['special']}).decode({case['ids']}), and decode_bytes"
         ),
@@ -378,8 +368,8 @@ CHECKS = [
         "special_tokens",
         asks="cut special tokens out of the text, and give an id only to those that are allowed",
         cases=special_tokens_cases,
-        call=special_tokens_call,
-        shows=special_tokens_shows,
+        call=call_special_tokens,
+        shows=shows_special_tokens,
         hints=(
             "A user types <|end|> into a chat. What should encode(text) make of it, and what encode(text, "
             '"all")? And what does the sign | mean in a regular expression?',

@@ -7,12 +7,7 @@ they ask only that the parts are put together in the right way. So these TODOs c
 import torch
 from torch import nn
 
-from course.checking import Check, Problem, compare, like, with_grad
-
-
-def between(g: torch.Generator, low: int, high: int) -> int:
-    """A random number from low to high, both included."""
-    return int(torch.randint(low, high + 1, (), generator=g))
+from course.checking import Check, Problem, between, compare, like, with_grad
 
 
 def normal(g: torch.Generator, *shape: int) -> torch.Tensor:
@@ -117,7 +112,7 @@ def rms_norm_cases(g):
     yield {"x": 300 * (1 + normal(g, N, D)), "weight": normal(g, D), "eps": 1e-5, "cotangent": None, "half": True}
 
 
-def rms_norm(module, case):
+def call_rms_norm(module, case):
     if case["half"]:  # the largest float16 is 65504: these numbers have no squares there
         return {"output": module.rms_norm(case["x"].half(), case["weight"].half(), case["eps"])}
     return with_grad(
@@ -149,7 +144,7 @@ def rope_cases(g):
     }
 
 
-def rope(module, case):
+def call_rope(module, case):
     if case["half"]:
         return {"output": module.apply_rope(case["x"].bfloat16(), case["angles"].float())}
     return with_grad(lambda x: module.apply_rope(x, case["angles"]), {"x": case["x"]}, case["cotangent"])
@@ -188,7 +183,7 @@ def attention_cases(g):
     yield large
 
 
-def attention(module, case):
+def call_attention(module, case):
     return with_grad(
         lambda q, k, v: module.attention(q, k, v, case["mask"]), {name: case[name] for name in "qkv"}, case["cotangent"]
     )
@@ -203,7 +198,7 @@ def config_of(case, module):
     return module.GPTConfig(**case["config"])
 
 
-def gqa_cases(g):
+def grouped_query_attention_cases(g):
     few = between(g, 2, 3)
     # Sharing by two and by three, and none at all.
     for kind, K, shared, d in (
@@ -239,7 +234,7 @@ def gqa_cases(g):
         }
 
 
-def gqa(module, case):
+def call_grouped_query_attention(module, case):
     config, x, angles = config_of(case, module), case["x"], case["angles"]
     layers = [like(case, module.Attention(config, i), weights) for i, weights in enumerate(case["weights"])]
     if not case["parts"]:
@@ -254,7 +249,7 @@ def gqa(module, case):
     return {"output": output, "cache": [list(layer) for layer in cache.layers]}
 
 
-def gqa_shows(case):
+def shows_grouped_query_attention(case):
     H, K = case["config"]["num_attention_heads"], case["config"]["num_key_value_heads"]
     mask = f", mask {list(case['mask'].shape)}" if case["mask"] is not None else ""
     heads = f"{H} query heads, {K} key/value heads"
@@ -275,7 +270,7 @@ def swiglu_cases(g):
         yield {"config": config, "weights": weights, "x": normal(g, *leading, D), "cotangent": normal(g, *leading, D)}
 
 
-def swiglu(module, case):
+def call_swiglu(module, case):
     mlp = like(case, module.MLP(config_of(case, module)), case["weights"])
     return with_grad(mlp, {"x": case["x"]}, case["cotangent"], module=mlp)
 
@@ -301,7 +296,7 @@ def block_cases(g):
         }
 
 
-def block(module, case):
+def call_block(module, case):
     block, x, angles = module.Block(config_of(case, module), 0), case["x"], case["angles"]
     block.input_layernorm, block.post_attention_layernorm = map(StandInNorm, case["norms"])
     block.self_attn, block.mlp = StandInAttention(case["parts"][0], 0), StandInMLP(case["parts"][1])
@@ -333,7 +328,7 @@ def gpt_sizes(V, D, layers, heads=2, theta=10000.0):
     }
 
 
-def forward_cases(g):
+def gpt_forward_cases(g):
     for kind in ("ids", "embeddings", "cache", "cache and padding"):
         B, T, D, V = between(g, 2, 3), between(g, 6, 7), 4 * between(g, 2, 3), between(g, 9, 11)
         mask = padded(g, B, T) if kind in ("embeddings", "cache and padding") else None
@@ -366,7 +361,7 @@ def forward_cases(g):
         yield case
 
 
-def forward(module, case):
+def call_gpt_forward(module, case):
     model = module.GPT(config_of(case, module))
     layers = [StandInAttention(weight, i, residual=True) for i, weight in enumerate(case["layers"])]
     model.model.layers = nn.ModuleList(layers)
@@ -410,7 +405,7 @@ def listed(output, mask=None):
     return [logits, loss.float() if isinstance(loss, torch.Tensor) and loss.is_floating_point() else loss]
 
 
-def forward_shows(case):
+def shows_gpt_forward(case):
     names = ("input_ids", "inputs_embeds", "labels", "attention_mask")
     return f"model({said(case, *(name for name in names if case.get(name) is not None))}){in_pieces(case)}"
 
@@ -463,7 +458,7 @@ def sample_cases(g):
     }
 
 
-def sample(module, case):
+def call_sample(module, case):
     return module.sample(**case)
 
 
@@ -515,7 +510,7 @@ ARGUMENTS = (
 )
 
 
-def generate(module, case):
+def call_generate(module, case):
     read = []
 
     class StandIn(module.GPT):
@@ -541,7 +536,7 @@ def generate(module, case):
     return {"ids": ids, "read": sum(read)}
 
 
-def generate_judge(case, answer, expected):
+def judge_generate(case, answer, expected):
     problems = compare(answer["ids"], expected["ids"], where="ids")
     prompt = case["input_ids"] if case["inputs_embeds"] is None else case["inputs_embeds"]
     enough = prompt.shape[1] + case["max_new_tokens"]
@@ -554,7 +549,7 @@ def generate_judge(case, answer, expected):
     return problems
 
 
-def generate_shows(case):
+def shows_generate(case):
     return f"model.generate({said(case, *(name for name in ARGUMENTS if case.get(name) is not None))})"
 
 
@@ -562,7 +557,7 @@ CHECKS = [
     Check(
         id="rms_norm",
         asks="scale each vector to root mean square 1, then by the weight",
-        call=rms_norm,
+        call=call_rms_norm,
         cases=rms_norm_cases,
         shows=lambda case: f"rms_norm({said(case, 'x', 'weight', 'eps')})" + " in float16" * case["half"],
         hints=(
@@ -586,7 +581,7 @@ CHECKS = [
     Check(
         id="rope",
         asks="rotate each pair of numbers (i of the first half, i of the second half) by its angle",
-        call=rope,
+        call=call_rope,
         cases=rope_cases,
         shows=lambda case: f"apply_rope({said(case, 'x', 'angles')})" + " in bfloat16" * case["half"],
         hints=(
@@ -608,7 +603,7 @@ CHECKS = [
     Check(
         id="attention",
         asks="each query takes a mean of the values, weighted by how well its keys match",
-        call=attention,
+        call=call_attention,
         cases=attention_cases,
         shows=lambda case: (
             f"attention({said(case, 'q', 'k', 'v')}"
@@ -636,9 +631,9 @@ CHECKS = [
     Check(
         id="grouped_query_attention",
         asks="project, rotate, remember, share key/value heads among query heads, attend, project back",
-        call=gqa,
-        cases=gqa_cases,
-        shows=gqa_shows,
+        call=call_grouped_query_attention,
+        cases=grouped_query_attention_cases,
+        shows=shows_grouped_query_attention,
         needs=("rope", "attention"),
         hints=(
             "x [B, T, D] becomes H queries and only K keys and values per token. In what order do "
@@ -664,7 +659,7 @@ CHECKS = [
     Check(
         id="swiglu",
         asks="a gated feed-forward layer: down(silu(gate(x)) * up(x))",
-        call=swiglu,
+        call=call_swiglu,
         cases=swiglu_cases,
         shows=lambda case: f"MLP(...)({said(case, 'x')})",
         hints=(
@@ -682,7 +677,7 @@ CHECKS = [
     Check(
         id="block",
         asks="add attention, then the MLP, each reading the stream through its own norm",
-        call=block,
+        call=call_block,
         cases=block_cases,
         shows=lambda case: (
             f"Block(...)({said(case, 'x', 'angles')}"
@@ -707,9 +702,9 @@ CHECKS = [
     Check(
         id="gpt_forward",
         asks="from ids or embeddings to logits, and with labels to the loss",
-        call=forward,
-        cases=forward_cases,
-        shows=forward_shows,
+        call=call_gpt_forward,
+        cases=gpt_forward_cases,
+        shows=shows_gpt_forward,
         hints=(
             "Follow one token: which vector does it start as, at which position does it stand if the "
             "cache already holds some tokens, what happens to the vector, and which label is its logits' "
@@ -738,7 +733,7 @@ CHECKS = [
     Check(
         id="sample",
         asks="choose a token per row by temperature, top-k, top-p and a given uniform number",
-        call=sample,
+        call=call_sample,
         cases=sample_cases,
         shows=lambda case: f"sample({said(case, 'logits', 'uniforms', 'temperature', 'top_k', 'top_p')})",
         hints=(
@@ -765,10 +760,10 @@ CHECKS = [
     Check(
         id="generate",
         asks="continue a prompt token by token, reading each token once",
-        call=generate,
+        call=call_generate,
         cases=generate_cases,
-        judge=generate_judge,
-        shows=generate_shows,
+        judge=judge_generate,
+        shows=shows_generate,
         needs=("sample",),
         hints=(
             "After the prompt has been read with a cache, what is left to read for the next token, and "

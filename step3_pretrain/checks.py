@@ -8,14 +8,9 @@ scale is seen.
 import torch
 import torch.nn.functional as F
 
-from course.checking import Check, Problem, StandInLM, compare, like
+from course.checking import Check, Problem, StandInLM, attempt, between, compare, like
 
 IGNORE = -100
-
-
-def between(g: torch.Generator, low: int, high: int) -> int:
-    """A random number from low to high, both included."""
-    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def uniform(g: torch.Generator, low: float, high: float) -> float:
@@ -35,21 +30,10 @@ def stand_in(case: dict, kind=StandInLM):
     return like(case, kind(*case["weights"]["embed_tokens.weight"].shape), case["weights"])
 
 
-def raised(function) -> str:
-    """The name of what a call raises, or "nothing"."""
-    try:
-        function()
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        return "ValueError" if isinstance(error, ValueError) else type(error).__name__
-    return "nothing"
-
-
 # next_token_batch
 
 
-def batch_cases(g):
+def next_token_batch_cases(g):
     for kind in ("int64", "int16", "long", "one window", "one row", "too short", "much too short"):
         context, B = between(g, 5, 8), between(g, 9, 12)
         N = {
@@ -77,9 +61,10 @@ def batch_cases(g):
         }
 
 
-def next_token_batch(module, case):
+def call_next_token_batch(module, case):
     if len(case["tokens"]) < case["context"]:
-        return {"raised": raised(lambda: module.next_token_batch(**case))}
+        _, error, _ = attempt(lambda: module.next_token_batch(**case))
+        return {"raised": error or "nothing"}
     return module.next_token_batch(**case)
 
 
@@ -88,7 +73,7 @@ def stood(row, tokens) -> int:
     return next((int(at) for at in (tokens == row[0]).nonzero() if torch.equal(tokens[at : at + len(row)], row)), -1)
 
 
-def batch_judge(case, answer, expected):
+def judge_next_token_batch(case, answer, expected):
     if "raised" in expected:
         if answer["raised"] == "ValueError":
             return []
@@ -145,7 +130,7 @@ def batch_judge(case, answer, expected):
 # learning_rate
 
 
-def rate_cases(g):
+def learning_rate_cases(g):
     for kind in ("usual", "usual", "no warm-up", "constant", "to nothing"):
         warmup = 0 if kind == "no warm-up" else between(g, 5, 9)
         length = between(g, 30, 60)
@@ -171,12 +156,12 @@ def rate_cases(g):
         yield {"config": config, "steps": sorted(set(steps))}
 
 
-def rates(module, case):
+def call_learning_rate(module, case):
     config = module.TrainConfig(**case["config"])
     return {f"step {step}": module.learning_rate(step, config) for step in case["steps"]}
 
 
-def rate_shows(case):
+def shows_learning_rate(case):
     config = ", ".join(f"{name}={value:.3g}" for name, value in case["config"].items())
     return f"learning_rate(step, TrainConfig({config})) for the steps {', '.join(map(str, case['steps']))}"
 
@@ -192,7 +177,7 @@ def text(g, B: int, T: int, V: int, ignored: float = 0.0) -> dict[str, torch.Ten
     return {"input_ids": ids, "labels": labels}
 
 
-def step_cases(g):
+def train_step_cases(g):
     for kind in ("one batch", "three", "clipped", "own loss"):
         V, D, B = between(g, 9, 12), between(g, 5, 7), between(g, 2, 3)
         sizes = [(B, between(g, 5, 6), 0.0)]
@@ -226,7 +211,7 @@ def surprise(network, rows):
     return (each.sum(1) * rows["worth"]).mean(), len(each)
 
 
-def train_step(module, case):
+def call_train_step(module, case):
     model = stand_in(case)
     model.spare = torch.nn.Parameter(next(model.parameters()).new_ones(3))  # used by nothing
     for name, parameter in model.named_parameters():
@@ -253,7 +238,7 @@ def train_step(module, case):
     }
 
 
-def step_shows(case):
+def shows_train_step(case):
     shapes = ", ".join(str(list(batch["input_ids"].shape)) for batch in case["batches"])
     extra = ", loss_fn=another_loss" if case["loss_fn"] else ""
     frozen = f" (with {', '.join(case['frozen'])} frozen)" if case["frozen"] else ""
@@ -278,7 +263,7 @@ class Moody(StandInLM):
         return logits, F.cross_entropy(logits[:, :-1].flatten(0, 1), labels, ignore_index=IGNORE)
 
 
-def bits_cases(g):
+def bits_per_byte_cases(g):
     for kind in ("short", "rest", "one more", "no rest", "bytes"):
         V, D, context, batch_size = between(g, 9, 12), between(g, 4, 6), between(g, 6, 8), between(g, 2, 3)
         N = (2 * batch_size + 1) * (context - 1) + 1  # fills 2 batches and one window, to the last token
@@ -300,13 +285,13 @@ def bits_cases(g):
         }
 
 
-def bits(module, case):
+def call_bits_per_byte(module, case):
     model = stand_in(case, Moody).train(case["training"])
     value = module.bits_per_byte(model, case["tokens"], case["num_bytes"], case["context"], case["batch_size"])
     return {"bits per byte": value, "training afterwards, part by part": [part.training for part in model.modules()]}
 
 
-def bits_shows(case):
+def shows_bits_per_byte(case):
     tokens = case["tokens"]
     return (
         f"bits_per_byte(model, tokens {list(tokens.shape)} {str(tokens.dtype).removeprefix('torch.')}, "
@@ -319,9 +304,9 @@ CHECKS = [
     Check(
         id="next_token_batch",
         asks="cut B random windows out of a long row of tokens, each start equally likely",
-        call=next_token_batch,
-        cases=batch_cases,
-        judge=batch_judge,
+        call=call_next_token_batch,
+        cases=next_token_batch_cases,
+        judge=judge_next_token_batch,
         shows=lambda case: (
             f"next_token_batch(tokens {list(case['tokens'].shape)} "
             f"{str(case['tokens'].dtype).removeprefix('torch.')}, context={case['context']}, "
@@ -346,9 +331,9 @@ CHECKS = [
     Check(
         id="learning_rate",
         asks="warm up in a straight line, then follow half a cosine down to min_lr, and stay there",
-        call=rates,
-        cases=rate_cases,
-        shows=rate_shows,
+        call=call_learning_rate,
+        cases=learning_rate_cases,
+        shows=shows_learning_rate,
         rtol=1e-5,
         atol=1e-9,
         hints=(
@@ -371,9 +356,9 @@ CHECKS = [
     Check(
         id="train_step",
         asks="one step of gradient descent on several micro-batches, as if they were one large batch",
-        call=train_step,
-        cases=step_cases,
-        shows=step_shows,
+        call=call_train_step,
+        cases=train_step_cases,
+        shows=shows_train_step,
         points=2,
         hints=(
             "If you could put all the micro-batches into one large one, what would its mean loss be, in "
@@ -398,9 +383,9 @@ CHECKS = [
     Check(
         id="bits_per_byte",
         asks="all the bits that the model needs for a text, divided by the bytes of the text",
-        call=bits,
-        cases=bits_cases,
-        shows=bits_shows,
+        call=call_bits_per_byte,
+        cases=bits_per_byte_cases,
+        shows=shows_bits_per_byte,
         points=2,
         hints=(
             "In a window of 4 tokens, how many are predicted? If the next window begins right after this "

@@ -6,7 +6,7 @@ them smaller than those of the text.
 
 import torch
 
-from course.checking import Check, Problem, compare
+from course.checking import Check, Problem, attempt, between, compare
 
 IGNORE = -100
 SPECIAL = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>")
@@ -25,11 +25,6 @@ WORDS = (
 )
 
 
-def between(g: torch.Generator, low: int, high: int) -> int:
-    """A random number from low to high, both included."""
-    return int(torch.randint(low, high + 1, (), generator=g))
-
-
 def numbers(g: torch.Generator, count: int, low: int, high: int) -> list[int]:
     """Different numbers from low to high."""
     return (low + torch.randperm(high + 1 - low, generator=g)[:count]).tolist()
@@ -43,7 +38,7 @@ def said(ids: list[int], words: dict[int, str]) -> str:
 # chat_template
 
 
-def template_cases(g):
+def chat_template_cases(g):
     turns = between(g, 2, 3)
     shapes = [
         ["user", "assistant"] * turns,
@@ -77,26 +72,21 @@ def template_cases(g):
         }
 
 
-def chat_template(module, case):
+def call_chat_template(module, case):
     def encode(text):
         return [case["table"][byte] for byte in text.encode()]
 
+    def call():
+        return module.chat_template(case["messages"], encode, case["special_tokens"], **prompt)
+
     prompt = {"add_generation_prompt": True} if case["add_generation_prompt"] else {}
     if all(message["role"] in ("user", "assistant") for message in case["messages"]):
-        return module.chat_template(case["messages"], encode, case["special_tokens"], **prompt)
-    try:
-        module.chat_template(case["messages"], encode, case["special_tokens"], **prompt)
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        return {
-            "raised": "ValueError" if isinstance(error, ValueError) else type(error).__name__,
-            "says": str(error)[:200],
-        }
-    return {"raised": "nothing", "says": ""}
+        return call()
+    _, error, text = attempt(call)
+    return {"raised": error or "nothing", "says": text[:200]}
 
 
-def template_judge(case, answer, expected):
+def judge_chat_template(case, answer, expected):
     if isinstance(expected, dict):
         role = next(message["role"] for message in case["messages"] if message["role"] not in ("user", "assistant"))
         if answer["raised"] == "ValueError":
@@ -142,7 +132,7 @@ def template_judge(case, answer, expected):
     ]
 
 
-def template_shows(case):
+def shows_chat_template(case):
     prompt = ", add_generation_prompt=True" if case["add_generation_prompt"] else ""
     return f"chat_template({case['messages']}, encode, special_tokens{prompt})"
 
@@ -150,7 +140,7 @@ def template_shows(case):
 # loss_mask
 
 
-def mask_cases(g):
+def loss_mask_cases(g):
     for kind in ("turns", "cut off", "prompt", "image", "two replies", "no reply", "prompt at once"):
         specials, ids = dict(zip(SPECIAL, numbers(g, len(SPECIAL), 0, 30))), []
         for turn in range(between(g, 2, 3)):
@@ -175,7 +165,7 @@ def mask_cases(g):
         yield {"ids": ids, "special_tokens": specials, "words": words}
 
 
-def loss_mask(module, case):
+def call_loss_mask(module, case):
     return module.loss_mask(case["ids"], case["special_tokens"])
 
 
@@ -193,7 +183,7 @@ def place(case, expected, t):
     return "a reply's word" if expected[t] != IGNORE else "a user's word"
 
 
-def mask_judge(case, answer, expected):
+def judge_loss_mask(case, answer, expected):
     if answer == expected:
         return []
     if isinstance(answer, list) and len(answer) != len(expected):
@@ -233,7 +223,7 @@ def mask_judge(case, answer, expected):
     return list(problems.values())
 
 
-def mask_shows(case):
+def shows_loss_mask(case):
     return f"loss_mask(ids, special_tokens) with the row {said(case['ids'], case['words'])}"
 
 
@@ -260,12 +250,12 @@ def collate_cases(g):
         yield {"rows": rows, "labels": labels, "options": options}
 
 
-def collate(module, case):
+def call_collate(module, case):
     given = () if case["labels"] is None else (case["labels"],)
     return module.collate(tuple(case["rows"]), *map(tuple, given), **case["options"])
 
 
-def collate_shows(case):
+def shows_collate(case):
     labels = ", labels" if case["labels"] is not None else ""
     options = "".join(f", {name}={value!r}" for name, value in case["options"].items())
     return f"collate(rows of {', '.join(str(len(row)) for row in case['rows'])} ids{labels}{options})"
@@ -275,10 +265,10 @@ CHECKS = [
     Check(
         id="chat_template",
         asks="turn a conversation into ids that show who speaks and where a reply ends",
-        call=chat_template,
-        cases=template_cases,
-        judge=template_judge,
-        shows=template_shows,
+        call=call_chat_template,
+        cases=chat_template_cases,
+        judge=judge_chat_template,
+        shows=shows_chat_template,
         hints=(
             "What has to stand in the row so that a model can tell a question from an answer? And what does "
             "it have to write itself, so that whoever waits knows it is done?",
@@ -301,10 +291,10 @@ CHECKS = [
     Check(
         id="loss_mask",
         asks="the assistant's words and their <|end|> are their own labels, everything else becomes IGNORE",
-        call=loss_mask,
-        cases=mask_cases,
-        judge=mask_judge,
-        shows=mask_shows,
+        call=call_loss_mask,
+        cases=loss_mask_cases,
+        judge=judge_loss_mask,
+        shows=shows_loss_mask,
         hints=(
             "Read the row from left to right with one bit of memory: is the assistant speaking? Which tokens "
             "switch it on and off, and does the switch itself count?",
@@ -323,9 +313,9 @@ CHECKS = [
     Check(
         id="collate",
         asks="rows of different lengths become one batch, with a mask that says what is padding",
-        call=collate,
+        call=call_collate,
         cases=collate_cases,
-        shows=collate_shows,
+        shows=shows_collate,
         hints=(
             "How long is the batch? What stands at the places that a shorter row does not fill, in each of "
             "the three tensors?",

@@ -6,14 +6,9 @@ a case that is far out: there a probability rounds to 0, and only logarithms all
 
 import torch
 
-from course.checking import Check, Problem, compare, with_grad
+from course.checking import Check, Problem, between, compare, with_grad
 
 IGNORE = -100
-
-
-def between(g: torch.Generator, low: int, high: int) -> int:
-    """A random number from low to high, both included."""
-    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def uniform(g: torch.Generator, low: float, high: float, *shape: int) -> torch.Tensor:
@@ -32,7 +27,7 @@ def shapes(case: dict, *names: str) -> str:
 # sequence_logprobs
 
 
-def logprobs_cases(g):
+def sequence_logprobs_cases(g):
     for kind in ("one turn", "two turns", "edges", "unlikely", "half", "far out", "one row"):
         B, T, V = 1 if kind == "one row" else between(g, 4, 5), between(g, 8, 10), between(g, 12, 17)
         labels = torch.randint(0, V, (B, T), generator=g)
@@ -54,7 +49,7 @@ def logprobs_cases(g):
         }
 
 
-def sequence_logprobs(module, case):
+def call_sequence_logprobs(module, case):
     labels = case["labels"]
     logits = case["logits"].bfloat16() if case["half"] else case["logits"]  # as a model gives them under autocast
     result = with_grad(lambda logits: module.sequence_logprobs(logits, labels), {"logits": logits}, case["cotangent"])
@@ -67,7 +62,7 @@ def sequence_logprobs(module, case):
 # reward_loss
 
 
-def reward_cases(g):
+def reward_loss_cases(g):
     for far in (False, False, True):
         B = between(g, 3, 7)
         chosen = 2 * normal(g, B) + 0.5
@@ -76,7 +71,7 @@ def reward_cases(g):
         yield {"chosen": chosen, "rejected": rejected}
 
 
-def reward_loss(module, case):
+def call_reward_loss(module, case):
     return with_grad(lambda chosen, rejected: module.reward_loss(chosen, rejected), case)
 
 
@@ -86,7 +81,7 @@ VECTORS = ("policy_chosen", "policy_rejected", "reference_chosen", "reference_re
 RETURNED = ("loss", "rewards of the chosen", "rewards of the rejected")
 
 
-def dpo_cases(g):
+def dpo_loss_cases(g):
     for kind in ("trained", "trained", "step 0", "far"):
         B = between(g, 3, 7)
         reference = {name: -uniform(g, 3, 30, B) for name in VECTORS[2:]}
@@ -105,7 +100,7 @@ def dpo_cases(g):
         }
 
 
-def dpo_loss(module, case):
+def call_dpo_loss(module, case):
     returned = []
 
     def run(part, **vectors):
@@ -124,7 +119,7 @@ def dpo_loss(module, case):
     return {"returned": returned[0], "grad": loss["grad"], "reward_grad": rewards["grad"], "inputs": loss["inputs"]}
 
 
-def dpo_judge(case, answer, expected):
+def judge_dpo_loss(case, answer, expected):
     returned, wanted = answer["returned"], expected["returned"]
     if not isinstance(returned, list) or len(returned) != 3:
         returns = f"{len(returned)} values" if isinstance(returned, list) else "one value"
@@ -168,8 +163,8 @@ CHECKS = [
     Check(
         id="sequence_logprobs",
         asks="add up the log-probabilities of each row's reply, and of nothing else",
-        call=sequence_logprobs,
-        cases=logprobs_cases,
+        call=call_sequence_logprobs,
+        cases=sequence_logprobs_cases,
         # float32 has logits of some hundreds to 4 digits behind the point, and gradients are their exponentials
         atol=2e-4,
         shows=lambda case: f"sequence_logprobs({shapes(case, 'logits', 'labels')})",
@@ -194,8 +189,8 @@ CHECKS = [
     Check(
         id="reward_loss",
         asks="how surprised a reward model is that the preferred reply won",
-        call=reward_loss,
-        cases=reward_cases,
+        call=call_reward_loss,
+        cases=reward_loss_cases,
         shows=lambda case: f"reward_loss({shapes(case, 'chosen', 'rejected')})",
         hints=(
             "Only one number per pair matters for who wins. Which one? What should the loss be when it is "
@@ -215,9 +210,9 @@ CHECKS = [
     Check(
         id="dpo_loss",
         asks="turn log-probabilities into rewards, and teach the policy which of the two is to be larger",
-        call=dpo_loss,
-        cases=dpo_cases,
-        judge=dpo_judge,
+        call=call_dpo_loss,
+        cases=dpo_loss_cases,
+        judge=judge_dpo_loss,
         shows=lambda case: f"dpo_loss({shapes(case, *VECTORS)}, beta={case['beta']:.2f})",
         hints=(
             "The policy finds the chosen reply likelier than the rejected one. Is that what it has learned, "

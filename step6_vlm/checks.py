@@ -4,7 +4,7 @@ initialisation. Where the structure is the learner's own (`projection`), propert
 import torch
 from torch import nn
 
-from course.checking import Check, Problem, StandInLM, compare, describe, like, with_grad
+from course.checking import Check, Problem, StandInLM, attempt, between, compare, describe, like, with_grad
 
 IGNORE = -100
 
@@ -76,17 +76,12 @@ def pictures(g, config, B):
     return torch.randn(B, config["num_channels"], config["image_size"], config["image_size"], generator=g)
 
 
-def integer(g, low, high):
-    """One of low ... high - 1."""
-    return int(torch.randint(low, high, (), generator=g))
-
-
 # patch_embed
 
 
-def patch_cases(g):
+def patch_embed_cases(g):
     for B, side, patch in ((2, 3, 4), (3, 4, 2), (1, 2, 3)):
-        config = sizes(side, patch, D=integer(g, 5, 9), heads=1, F=4)
+        config = sizes(side, patch, D=between(g, 5, 8), heads=1, F=4)
         yield {
             "config": config,
             "pixel_values": pictures(g, config, B),
@@ -111,9 +106,9 @@ def shows_patch_embed(case):
 # vit_block
 
 
-def block_cases(g):
+def vit_block_cases(g):
     for B, T, D, heads in ((2, 5, 12, 3), (3, 7, 8, 2)):
-        config = sizes(1, 1, D, heads, F=integer(g, 14, 20))
+        config = sizes(1, 1, D, heads, F=between(g, 14, 19))
         yield {
             "config": config,
             "x": torch.randn(B, T, D, generator=g),
@@ -130,7 +125,7 @@ def call_vit_block(module, case):
 # clip_vit
 
 
-def tower_cases(g):
+def clip_vit_cases(g):
     for side, D, heads, layers, asked, B in (
         (2, 12, 3, 3, (None, -1, 0, 2), 2),
         (3, 8, 2, 4, (-3, None, 1, 4, -5), 2),
@@ -202,8 +197,8 @@ class Parts(nn.Module):
 
     def forward(self, x):
         x = self.norm(self.inner(x) * self.scale)
-        for one in self.blocks:
-            x = x + one(x)
+        for layer in self.blocks:
+            x = x + layer(x)
         return x
 
 
@@ -213,7 +208,7 @@ def parts_weights(g, D, E):
         {
             "norm.running_mean": torch.randn(E, generator=g),
             "norm.running_var": 1 + torch.rand(E, generator=g),
-            "norm.num_batches_tracked": torch.tensor(integer(g, 3, 9)),
+            "norm.num_batches_tracked": torch.tensor(between(g, 3, 8)),
         }
     )
     for i in range(2):
@@ -223,7 +218,7 @@ def parts_weights(g, D, E):
 
 def freeze_cases(g):
     for N, D in ((6, 5), (4, 7)):
-        E = integer(g, 8, 12)
+        E = between(g, 8, 11)
         yield {"x": torch.randn(N, D, generator=g), "E": E, "weights": parts_weights(g, D, E)}
 
 
@@ -283,33 +278,33 @@ def call_freeze(module, case):
 
 
 def judge_freeze(case, answer, expected):
-    found = []
+    problems = []
 
     def problem(name, text, *more):
-        found.append(Problem(name, text, *more))
+        problems.append(Problem(name, text, *more))
 
     if not answer["returned"]:
         problem("returned", "freeze(module) does not return the module it was given")
-    found += moves(answer["frozen"], expected["frozen"], "after freeze(module)", "")
-    for name, said in answer["calls"].items():
-        right = expected["calls"][name]
-        if not said["returned"]:
+    problems += moves(answer["frozen"], expected["frozen"], "after freeze(module)", "")
+    for name, modes in answer["calls"].items():
+        wanted = expected["calls"][name]
+        if not modes["returned"]:
             problem("train returned", f"VLM.{name} does not return the VLM")
-        if said["eye"]:
+        if modes["eye"]:
             problem(
                 "eye in training mode",
-                f"after VLM.{name} these parts of the eye are in training mode: {', '.join(said['eye'])}",
+                f"after VLM.{name} these parts of the eye are in training mode: {', '.join(modes['eye'])}",
                 "none",
-                f"{len(said['eye'])} of the eye's modules",
+                f"{len(modes['eye'])} of the eye's modules",
             )
-        if (said["itself"], said["rest"]) != (right["itself"], right["rest"]):
-            wanted = "training" if right["itself"] else "eval"
+        if (modes["itself"], modes["rest"]) != (wanted["itself"], wanted["rest"]):
+            mode = "training" if wanted["itself"] else "eval"
             problem(
-                f"rest not in {wanted} mode",
-                f"after VLM.{name} the projection, the language model and "
-                f"the VLM itself should be in {wanted} mode, and are not",
+                f"rest not in {mode} mode",
+                f"after VLM.{name} the projection, the language model and the VLM itself should be in {mode} mode, "
+                "and are not",
             )
-    found += moves(answer["after train()"], expected["after train()"], "after VLM.train()", " of the eye")
+    problems += moves(answer["after train()"], expected["after train()"], "after VLM.train()", " of the eye")
     if not all(answer["rest learns"]):
         problem(
             "rest frozen",
@@ -318,47 +313,47 @@ def judge_freeze(case, answer, expected):
     if not answer["gradient passes"]:
         problem(
             "no gradient passes",
-            "after freeze(module) no gradient passes through the module to what it reads. Only its "
-            "own parameters are frozen: a projection can be trained in front of a frozen language model",
+            "after freeze(module) no gradient passes through the module to what it reads. Only its own parameters are "
+            "frozen: a projection can be trained in front of a frozen language model",
         )
     if answer["thawed"]:
         problem("thawed", "a language model whose parameters were frozen takes gradients again after VLM.train()")
     if answer["without an eye"] is not True:
         problem("without an eye", "VLM.train() of a VLM whose vision is None does not switch it to training")
-    return found
+    return problems
 
 
-def moves(said, right, when, whose):
+def moves(state, expected, when, whose):
     """What of a module moves: once after freeze(module), once for the eye after VLM.train()."""
-    found = []
-    if said["learns"]:
-        found.append(
+    problems = []
+    if state["learns"]:
+        problems.append(
             Problem(
                 f"gradients{whose}",
-                f"{when} these parameters{whose} still take gradients: {', '.join(said['learns'])}",
+                f"{when} these parameters{whose} still take gradients: {', '.join(state['learns'])}",
                 "requires_grad False",
                 "requires_grad True",
             )
         )
-    if said["training"] and not whose:
-        names = ", ".join(said["training"])
-        found.append(
+    if state["training"] and not whose:
+        names = ", ".join(state["training"])
+        problems.append(
             Problem(
                 "mode",
                 f"{when} these modules are still in training mode (`itself` is the module that was given): {names}",
             )
         )
-    if compare(said["again"], said["once"]):
-        found.append(
+    if compare(state["again"], state["once"]):
+        problems.append(
             Problem(f"dropout{whose}", f"{when} one input gives two different outputs: dropout is still at work")
         )
-    for name in right["state"]:
-        if compare(said["state"].get(name), right["state"][name]):
-            found.append(
+    for name in expected["state"]:
+        if compare(state["state"].get(name), expected["state"][name]):
+            problems.append(
                 Problem(f"state{whose}", f"{when} two calls have changed {name}: what is frozen must not move")
             )
             break
-    return found
+    return problems
 
 
 # projection
@@ -379,10 +374,10 @@ def projection_cases(g):
             "inside": inside,
             "large": V > 100,
             "other": 10 * torch.randn(V, generator=g),
-            "patch": integer(g, 0, P),
-            "row": integer(g, 0, B),
+            "patch": between(g, 0, P - 1),
+            "row": between(g, 0, B - 1),
             "order": torch.randperm(P, generator=g),
-            "seed": integer(g, 0, 10**6),
+            "seed": between(g, 0, 10**6 - 1),
             "cotangent": None if V > 100 else torch.randn(B, P, D, generator=g),
         }
 
@@ -448,142 +443,169 @@ def call_projection(module, case):
 
 
 def judge_projection(case, answer, expected):
-    output = answer["output"]
-    wanted = [*case["features"].shape[:2], case["text_dim"]]
+    """The form first, because nothing else can be asked of a wrong one; then property after property."""
+    problems = problems_of_form(case, answer)
+    if problems or case["large"]:
+        return problems
+    return problems_of_repeating(answer) or [
+        *problems_of_layers(answer),
+        *problems_of_no_picture(case, answer),
+        *problems_of_patches(case, answer),
+        *problems_of_pictures(case, answer),
+        *problems_of_influence(case, answer),
+    ]
+
+
+def wanted_shape(case):
+    """[B, P, text_dim]."""
+    return [*case["features"].shape[:2], case["text_dim"]]
+
+
+def apart(answer, one, other):
+    """Whether two outputs differ by more than rounding can make of numbers as large as the answer's."""
+    tolerance = 1e-4 * (1 + answer["output"].abs().max().item())
+    return one.shape != other.shape or not (one - other).abs().max() <= tolerance
+
+
+def problems_of_form(case, answer):
+    output, wanted = answer["output"], wanted_shape(case)
     if not isinstance(output, torch.Tensor) or list(output.shape) != wanted:
-        return [
-            Problem(
-                "shape",
-                f"the output should have the shape [B, P, text_dim] = {wanted}",
-                f"tensor {wanted}",
-                describe(output),
-            )
-        ]
+        text = f"the output should have the shape [B, P, text_dim] = {wanted}"
+        return [Problem("shape", text, f"tensor {wanted}", describe(output))]
     if output.dtype != case["features"].dtype:
-        return [
-            Problem(
-                "dtype",
-                "the output is not of the dtype of the features",
-                str(case["features"].dtype),
-                str(output.dtype),
-            )
-        ]
+        text = "the output is not of the dtype of the features"
+        return [Problem("dtype", text, str(case["features"].dtype), str(output.dtype))]
     if not output.isfinite().all():
         return [Problem("finite", "the output holds NaN or infinity")]
-    if case["large"]:
-        return []
+    return []
+
+
+def problems_of_repeating(answer):
+    """Without parameters, or with another output each time, there is nothing that could be compared."""
     if not answer["parameters"]:
         return [
             Problem(
                 "learnable",
-                "the module has no parameters: layers must be made in __init__ and "
-                "kept in self, or there is nothing to train",
+                "the module has no parameters: layers must be made in __init__ and kept in self, or there is nothing "
+                "to train",
             )
         ]
-    found = []
-    row, patch, order = case["row"], case["patch"], case["order"]
-    tolerance = 1e-4 * (1 + output.abs().max().item())
-
-    def far(a, b):
-        return a.shape != b.shape or not (a - b).abs().max() <= tolerance
-
-    if far(answer["again"], output):
+    if apart(answer, answer["again"], answer["output"]):
         return [
             Problem(
                 "same again",
                 "one input gives two different outputs: are layers made, or numbers drawn, inside forward?",
             )
         ]
-    if far(answer["copy"], output):
-        found.append(
+    return []
+
+
+def problems_of_layers(answer):
+    """Layers that PyTorch does not know of, and parameters that are frozen."""
+    problems = []
+    if apart(answer, answer["copy"], answer["output"]):
+        problems.append(
             Problem(
                 "not registered",
-                "a second Projection that loads this one's state_dict gives another output: "
-                "some layers are unknown to PyTorch, so they are not trained, moved or saved (a plain list "
-                "hides them; nn.ModuleList or nn.Sequential does not)",
+                "a second Projection that loads this one's state_dict gives another output: some layers are unknown "
+                "to PyTorch, so they are not trained, moved or saved (a plain list hides them; nn.ModuleList or "
+                "nn.Sequential does not)",
             )
         )
     if answer["frozen"]:
-        found.append(
-            Problem("frozen", f"these parameters take no gradients, so they never learn: {', '.join(answer['frozen'])}")
-        )
+        names = ", ".join(answer["frozen"])
+        problems.append(Problem("frozen", f"these parameters take no gradients, so they never learn: {names}"))
+    return problems
+
+
+def problems_of_no_picture(case, answer):
+    """A row without pictures has features [0, P, V]."""
+    _, P, D = wanted_shape(case)
     none = answer["none"]
-    if not isinstance(none, torch.Tensor) or list(none.shape) != [0, *wanted[1:]]:
-        found.append(
-            Problem(
-                "no picture",
-                f"features [0, {wanted[1]}, V], of a row without pictures, should give {[0, *wanted[1:]]}",
-                f"tensor {[0, *wanted[1:]]}",
-                f"{none} is raised" if isinstance(none, str) else describe(none),
-            )
+    if isinstance(none, torch.Tensor) and list(none.shape) == [0, P, D]:
+        return []
+    return [
+        Problem(
+            "no picture",
+            f"features [0, {P}, V], of a row without pictures, should give {[0, P, D]}",
+            f"tensor {[0, P, D]}",
+            f"{none} is raised" if isinstance(none, str) else describe(none),
         )
-    if not far(output, output[:, :1].expand_as(output)):
-        found.append(
+    ]
+
+
+def problems_of_patches(case, answer):
+    """Each patch of a picture has its own output, which the picture's other patches do not change."""
+    output, row, patch = answer["output"], case["row"], case["patch"]
+    problems = []
+    if not apart(answer, output, output[:, :1].expand_as(output)):
+        problems.append(
             Problem(
                 "one for all",
-                f"every patch gives the same output: the language model would see one patch {wanted[1]} times",
+                f"every patch gives the same output: the language model would see one patch {output.shape[1]} times",
             )
         )
-    if far(answer["permuted"], output[:, order]):
-        found.append(
+    if apart(answer, answer["permuted"], output[:, case["order"]]):
+        problems.append(
             Problem(
                 "patch by patch",
                 "putting the patches in another order should put the outputs in that order and change nothing else",
             )
         )
-    others = torch.ones(output.shape[:2], dtype=torch.bool, device=output.device)
-    others[row, patch] = False
-    same_row, other_rows = others.clone(), others.clone()
-    same_row[:row], same_row[row + 1 :], other_rows[row] = False, False, False
-    if far(answer["changed"][same_row], output[same_row]):
-        found.append(
+    others = torch.arange(output.shape[1], device=output.device) != patch
+    if apart(answer, answer["changed"][row, others], output[row, others]):
+        problems.append(
             Problem(
                 "patches mixed",
                 f"another patch {patch} of picture {row} changes the outputs of that picture's other patches",
             )
         )
+    return problems
+
+
+def problems_of_pictures(case, answer):
+    """A picture has the same output alone and in any batch."""
+    output, row = answer["output"], case["row"]
+    _, P, D = wanted_shape(case)
     if answer["alone"].shape != output[row][None].shape:
-        found.append(
-            Problem(
-                "one picture",
-                f"features [1, {wanted[1]}, V] should give {[1, *wanted[1:]]}",
-                f"tensor {[1, *wanted[1:]]}",
-                describe(answer["alone"]),
-            )
-        )
-    elif far(answer["changed"][other_rows], output[other_rows]) or far(answer["alone"], output[row][None]):
-        found.append(Problem("pictures mixed", "the outputs of one picture depend on the other pictures of the batch"))
-    if not far(answer["changed"][row, patch], output[row, patch]):
-        found.append(Problem("uses the features", f"another patch {patch} of picture {row} does not change its output"))
+        text = f"features [1, {P}, V] should give {[1, P, D]}"
+        return [Problem("one picture", text, f"tensor {[1, P, D]}", describe(answer["alone"]))]
+    others = torch.arange(len(output), device=output.device) != row
+    if apart(answer, answer["changed"][others], output[others]) or apart(answer, answer["alone"], output[row][None]):
+        return [Problem("pictures mixed", "the outputs of one picture depend on the other pictures of the batch")]
+    return []
+
+
+def problems_of_influence(case, answer):
+    """What the output depends on: the patch, all its numbers, and every parameter."""
+    row, patch, problems = case["row"], case["patch"], []
+    if not apart(answer, answer["changed"][row, patch], answer["output"][row, patch]):
+        text = f"another patch {patch} of picture {row} does not change its output"
+        problems.append(Problem("uses the features", text))
     reach = answer["grad"]["features"]
     if reach is None:
-        found.append(Problem("gradient", "no gradient reaches the features"))
+        problems.append(Problem("gradient", "no gradient reaches the features"))
     elif unread := (reach.abs().amax((0, 1)) == 0).sum().item():
-        found.append(
-            Problem("unread", f"{unread} of the {reach.shape[-1]} numbers of a patch have no influence on the output")
-        )
+        text = f"{unread} of the {reach.shape[-1]} numbers of a patch have no influence on the output"
+        problems.append(Problem("unread", text))
     idle = [name for name, gradient in answer["parameters"].items() if gradient is None or not gradient.any()]
     if idle:
-        found.append(
-            Problem("idle parameters", f"no gradient reaches these parameters, so they never learn: {', '.join(idle)}")
-        )
-    return found
+        text = f"no gradient reaches these parameters, so they never learn: {', '.join(idle)}"
+        problems.append(Problem("idle parameters", text))
+    return problems
 
 
 def shows_projection(case):
     B, P, V = case["features"].shape
-    made = (
-        f"VLM(llm, {V}, {case['text_dim']}, {P}).projection"
-        if case["inside"]
-        else (f"Projection(vision_dim={V}, text_dim={case['text_dim']})")
-    )
+    D = case["text_dim"]
+    made = f"VLM(llm, {V}, {D}, {P}).projection" if case["inside"] else f"Projection(vision_dim={V}, text_dim={D})"
     return f"{made}(features [{B}, {P}, {V}])"
 
 
 # token_concat
 
 
-def concat_cases(g):
+def token_concat_cases(g):
     for B, P, T, D in ((2, 5, 3, 4), (3, 4, 7, 6)):
         yield {
             "image": torch.randn(B, P, D, generator=g),
@@ -604,12 +626,8 @@ def call_token_concat(module, case):
 
 def refused(call):
     """What comes of a call that should raise ValueError: {"output", "raised": the exception's name or ""}."""
-    try:
-        return {"output": call(), "raised": ""}
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        return {"output": None, "raised": "ValueError" if isinstance(error, ValueError) else type(error).__name__}
+    output, error, _ = attempt(call)
+    return {"output": output, "raised": error}
 
 
 def judge_token_concat(case, answer, expected):
@@ -644,7 +662,7 @@ def lined_up(g, counts, P, T):
     return places
 
 
-def place_cases(g):
+def place_tokens_cases(g):
     # half precision: as under autocast on a GPU
     for counts, P, T, D, half in (
         ((2, 0, 1), 3, 9, 5, ""),
@@ -728,40 +746,41 @@ def shows_place_tokens(case):
 MARKS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>")
 
 
-def labels_cases(g):
+def vlm_labels_cases(g):
     for B, padded in ((3, "left"), (4, "right"), (2, "right")):
         ids = (1 + torch.randperm(40, generator=g)).tolist()
         marks, words = dict(zip(MARKS, ids)), [0, *ids[len(MARKS) :]]
         picture = [marks["<|image|>"]] * 2
 
-        def said(low, high, words=words):
-            return [words[integer(g, 0, len(words))] for _ in range(integer(g, low, high))]
+        def spoken(low, high, words=words):
+            """From `low` to `high` random words."""
+            return [words[between(g, 0, len(words) - 1)] for _ in range(between(g, low, high))]
 
         rows = []
         for row in range(B):
-            talk = [] if row % 2 else said(1, 3) + [marks["<|end|>"]]  # cut off in front: an answer without its start
-            for turn in range(integer(g, 1, 4)):
+            talk = [] if row % 2 else spoken(1, 2) + [marks["<|end|>"]]  # cut off in front: an answer without its start
+            for turn in range(between(g, 1, 3)):
                 seen = picture if (row + turn) % 2 else []
                 shown = picture if turn == 1 else []  # an answer may show a picture too
-                talk += [marks["<|user|>"], *said(0, 2), *seen, *said(1, 4)]
-                talk += [marks["<|assistant|>"], *said(1, 3), *shown, *said(0, 3), marks["<|end|>"]]
+                talk += [marks["<|user|>"], *spoken(0, 1), *seen, *spoken(1, 3)]
+                talk += [marks["<|assistant|>"], *spoken(1, 2), *shown, *spoken(0, 2), marks["<|end|>"]]
             rows.append(talk if row else talk[:-1])  # cut off behind: an answer without its end
-        rows[-1] += [marks["<|user|>"], *picture, *said(1, 3)]  # a question without an answer
+        rows[-1] += [marks["<|user|>"], *picture, *spoken(1, 2)]  # a question without an answer
         # Answers: of one word, with the word 0 and padding, none, and cut off after one word.
-        rows.append([marks["<|assistant|>"], *said(1, 2), marks["<|end|>"], *said(1, 3)])
+        rows.append([marks["<|assistant|>"], *spoken(1, 1), marks["<|end|>"], *spoken(1, 2)])
         rows.append(
             [
                 marks["<|assistant|>"],
                 0,
                 marks["<|pad|>"],
-                *said(1, 2),
+                *spoken(1, 1),
                 marks["<|end|>"],
-                *said(1, 3),
+                *spoken(1, 2),
                 marks["<|assistant|>"],
                 marks["<|end|>"],
-                *said(1, 3),
+                *spoken(1, 2),
                 marks["<|assistant|>"],
-                *said(1, 2),
+                *spoken(1, 1),
             ]
         )
         longest = max(map(len, rows)) + 2
@@ -813,7 +832,7 @@ def lm_weights(g, words, V, D):
     }
 
 
-def vlm_cases(g):
+def vlm_forward_cases(g):
     for B, P, T, V, D, masked, labelled in (
         (2, 3, 5, 7, 4, True, True),
         (3, 4, 2, 5, 6, False, True),
@@ -822,7 +841,7 @@ def vlm_cases(g):
         (3, 0, 4, 6, 5, True, True),
         (1, 3, 4, 5, 6, False, True),
     ):
-        words = integer(g, 11, 15)
+        words = between(g, 11, 14)
         labels, mask = torch.randint(words, (B, T), generator=g), torch.ones(B, T, dtype=torch.int64)
         labels[:, T // 2] = IGNORE
         mask[0, :2] = 0  # padded on the left
@@ -849,7 +868,7 @@ def vlm_cases(g):
         ((1, 1), 3, 6, 4, 5, None),
         ((1, 1), 2, 6, 4, 5, (2, 0)),
     ):
-        words, B = integer(g, 11, 15), len(counts)
+        words, B = between(g, 11, 14), len(counts)
         image = 0 if counts == (2, 0, 1) else words - 1
         ids = torch.randint(words - 1, (B, T), generator=g) + (image == 0)
         ids[lined_up(g, counts, P, T)] = image
@@ -988,14 +1007,14 @@ def shows_vlm_forward(case):
 # vlm_generate
 
 
-def generate_cases(g):
+def vlm_generate_cases(g):
     for counts, P, T, V, D, padding, options in (
         ((1, 1, 1, 1, 1), 3, 6, 4, 9, 4, {"max_new_tokens": 6}),
         ((1, 2, 0, 1), 2, 5, 5, 10, 5, {"max_new_tokens": 8}),
         ((0, 0, 0, 0), 2, 5, 4, 11, 3, {"max_new_tokens": 5, "eos_token_id": None}),
         ((1, 1), 3, 4, 5, 8, 0, {"eos_token_id": None, "temperature": 0.7, "top_k": 3, "top_p": 0.9, "uniforms": None}),
     ):
-        words, B = integer(g, 23, 29), len(counts)
+        words, B = between(g, 23, 28), len(counts)
         ids = torch.randint(words - 1, (B, T), generator=g)
         image, mask = words - 1, torch.ones(B, T, dtype=torch.int64)
         inside = 0 in counts and any(counts)
@@ -1004,8 +1023,8 @@ def generate_cases(g):
             ids = torch.cat([torch.randint(words - 1, (B, padding), generator=g), ids], dim=1)
             mask = torch.ones_like(ids)
         for row in range(B - 1 if padding else 0):  # all rows but the last are padded on the left
-            mask[row, : integer(g, 1 + inside, padding + 1)] = 0
-        for name, drawn in (("eos_token_id", integer(g, 0, words)), ("uniforms", torch.rand(B, 20, generator=g))):
+            mask[row, : between(g, 1 + inside, padding)] = 0
+        for name, drawn in (("eos_token_id", between(g, 0, words - 1)), ("uniforms", torch.rand(B, 20, generator=g))):
             if name in options:
                 options = {**options, name: drawn}
         features = [torch.randn(count, P, V, generator=g) for count in counts]
@@ -1112,7 +1131,7 @@ def shows_vlm_generate(case):
 # contrastive_loss
 
 
-def contrastive_cases(g):
+def contrastive_loss_cases(g):
     for B, D in ((3, 5), (6, 4)):
         yield {
             "image": 2 * torch.randn(B, D, generator=g),
@@ -1139,7 +1158,7 @@ CHECKS = [
         "patches row by row, each with its "
         "position",
         call_patch_embed,
-        patch_cases,
+        patch_embed_cases,
         shows_patch_embed,
         points=2,
         hints=(
@@ -1162,7 +1181,7 @@ CHECKS = [
         "vit_block",
         "one pre-norm block: attention, then the MLP, each added to the stream",
         call_vit_block,
-        block_cases,
+        vit_block_cases,
         lambda case: f"CLIPEncoderLayer(hidden_size={case['x'].shape[-1]})(x {list(case['x'].shape)})",
         hints=(
             "Two parts, two norms, two additions: what does each part read, and what is its result added to?",
@@ -1180,7 +1199,7 @@ CHECKS = [
         "clip_vit",
         "pictures [B, 3, H, W] become patch features [B, P, D] of the asked layer, without class token",
         call_clip_vit,
-        tower_cases,
+        clip_vit_cases,
         shows_clip_vit,
         points=3,
         needs=("patch_embed", "vit_block"),
@@ -1246,7 +1265,7 @@ CHECKS = [
         "token_concat",
         "picture tokens before text tokens: [B, P, D] and [B, T, D] become [B, P + T, D]",
         call_token_concat,
-        concat_cases,
+        token_concat_cases,
         lambda case: f"token_concat(image {list(case['image'].shape)}, text {list(case['text'].shape)})",
         judge_token_concat,
         points=2,
@@ -1266,7 +1285,7 @@ CHECKS = [
         "place_tokens",
         "pictures go exactly where the text keeps places for them, row by row",
         call_place_tokens,
-        place_cases,
+        place_tokens_cases,
         shows_place_tokens,
         judge_place_tokens,
         points=3,
@@ -1290,7 +1309,7 @@ CHECKS = [
         "vlm_labels",
         "labels [B, T]: the answers and their <|end|>, and IGNORE at all else",
         call_vlm_labels,
-        labels_cases,
+        vlm_labels_cases,
         lambda case: f"vlm_labels(input_ids {list(case['input_ids'].shape)}, special_tokens)",
         judge_vlm_labels,
         points=2,
@@ -1314,7 +1333,7 @@ CHECKS = [
         "vlm_forward",
         "the language model reads picture and words; labels and mask grow with them",
         call_vlm_forward,
-        vlm_cases,
+        vlm_forward_cases,
         shows_vlm_forward,
         judge_vlm_forward,
         points=3,
@@ -1343,7 +1362,7 @@ CHECKS = [
         "vlm_generate",
         "the answer to pictures and words: the picture enters once, then the cache remembers",
         call_vlm_generate,
-        generate_cases,
+        vlm_generate_cases,
         shows_vlm_generate,
         judge_vlm_generate,
         points=2,
@@ -1365,7 +1384,7 @@ CHECKS = [
         "contrastive_loss",
         "CLIP's loss: each picture finds its caption, each caption its picture",
         call_contrastive_loss,
-        contrastive_cases,
+        contrastive_loss_cases,
         points=2,
         atol=3e-4,  # at a scale of 100 float32 has the gradients to 4 digits behind the point
         shows=lambda case: (

@@ -19,7 +19,7 @@ from pathlib import Path
 # process has only some of the files.
 _FACE = {
     "finding": ("Finding", "display"),
-    "helpers": ("like", "with_grad"),
+    "helpers": ("attempt", "between", "like", "with_grad"),
     "judging": ("Answer", "answered", "make_cases", "problems"),
     "lessons": ("Lesson", "lesson"),
     "parts": ("Check", "Mistake", "Problem"),

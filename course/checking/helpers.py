@@ -1,4 +1,6 @@
-"""For authors of `call`: gradients as values, and modules where the case's tensors are."""
+"""For authors of checks: gradients and refusals as values, modules where the case's tensors are, random numbers."""
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -88,3 +90,22 @@ def like(case, module: nn.Module, weights: dict | None = None) -> nn.Module:
     if weights is not None:
         module.load_state_dict(weights, strict=True)
     return module
+
+
+def attempt(call: Callable[[], object], wanted: type[Exception] = ValueError) -> tuple[object, str, str]:
+    """What comes of a call that should raise `wanted`: (its value, "", ""), or (None, the exception's name, its text).
+
+    An exception of a class below `wanted` has the name of `wanted`. NotImplementedError is not caught: it says that a
+    TODO is not written yet.
+    """
+    try:
+        return call(), "", ""
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        return None, wanted.__name__ if isinstance(error, wanted) else type(error).__name__, str(error)
+
+
+def between(generator: torch.Generator, low: int, high: int) -> int:
+    """A random whole number from `low` to `high`, both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
