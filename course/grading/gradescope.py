@@ -38,7 +38,7 @@ cd /autograder/source
 """
 MODULE = __spec__.name  # also where this very file runs as __main__
 LEFT_OUT = ("tests/", "benchmarks/", ".ci/", "docs/")
-PACKAGES = ("torch", "numpy", "regex", "pillow", "safetensors", "tqdm", "matplotlib")
+PACKAGES = ("torch", "numpy", "regex", "pillow", "safetensors", "tqdm", "psutil", "matplotlib", "Jinja2")
 
 
 def main(args) -> int:
