@@ -29,6 +29,9 @@ def released(tmp_path_factory):
         ".course/memory.json",
         "course/chain.py",
         "grades/ann.json",
+        "LICENSE",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
     ):
         path = tmp / "course" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +49,7 @@ def test_solutions_and_mistakes_are_not_in_it(released):
     step, copy = released
     files = sorted(path.relative_to(copy.root).as_posix() for path in copy.root.rglob("*") if path.is_file())
     assert files == [
+        "LICENSE",
         "README.md",
         "course/chain.py",
         "course/students_copy.json",

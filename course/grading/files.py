@@ -10,8 +10,8 @@ from course import steps
 
 # Where there is no git to ask: what belongs to the course, and what in it does not. Whatever else lies beside
 # it (submissions, grades) must not travel to students.
-OURS = ("course", "tests", "benchmarks", "docs", ".ci")
-FILES = ("README.md", "requirements.txt", "pyproject.toml", ".gitignore")
+OURS = ("course", "tests", "benchmarks", "docs", ".ci", ".devcontainer")
+FILES = ("README.md", "LICENSE", "CHANGELOG.md", "requirements.txt", "pyproject.toml", ".gitignore", ".gitattributes")
 STRAY = ("__pycache__", ".ipynb_checkpoints", "*.pyc", "*.backup-*.py")
 
 
