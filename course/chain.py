@@ -11,7 +11,7 @@ from course.display.commands import command
 from course.errors import CourseError
 
 
-def use(step, code: str = "chain", folder=None) -> ModuleType:
+def use(step: steps.StepName, code: str = "chain", folder: Path | str | None = None) -> ModuleType:
     """The module of a step, for train.py and the notebooks of the steps after it.
 
     `code` "chain" is the learner's model_exercise.py (in `folder`, by default the step's) with the functions
@@ -65,7 +65,7 @@ def _solution(step) -> ModuleType:
     return module
 
 
-def plan(step, path) -> tuple[list[str], str]:
+def plan(step: steps.StepName, path: Path) -> tuple[list[str], str]:
     """(the TODOs that the learner's file contributes, why the rest of it cannot serve or ""), remembered
     by hash.
     """

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from course import steps
 from course.errors import CourseError, UsageError
@@ -57,7 +58,7 @@ def one_todo(text: str) -> tuple[steps.Step, str]:
     return step, todo
 
 
-def arg(*names: str, **options) -> Callable[[argparse.ArgumentParser], None]:
+def arg(*names: str, **options: Any) -> Callable[[argparse.ArgumentParser], None]:
     """One argument of a row in VERBS: what argparse's add_argument takes."""
 
     def add(parser: argparse.ArgumentParser) -> None:

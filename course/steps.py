@@ -12,6 +12,7 @@ import linecache
 import re
 import sys
 import types
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,9 @@ class Step:
         return self.folder / FILES[which]
 
 
+StepName = Step | str | int  # how a room may be named: see find_step
+
+
 def short_name(name: str) -> str:
     """`step6` for `step6_vlm`, `systems` for `step6_vlm/systems`, and whatever else there is as it is."""
     found = re.fullmatch(r"(step\d+)(_\w*)?", name)
@@ -149,13 +153,13 @@ ROOMS = (
 STEPS = tuple(room for room in ROOMS if not room.is_side)
 
 
-def unknown(kind: str, text: str, names) -> UnknownName:
+def unknown(kind: str, text: str, names: Iterable[str]) -> UnknownName:
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
     ask = f" Did you mean {near[0]}?" if near else ""
     return UnknownName(f"There is no {kind} {text!r}.{ask} There is: {', '.join(names)}")
 
 
-def find_step(text) -> Step:
+def find_step(text: StepName) -> Step:
     """The room that `text` names: "6", 6, "step6", "step6_vlm", "vlm", "systems" or a path of its folder; a Step
     passes through. Raises UnknownName.
     """
@@ -171,7 +175,7 @@ def find_step(text) -> Step:
     raise unknown("step", str(text), [room.short if room.is_side else room.name for room in ROOMS])
 
 
-def find(text) -> tuple[Step, str | None]:
+def find(text: StepName) -> tuple[Step, str | None]:
     """The room and TODO that `text` names: "step6.projection", "projection", "systems.cpe", or "step6" (then the TODO
     is None). Raises UnknownName.
     """
@@ -233,7 +237,7 @@ def forget(module: types.ModuleType) -> None:
     sys.modules.pop(module.__name__, None)
 
 
-def load(step, which: str, path=None) -> types.ModuleType:
+def load(step: StepName, which: str, path: str | Path | None = None) -> types.ModuleType:
     """Execute one of a step's files as it is on disk now: "exercise", "solution", "checks", "mistakes" or
     "train".
 

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class AuthorError(ValueError):
     """A solution that breaks a rule of its markers; the message names the line."""
 
 
-def generate(solution_source: str, step) -> str:
+def generate(solution_source: str, step: steps.StepName) -> str:
     """The exercise of a solution: what stands between the markers becomes `raise NotImplementedError("TODO
     ...")`, and the block of test functions follows. Raises AuthorError where markers, TODO lines and the
     step's list disagree.
@@ -54,7 +55,7 @@ def generate(solution_source: str, step) -> str:
     return _stamped("".join(lines).rstrip("\n") + "\n" + _tests(step))
 
 
-def filled(solution_source: str, step) -> str:
+def filled(solution_source: str, step: steps.StepName) -> str:
     """The solution with the block of tests: an exercise that somebody has solved."""
     step = steps.find_step(step)
     _marked(solution_source, step)
@@ -131,7 +132,7 @@ class Report:
         self.ok = self.ok and ok
 
 
-def build(check: bool = False, force: bool = False, which=None) -> Report:
+def build(check: bool = False, force: bool = False, which: Iterable[steps.StepName] | None = None) -> Report:
     """Generate every step's exercise and strip the outputs of its notebooks; `check` only says what would
     change.
 

@@ -6,6 +6,8 @@ import ast
 import json
 import re
 
+from course.steps import Step
+
 LESSON = "tutorial.ipynb"
 TEST_CELL = re.compile(r"^\s*model_exercise\.test_(\w+)\(\)\s*$", re.MULTILINE)
 
@@ -42,7 +44,7 @@ def tests_called(text: str) -> list[str]:
     return [todo for cell in code_cells(text) for todo in TEST_CELL.findall(cell)]
 
 
-def problems(text: str, step) -> list[str]:
+def problems(text: str, step: Step) -> list[str]:
     """What breaks the rules in a notebook of this step; an empty list when nothing does."""
     found, called = [], tests_called(text)
     for todo in step.todos:

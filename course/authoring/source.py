@@ -13,6 +13,7 @@ import io
 import re
 import textwrap
 import tokenize
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MARK = re.compile(r"#\s*TODO\s+([A-Za-z]\w*)\s*$")  # the line above a function that belongs to a TODO
@@ -141,7 +142,7 @@ def _bare(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
     return bare
 
 
-def transplant(target: str, donor: str, names) -> str:
+def transplant(target: str, donor: str, names: Iterable[str]) -> str:
     """`target` with the functions `names` replaced by the donor's of the same qualified name.
 
     From the first decorator to the last comment in the body; the `# TODO` line above stays the target's. A
@@ -238,7 +239,7 @@ def _end_of_scope(target: str, name: str, count: int) -> tuple[int, int, str]:
     return last + 1, last, _prefix(lines[scope.body[0].lineno - 1])
 
 
-def graft(target: str, fragment: str, names) -> str:
+def graft(target: str, fragment: str, names: Iterable[str]) -> str:
     """`target` with a fragment of somebody else's code in place: the functions `names` that it defines, and
     what they bring along (imports, helper functions, constants, further methods of the same classes).
 

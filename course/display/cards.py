@@ -1,6 +1,8 @@
 """A card under a cell of a notebook; the same as text elsewhere."""
 
 import html
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from course.display.commands import in_cell
 
@@ -8,7 +10,7 @@ GREEN, AMBER, RED, QUIET = "#2e7d32", "#b26a00", "#c5221f", "#8a8a8a"
 PRE = "margin:0;white-space:pre-wrap;background:none;text-align:left;font-family:var(--jp-code-font-family,monospace)"
 
 
-def shell():
+def shell() -> Any:
     """The IPython shell of this notebook; None in a terminal, a script or a plain Python."""
     try:
         from IPython import get_ipython  # there in a notebook, and nowhere else
@@ -34,7 +36,14 @@ def as_cell(card: str) -> str:
     return in_cell(card, getattr(here and here.find_line_magic("course"), "verbs", ()))
 
 
-def card(title: str, headline: str, rows, color: str = QUIET, sign: str = "", code=()) -> str:
+def card(
+    title: str,
+    headline: str,
+    rows: Iterable[tuple[str, str]],
+    color: str = QUIET,
+    sign: str = "",
+    code: Collection[str] = (),
+) -> str:
     """A card: `title` in typewriter face and the headline (or neither), and (label, text) rows; those labelled as in
     `code` keep their spaces.
 

@@ -4,8 +4,11 @@ import base64
 import contextlib
 import html
 import io
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import matplotlib
+from matplotlib.figure import Figure
 
 INK = {False: "#333333", True: "#d6d6d6"}
 COLORS = {  # told apart by colour-blind readers too (after Okabe and Ito)
@@ -17,7 +20,7 @@ HATCHES = ("", "//", "..", "xx")  # the same for bars that stand in groups: bar(
 
 
 @contextlib.contextmanager
-def style(dark: bool = False):
+def style(dark: bool = False) -> Iterator[None]:
     """The look, for the plots made inside: no frame but two thin axes, a faint grid, a transparent ground."""
     ink = INK[dark]
     with matplotlib.rc_context(
@@ -56,7 +59,7 @@ def style(dark: bool = False):
         yield
 
 
-def png(figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """A figure as PNG bytes (and closed where it came from)."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
@@ -67,7 +70,7 @@ def data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def show(figure, alt: str) -> None:
+def show(figure: Figure, alt: str) -> None:
     """Put a figure on a notebook's page, with a text for those who cannot see it."""
     from IPython.display import display
     from matplotlib import pyplot
@@ -80,17 +83,16 @@ def show(figure, alt: str) -> None:
     display({"text/plain": alt, "text/html": image}, raw=True)
 
 
-def new_figure(*args, **kwargs):
+def new_figure(*args: Any, **kwargs: Any) -> Figure:
     """A figure that no window and no global state knows about, on the Agg canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     figure = Figure(*args, layout="constrained", **kwargs)
     FigureCanvasAgg(figure)
     return figure
 
 
-def smoothed(values, weight: float = 0.9) -> list[float]:
+def smoothed(values: Iterable[float], weight: float = 0.9) -> list[float]:
     """An exponential moving average that starts unbiased, for curves that jitter."""
     kept, scale, out = 0.0, 0.0, []
     for value in values:

@@ -4,6 +4,8 @@ calls take longer than the arithmetic.
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from course.kernels.functions import FINE, Turn
 LARGE = 150_000  # numbers in a matrix; with fewer, waking a second core takes longer than it saves
 
 
-def token_by_token(generate):
+def token_by_token(generate: Callable) -> Callable:
     """Step 2's `generate`, in which OneToken reads what follows the prompt, and only the last logits are worked out."""
 
     @functools.wraps(generate)
@@ -39,10 +41,10 @@ def token_by_token(generate):
 class LastLogits:
     """An lm_head during one call of `generate`, where nobody asks for other logits than the last."""
 
-    def __init__(self, weight):
+    def __init__(self, weight: torch.Tensor):
         self.weight, self.matrix = weight, laid_out(weight)
 
-    def __call__(self, x):
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, D] -> [B, T, V], 0 everywhere but at the last of T."""
         if x.dim() != 3:
             return F.linear(x, self.weight)
@@ -58,7 +60,7 @@ class OneToken:
     of the joined matrices, for as long as the call takes.
     """
 
-    def __init__(self, block):
+    def __init__(self, block: torch.nn.Module):
         attention, mlp = block.self_attn, block.mlp
         self.block, self.layer = block, attention.layer
         self.heads, self.kv_heads, self.head_dim = attention.num_heads, attention.num_kv_heads, attention.head_dim
@@ -69,7 +71,9 @@ class OneToken:
         self.room = None  # keys and values [B, 2, K, more than S, d]
         self.written = None  # the part of it that the cache has, if that is still what the cache has
 
-    def __call__(self, x, angles, mask=None, cache=None):
+    def __call__(
+        self, x: torch.Tensor, angles: torch.Tensor, mask: torch.Tensor | None = None, cache: Any = None
+    ) -> torch.Tensor:
         """[B, T, D] -> [B, T, D], by the block itself unless T is 1 and there is a past."""
         if cache is None or x.shape[1] > 1 or self.layer == len(cache.layers):
             return type(self.block).forward(self.block, x, angles, mask, cache)
@@ -80,7 +84,9 @@ class OneToken:
         gate, up = product(self.unit(x), self.gate_up).chunk(2, dim=-1)
         return x.add_(product(F.silu(gate).mul_(up), self.down)).unsqueeze(1)
 
-    def queries_keys_values(self, x, angles, cache):
+    def queries_keys_values(
+        self, x: torch.Tensor, angles: torch.Tensor, cache: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of new tokens x [B, D] the queries [B, H, 1, d]; of them and the past the keys and values [B, K, S + 1,
         d]."""
         B, H, K, d, S = len(x), self.heads, self.kv_heads, self.head_dim, cache.layers[self.layer][0].shape[2]
@@ -95,18 +101,18 @@ class OneToken:
         k, v = self.written = cache.layers[self.layer] = self.room.narrow(3, 0, S + 1).unbind(1)
         return qkv.narrow(1, 0, H), k, v
 
-    def unit(self, x):
+    def unit(self, x: torch.Tensor) -> torch.Tensor:
         """Rows x [B, D] with length 1; eps counts as one number more. RMSNorm's are longer: `joined` has their
         sqrt(D)."""
         return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.eps)
 
 
-def joined(norm, *parts):
+def joined(norm: torch.nn.Module, *parts: torch.nn.Module) -> torch.Tensor:
     """The matrices of linear layers that read what a norm returns, as one [all that comes out, D], for `unit` rows."""
     return torch.cat([part.weight for part in parts]) * norm.weight * len(norm.weight) ** 0.5
 
 
-def laid_out(matrix):
+def laid_out(matrix: torch.Tensor) -> torch.Tensor:
     """A linear layer's weight [N, D] as `product` reads it fastest: [D, N], or, where it is large, [P, N / P, D].
 
     MKL, which PyTorch has on x86 processors, multiplies a matrix and one vector on one core; several matrices on all.
@@ -117,7 +123,7 @@ def laid_out(matrix):
     return matrix.unflatten(0, (parts, -1))
 
 
-def product(x, matrix):
+def product(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """Rows x [B, D] -> [B, N], by a matrix that is laid out."""
     if matrix.dim() == 2:
         return torch.mm(x, matrix)

@@ -9,7 +9,9 @@ position, and keys and values with room for more tokens than there are, of which
 import contextlib
 import functools
 import weakref
+from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -25,7 +27,7 @@ def forget() -> None:
     recordings.clear()
 
 
-def recorded(gpt: ModuleType):
+def recorded(gpt: ModuleType) -> Callable:
     """The `generate` of a module of step 2, with a Recording for the tokens after the prompt. While one is made, no
     other thread may use the GPU."""
     generate = gpt.GPT.generate
@@ -54,7 +56,9 @@ def recorded(gpt: ModuleType):
     return faster_generate
 
 
-def make(gpt, model, input_ids, attention_mask, cache):
+def make(
+    gpt: ModuleType, model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, cache: Any
+) -> "Recording | None":
     """A Recording if it says of this token what the model says, else None: blocks may do what no recording can
     repeat."""
 
@@ -77,7 +81,7 @@ def make(gpt, model, input_ids, attention_mask, cache):
 class Recording:
     """Reading one more token of each of B rows, recorded. It is itself the cache of the blocks that it runs."""
 
-    def __init__(self, gpt: ModuleType, model, cache):
+    def __init__(self, gpt: ModuleType, model: torch.nn.Module, cache: Any):
         k = cache.layers[0][0]  # [B, K, S, d]
         B, room = len(k), k.shape[2] + ROOM
         self.made_for, model = self.state(model, cache), weakref.proxy(model)  # it shall not keep the model alive
@@ -96,26 +100,28 @@ class Recording:
 
         self.play, self.logits = record(work, k.device)
 
-    def extend(self, layer: int, k, v):
+    def extend(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """KVCache.extend, in place: keys and values of all that there is room for, [B, K, room, d]."""
         for kept, new in zip(self.layers[layer], (k, v)):
             kept.index_copy_(2, self.place, new)
         return self.layers[layer]
 
     @staticmethod
-    def state(model, cache):
+    def state(model: torch.nn.Module, cache: Any) -> tuple:
         """What a recording holds for: where the weights lie, how many rows there are, and numbers of what kind."""
         k = cache.layers[0][0]
         return [p.data_ptr() for p in model.parameters()], len(k), k.dtype, torch.is_autocast_enabled("cuda")
 
-    def fits(self, model, cache) -> bool:
+    def fits(self, model: torch.nn.Module, cache: Any) -> bool:
         return cache.length < self.mask.shape[-1] and self.made_for == self.state(model, cache)
 
-    def is_free_for(self, cache) -> bool:
+    def is_free_for(self, cache: Any) -> bool:
         """No other cache still has keys and values that lie here and would be written over."""
         return all(keys() is None or keys() is cache.layers[0][0] for keys in self.handed)
 
-    def read(self, model, input_ids, attention_mask, cache):
+    def read(
+        self, model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, cache: Any
+    ) -> torch.Tensor:
         """Tokens [B, 1] after the S in the cache -> logits [B, 1, V]; the cache then has S + 1."""
         S = cache.length
         if all(keys() is not cache.layers[0][0] for keys in self.handed):
@@ -134,7 +140,7 @@ class Recording:
         return self.logits.clone()
 
 
-def record(work, device: torch.device):
+def record(work: Callable[[], torch.Tensor], device: torch.device) -> tuple[Callable[[], object], torch.Tensor]:
     """(a function that does `work` again, the tensor in which its result then is)."""
     if device.type != "cuda":
         result = work()
@@ -162,7 +168,7 @@ def aside() -> torch.cuda.Stream:
 
 
 @contextlib.contextmanager
-def no_waiting():
+def no_waiting() -> Iterator[None]:
     """An error where Python waits for the GPU's answer. To find that out in the middle of a recording leaves a mess."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")

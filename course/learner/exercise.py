@@ -11,7 +11,7 @@ from course.errors import CourseError
 from course.machine.files import backup, write
 
 
-def pristine(step) -> str:
+def pristine(step: steps.StepName) -> str:
     """The exercise as it is generated: from the solution, or from what a copy without solutions keeps of it."""
     step = steps.find_step(step)
     if step.file("solution").exists() or not step.file("stored").exists():
@@ -19,7 +19,7 @@ def pristine(step) -> str:
     return lesson(step).exercise()
 
 
-def reset(step, todo: str | None = None) -> tuple[bool, Path | None]:
+def reset(step: steps.StepName, todo: str | None = None) -> tuple[bool, Path | None]:
     """Put a step's exercise, or one TODO in it, back to the generated text.
 
     Returns (whether anything changed, the backup that lies beside the file if one was needed). Of one TODO only its

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from course import steps
@@ -19,7 +20,7 @@ MEASURED = Path(__file__).with_name("milestones.json")  # "step3.recited" -> its
 DIARY = "COURSE_MILESTONES"  # the environment variable with the file that `milestone` writes into, while measuring
 
 
-def band(values, better: str) -> tuple[float, float]:
+def band(values: Sequence[float], better: str) -> tuple[float, float]:
     """(lowest, highest) value that counts as usual: the measured range, widened on either side by its width, at least
     by a twentieth of the value and by 0.01, and without an end on the better side ("lower", "higher" or "near")."""
     low, high = min(values), max(values)
@@ -55,7 +56,7 @@ def milestone(name: str, value: float, better: str, *causes: str) -> bool:
     return fine
 
 
-def measure(step, seeds: int) -> dict[str, list[float]]:
+def measure(step: steps.StepName, seeds: int) -> dict[str, list[float]]:
     """Run a step's lesson, as far as its last milestone, once for each seed, and return {name: [value, ...]}.
 
     The seed is added to each one that the page sets by torch.manual_seed.
@@ -88,7 +89,7 @@ def measure(step, seeds: int) -> dict[str, list[float]]:
     return found
 
 
-def keep(step, seeds: int) -> None:
+def keep(step: steps.StepName, seeds: int) -> None:
     """Measure a step's milestones and keep them in MEASURED, in place of those that were there."""
     step = steps.find_step(step)
     found = measure(step, seeds)

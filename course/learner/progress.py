@@ -2,6 +2,7 @@
 
 import ast
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 from course import authoring, checking, steps
@@ -11,7 +12,7 @@ from course.display.commands import command
 from course.errors import CourseError
 
 
-def next_hint(step, todo: str, again: bool = False) -> tuple[int, int, str]:
+def next_hint(step: steps.StepName, todo: str, again: bool = False) -> tuple[int, int, str]:
     """The next hint for a TODO that has not been told yet: (its number, how many there are, its text).
 
     After the last one, its number is one more and the text says where the solution is. `again` starts over.
@@ -34,7 +35,7 @@ def next_hint(step, todo: str, again: bool = False) -> tuple[int, int, str]:
     return told, len(hints), f"{step.name}/{step.file('solution').name}: {'; '.join(places)}"
 
 
-def explain(step, todo: str) -> str:
+def explain(step: steps.StepName, todo: str) -> str:
     """After a pass: the learner's code, the solution's, and why the solution is as it is.
 
     Raises CourseError as long as the TODO does not pass: the solution would spoil it.
@@ -73,7 +74,7 @@ def _bodies(source: str, names) -> str:
     return "\n".join(parts)
 
 
-def status(which=None) -> dict[str, dict[str, str]]:
+def status(which: Iterable[steps.StepName] | None = None) -> dict[str, dict[str, str]]:
     """{step's name: {todo: status}} for all steps, or for `which`; a step whose files are missing has no
     entries.
     """
@@ -86,7 +87,7 @@ def status(which=None) -> dict[str, dict[str, str]]:
     return found
 
 
-def table(which=None) -> str:
+def table(which: Iterable[steps.StepName] | None = None) -> str:
     """The status as text: a line per step, one per TODO of the steps that are begun and not done, and what
     is next.
     """

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Upgrade:
     kept: Path | None = None  # the backup
 
 
-def upgrade(which=None, pull: bool = True) -> list[Upgrade]:
+def upgrade(which: Iterable[steps.StepName] | None = None, pull: bool = True) -> list[Upgrade]:
     """Bring every exercise (or those of `which`) to what this version of the course generates, with the learner's code.
 
     With `pull`, a newer version that git has fetched is merged first, also where git itself refused because exercises

@@ -14,10 +14,11 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class ArtifactError(FileError):
     """An artifact or checkpoint is missing or damaged."""
 
 
-def plain(value):
+def plain(value: object) -> Any:
     """`value` as JSON can hold it: tensors and numpy numbers become numbers, NaN and infinity None, paths
     strings.
     """
@@ -54,14 +55,14 @@ def plain(value):
     raise TypeError(f"{type(value).__name__} has no place in JSON: {value!r}")
 
 
-def to_json(value) -> str:
+def to_json(value: object) -> str:
     return json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 # Nested states ----------------------------------------------------------------------------------------------
 
 
-def flatten(state) -> tuple[object, dict[str, torch.Tensor]]:
+def flatten(state: object) -> tuple[object, dict[str, torch.Tensor]]:
     """Split a nested state into a JSON tree and its tensors, which the tree names as {"$tensor": name}.
 
     Holds what training states are made of: dicts with any plain keys (an optimizer's are ints), lists,
@@ -96,7 +97,7 @@ def flatten(state) -> tuple[object, dict[str, torch.Tensor]]:
     return walk(state), tensors
 
 
-def unflatten(tree, tensors: dict[str, torch.Tensor]):
+def unflatten(tree: object, tensors: dict[str, torch.Tensor]) -> Any:
     """The inverse of `flatten`."""
     if isinstance(tree, list):
         return [unflatten(item, tensors) for item in tree]
@@ -115,7 +116,7 @@ def unflatten(tree, tensors: dict[str, torch.Tensor]):
     return {key: unflatten(item, tensors) for key, item in tree.items()}
 
 
-def save_state(path: Path, state, stamp: dict) -> None:
+def save_state(path: Path, state: object, stamp: dict) -> None:
     """Write a nested state and its stamp (what made it) as one safetensors file, whole or not at all."""
     tree, tensors = flatten(state)
     with replacing_file(path) as temporary, as_os_error():
@@ -141,7 +142,7 @@ def load_stamp(path: Path) -> dict:
         raise ArtifactError(f"{path} is damaged ({error}). Remove it and start this step without --resume.") from error
 
 
-def load_state(path: Path):
+def load_state(path: Path) -> Any:
     """Read back what `save_state` wrote (tensors on the CPU)."""
     try:
         with safe_open(path, "pt") as file:
@@ -154,7 +155,7 @@ def load_state(path: Path):
 # Artifacts --------------------------------------------------------------------------------------------------
 
 
-def hash_files(folder: Path, config) -> str:
+def hash_files(folder: Path, config: object) -> str:
     """sha256 over an artifact's payload: its config and files, but not figures, times and curves."""
     total = hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode())
     for path in sorted(folder.rglob("*")):
@@ -177,7 +178,7 @@ def recover(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(folder: Path):
+def replacing(folder: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `folder` at the end: never half of it, never a mixture.
 
     It is made beside its place, synced, then renamed; if filling it fails, the old one stays.
@@ -207,7 +208,13 @@ def replacing(folder: Path):
         shutil.rmtree(old, ignore_errors=True)
 
 
-def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, files=None) -> None:
+def save_artifact(
+    folder: Path,
+    manifest: dict,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+    history: Mapping | None = None,
+    files: Mapping[str, str | bytes] | None = None,
+) -> None:
     """Write the artifact `folder`, whole or not at all.
 
     tensors: name -> tensor; files: name (may contain /) -> str | bytes; manifest gets the payload's "hash".
@@ -227,7 +234,7 @@ def save_artifact(folder: Path, manifest: dict, tensors=None, history=None, file
         )
 
 
-def save_tensors(path: Path, tensors) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write name -> tensor as safetensors, the way transformers reads them; tied tensors become two."""
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
     with as_os_error():

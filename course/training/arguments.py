@@ -4,16 +4,17 @@ installed for it.
 
 import argparse
 import re
+from typing import NoReturn
 
 PRESETS = ("smoke", "tiny", "small", "base")
 
 
 class Parser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{message}\nSee: {self.prog} --help\n")
 
 
-def machine_arguments(one) -> None:
+def machine_arguments(one: argparse._ActionsContainer) -> None:
     """The flags that say which run is meant, on which machine."""
     one.add_argument(
         "--preset",
@@ -33,7 +34,7 @@ def machine_arguments(one) -> None:
     )
 
 
-def run_arguments(one) -> None:
+def run_arguments(one: argparse._ActionsContainer) -> None:
     """The flags of `run` and of every step's train.py."""
     machine_arguments(one)
     one.add_argument("--seed", type=int, default=0)
@@ -48,6 +49,6 @@ def device(name: str) -> str:
     return name
 
 
-def training_arguments(one) -> None:
+def training_arguments(one: argparse._ActionsContainer) -> None:
     """The flag that every step with a training loop has."""
     one.add_argument("--compile", action="store_true", help="compile the model with torch.compile first")

@@ -5,6 +5,8 @@ mask and collate are step 4's, whoever wrote them.
 """
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -14,7 +16,7 @@ from course.world import BLANK
 class Chat:
     """A tokenizer and a chat template (the module of step 4) put to work on one device."""
 
-    def __init__(self, tokenizer, sft, device: torch.device | str = "cpu"):
+    def __init__(self, tokenizer: Any, sft: ModuleType, device: torch.device | str = "cpu"):
         self.tokenizer, self.sft, self.device = tokenizer, sft, torch.device(device)
         self.special = tokenizer.special_tokens
         self.end, self.pad = self.special["<|end|>"], self.special["<|pad|>"]
@@ -50,13 +52,13 @@ class Chat:
     @torch.no_grad()
     def replies(
         self,
-        model,
+        model: torch.nn.Module,
         prompts: Sequence[str],
         features: torch.Tensor | None = None,
         max_new_tokens: int = 80,
         batch_size: int = 128,
         each: Callable[[int], object] = lambda count: None,
-        **options,
+        **options: Any,
     ) -> list[str]:
         """The model's reply to each prompt, greedily unless `options` for generate say otherwise.
 

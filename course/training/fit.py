@@ -1,13 +1,17 @@
 """What the recipes of steps 3 to 6 share: loading what earlier steps left, and step 3's `fit` with a bar and
 checkpoints."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from course import kernels
 from course.machine import compute
+from course.training.job import Job
 
 
-def load_model(job, step: str) -> torch.nn.Module:
+def load_model(job: Job, step: str) -> torch.nn.Module:
     """The GPT that a step left, in the chain's code (strict: a checkpoint of another shape is refused by name).
 
     Parts that were learnt and checked in step 2 give way to faster ones with the same results: see kernels.use.
@@ -19,7 +23,7 @@ def load_model(job, step: str) -> torch.nn.Module:
     return model.to(job.device)
 
 
-def load_tokenizer(job):
+def load_tokenizer(job: Job) -> Any:
     """Step 1's tokenizer."""
     artifact = job.load("step1_tokenizer")
     return job.use("step1_tokenizer").Tokenizer.from_json(
@@ -27,7 +31,15 @@ def load_tokenizer(job):
     )
 
 
-def fit(job, model, next_batch, config, loss_fn=None, stage: str = "train", all_used: bool = True) -> list[list[float]]:
+def fit(
+    job: Job,
+    model: torch.nn.Module,
+    next_batch: Callable[[int], dict],
+    config: Any,
+    loss_fn: Callable | None = None,
+    stage: str = "train",
+    all_used: bool = True,
+) -> list[list[float]]:
     """Train `model` in place with the learner's (or the solution's) trainer; return its curve [[step, loss], ...].
 
     next_batch(i) gives micro-batch i, on the model's device; with several processes each gets other ones. config is

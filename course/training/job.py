@@ -6,13 +6,18 @@ script.py (arguments, exit status).
 
 import _thread
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from course import chain, steps
@@ -41,15 +46,15 @@ class Job:
 
     def __init__(
         self,
-        step,
-        preset="tiny",
-        settings=None,
-        device="auto",
-        seed=0,
-        out=None,
-        resume=False,
-        code="chain",
-        options=None,
+        step: steps.StepName,
+        preset: str = "tiny",
+        settings: dict | None = None,
+        device: str = "auto",
+        seed: int = 0,
+        out: Path | str | None = None,
+        resume: bool = False,
+        code: str = "chain",
+        options: argparse.Namespace | None = None,
     ):
         self.step = steps.find_step(step)
         self.place = Place(preset, seed, code, out)
@@ -75,7 +80,7 @@ class Job:
 
     # What it runs on
 
-    def use(self, step=None):
+    def use(self, step: steps.StepName | None = None) -> ModuleType:
         """The module of a step (this one by default) that this run trains with, as `code` says; see
         course.chain.
         """
@@ -84,28 +89,28 @@ class Job:
             self._modules[step.name] = chain.use(step, code=self.code)
         return self._modules[step.name]
 
-    def folder(self, step=None) -> Path:
+    def folder(self, step: steps.StepName | None = None) -> Path:
         """Where a step's artifact lies (this step's by default)."""
         return self.place.folder(step if step is not None else self.step)
 
-    def command(self, step=None, resume: bool = False) -> str:
+    def command(self, step: steps.StepName | None = None, resume: bool = False) -> str:
         """The command that makes a step's artifact (this step's by default) as this run would."""
         return self.place.command(step if step is not None else self.step, resume)
 
-    def load(self, step) -> Artifact:
+    def load(self, step: steps.StepName) -> Artifact:
         """An earlier step's artifact, verified. Otherwise an error with the command that makes it."""
         step = steps.find_step(step)
         if step.name not in self._inputs:
             self._inputs[step.name] = artifacts.load_artifact(self.folder(step), self.command(step))
         return self._inputs[step.name]
 
-    def autocast(self):
+    def autocast(self) -> contextlib.AbstractContextManager:
         """bfloat16 on CUDA, float32 elsewhere, as a context."""
         return compute.autocast(self.device)
 
     # What it shows
 
-    def bar(self, work, label: str = "", initial: int = 0, unit: str = "it") -> tqdm:
+    def bar(self, work: Iterable | int, label: str = "", initial: int = 0, unit: str = "it") -> tqdm:
         """A progress bar over an iterable, or up to a total by `update`; only the main process shows it."""
         total, work = (work, None) if isinstance(work, int) else (None, work)
         tty = sys.stderr.isatty()
@@ -199,7 +204,7 @@ class Job:
         if self._signal:
             raise Interrupted(self._signal)
 
-    def restore(self):
+    def restore(self) -> Any:
         """The state of an interrupted run, or None; the global random streams go on where they were too.
 
         Only with --resume. A checkpoint that another run made is an error that says how it differs.
@@ -243,7 +248,15 @@ class Job:
         now = (host.peak_memory_mb(), compute.peak_gpu_memory_mb(self.device) or 0.0)
         return tuple(max(pair) for pair in zip(now, self._peaks))
 
-    def save(self, *, tensors=None, config=None, figures: dict, history=None, files=None) -> None:
+    def save(
+        self,
+        *,
+        tensors: Mapping[str, torch.Tensor] | None = None,
+        config: object = None,
+        figures: dict,
+        history: Mapping | None = None,
+        files: Mapping[str, str | bytes] | None = None,
+    ) -> None:
         """Leave this step's artifact and drop its checkpoint. On every process; the main one writes.
 
         tensors: a state_dict; config: a dict or dataclass; figures: JSON values; history: curve name ->

@@ -28,15 +28,15 @@ class Place:
         """The folder of all steps, absolute."""
         return Path(self.out).absolute() if self.out is not None else self.usual_root
 
-    def folder(self, step) -> Path:
+    def folder(self, step: steps.StepName) -> Path:
         """Where a step's artifact lies."""
         return self.root / steps.find_step(step).slug
 
-    def checkpoint(self, step) -> Path:
+    def checkpoint(self, step: steps.StepName) -> Path:
         """Where an interrupted step's checkpoint lies."""
         return self.root / f"{steps.find_step(step).slug}.checkpoint.safetensors"
 
-    def command(self, step=None, resume: bool = False) -> str:
+    def command(self, step: steps.StepName | None = None, resume: bool = False) -> str:
         """The command that makes a step's artifact as this run would; without a step, all of them."""
         return command(
             "run",

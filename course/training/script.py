@@ -69,7 +69,9 @@ def usual_options(recipe: ModuleType) -> argparse.Namespace:
     return argparse.Namespace(**{name: parser.get_default(name) for name in names})
 
 
-def perform(recipe, step: steps.Step, args, options, own: str | None = None) -> int:
+def perform(
+    recipe: ModuleType, step: steps.Step, args: argparse.Namespace, options: argparse.Namespace, own: str | None = None
+) -> int:
     """Run `recipe.train` under a Job made from `args`; the exit status. Sentences go to stderr, never tracebacks of
     ours. `own` is the command to say it with again, where `run` does not know the flags.
     """
@@ -95,7 +97,7 @@ def perform(recipe, step: steps.Step, args, options, own: str | None = None) -> 
         return 1
 
 
-def job_for(recipe, step: steps.Step, args, options) -> Job:
+def job_for(recipe: ModuleType, step: steps.Step, args: argparse.Namespace, options: argparse.Namespace) -> Job:
     """The Job that these arguments ask for. Raises UsageError where the recipe has no such preset."""
     if args.preset not in recipe.PRESETS:
         raise UsageError(f"{step.name} has no preset '{args.preset}'. It has: {', '.join(recipe.PRESETS)}.")
@@ -106,7 +108,7 @@ def job_for(recipe, step: steps.Step, args, options) -> Job:
     return Job(step, args.preset, settings, args.device, args.seed, out, args.resume, args.code, options)
 
 
-def train(recipe, job: Job) -> None:
+def train(recipe: ModuleType, job: Job) -> None:
     """Do what is left to do: all of it, or with --resume what an earlier run has not finished. Print the figures."""
     if job.is_main:
         make_folder(job.out)

@@ -16,6 +16,7 @@ from torch import nn
 from course import chain, steps
 from course.authoring.source import fingerprint_of
 from course.machine import artifacts
+from course.training.job import Job
 from course.weights.files import CONFIG, WHOLE, WeightsError
 from course.weights.tokenizer import tokenizer_as_files
 
@@ -67,7 +68,7 @@ REAL_TEMPLATE = """\
 """
 
 
-def export(job, to: Path) -> str:
+def export(job: Job, to: Path) -> str:
     """Write the artifact of `job.step` into the folder `to`; what to do with it, in words.
 
     An earlier export there is replaced; any other folder that is not empty is refused (WeightsError), and so

@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from course import steps
 from course.weights.files import CONFIG, INDEX, WHOLE, WeightsError
@@ -86,7 +87,7 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
     return folder
 
 
-def converted(api, name: str):
+def converted(api: Any, name: str) -> Any:
     """What the hub's own robot offers for an old repository of pickles: the same with safetensors, not
     merged; or None.
     """

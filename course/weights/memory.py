@@ -6,6 +6,7 @@ course.kernels, by torch's saved-tensor hooks (the tests measure again).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 MARGIN = 1.2  # copies and what allocators round up: on the CPU the peak was 13 to 18% over the count
 
@@ -38,7 +39,7 @@ def size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def kept_bytes(config, llm_learns: bool, bf16: bool) -> int:
+def kept_bytes(config: Any, llm_learns: bool, bf16: bool) -> int:
     """What the language model keeps of one token until its backward pass: config is a GPTConfig."""
     hidden, inner = {(False, True): (32, 16), (False, False): (24, 12), (True, True): (37, 8), (True, False): (17, 6)}[
         bf16, llm_learns
@@ -50,7 +51,7 @@ def kept_bytes(config, llm_learns: bool, bf16: bool) -> int:
 
 
 def training_memory(
-    parameters: int, learning: int, config, vision, rows: int, tokens: int, llm_learns: bool, bf16: bool
+    parameters: int, learning: int, config: Any, vision: Any, rows: int, tokens: int, llm_learns: bool, bf16: bool
 ) -> Memory:
     """The peak of one training stage.
 

@@ -8,6 +8,7 @@ transformers'.
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -56,7 +57,7 @@ def vision_config(folder: Path) -> dict:
     return _sizes(folder, config, VISION_DEFAULTS)
 
 
-def read_vision(module, folder: Path) -> nn.Module:
+def read_vision(module: ModuleType, folder: Path) -> nn.Module:
     """The eye in `folder` as a CLIPVisionModel of `module` (step 6's code, anybody's), in eval mode."""
     folder = Path(folder)
     eye = module.CLIPVisionModel(module.CLIPVisionConfig(**vision_config(folder)))
@@ -93,7 +94,7 @@ def llm_config(folder: Path) -> dict:
     return {**sizes, "rope_theta": float(rope["rope_theta"])}
 
 
-def read_llm(module, folder: Path) -> nn.Module:
+def read_llm(module: ModuleType, folder: Path) -> nn.Module:
     """The Llama in `folder` as a GPT of `module` (step 2's code, anybody's), in eval mode."""
     folder, head, embedding = Path(folder), "lm_head.weight", "model.embed_tokens.weight"
     try:

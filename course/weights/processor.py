@@ -1,5 +1,6 @@
 """Pictures as CLIP's processor prepares them: shortest edge, bicubic; centre crop; normalised. By Pillow."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def _edge(size) -> int | None:
     return size
 
 
-def preprocessor_config(size: int, mean, std) -> dict:
+def preprocessor_config(size: int, mean: Sequence[float], std: Sequence[float]) -> dict:
     """A preprocessor_config.json by which stock transformers does what Processor does."""
     return {
         "image_processor_type": "CLIPImageProcessor",

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from course.training.chat import Chat
 from course.weights.files import WeightsError
@@ -15,7 +16,7 @@ PLAIN = (
 IGNORE = -100  # label of positions that the loss leaves out
 
 
-def tokenizer_as_files(tokenizer) -> dict[str, str]:
+def tokenizer_as_files(tokenizer: Any) -> dict[str, str]:
     """The files that make a tokenizer of transformers, its chat template among them: name -> content."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
