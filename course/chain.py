@@ -37,7 +37,7 @@ def use(step: steps.StepName, code: str = "chain", folder: Path | str | None = N
     if not mine:
         return _solution(step)
     module = steps.load(step, "exercise", path) if len(mine) == len(step.todos) else _filled(step, path, mine)
-    module.__course__ = {todo: "mine" if todo in mine else "solution" for todo in step.todos}
+    vars(module)["__course__"] = {todo: "mine" if todo in mine else "solution" for todo in step.todos}
     return module
 
 
@@ -53,7 +53,7 @@ def _all_mine(step, folder) -> ModuleType:
             f"course has no solution to put in its place: {command('check', step.short)}"
         )
     module = steps.load(step, "exercise", path)
-    module.__course__ = dict.fromkeys(step.todos, "mine")
+    vars(module)["__course__"] = dict.fromkeys(step.todos, "mine")
     return module
 
 
@@ -61,7 +61,7 @@ def _solution(step) -> ModuleType:
     if not step.file("solution").exists() and step.file("stored").exists():
         raise CourseError(f"This copy of the course has no solution of {step.name}.")
     module = steps.load(step, "solution")
-    module.__course__ = dict.fromkeys(step.todos, "solution")
+    vars(module)["__course__"] = dict.fromkeys(step.todos, "solution")
     return module
 
 

@@ -214,9 +214,8 @@ def execute(source: str | bytes, file: str | Path, name: str, shown_as: str | No
     there) unless it raised.
     """
     module = types.ModuleType(f"{name}_{next(_number)}")
-    module.__file__ = str(file)
-    module.__source__ = source
-    module.__shown__ = shown = shown_as or str(file)  # what this code's frames carry as their file
+    shown = shown_as or str(file)  # what this code's frames carry as their file
+    vars(module).update(__file__=str(file), __source__=source, __shown__=shown)
     code = compile(source, shown, "exec", dont_inherit=True)
     if shown_as:
         text = source.decode() if isinstance(source, bytes) else source

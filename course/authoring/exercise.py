@@ -190,13 +190,13 @@ def _tidy(step, path: Path, check: bool, report: Report) -> None:
         return
     lesson = path.with_name(notebooks.LESSON)
     if notebooks.translates(path.name) and lesson.exists():
-        lesson = notebooks.stripped(lesson.read_text(encoding="utf-8"))
-        followed = notebooks.with_code_of(lesson, clean)
+        original = notebooks.stripped(lesson.read_text(encoding="utf-8"))
+        followed = notebooks.with_code_of(original, clean)
         if followed != clean and not check:
             write(path, followed)
             text = clean = followed
             report.add(f"{step.name}: {path.name} has got the code of {notebooks.LESSON}")
-        for line in notebooks.translation_problems(lesson, clean):
+        for line in notebooks.translation_problems(original, clean):
             report.add(f"{step.name}: {path.name}: {line}", ok=False)
     if text != clean:
         if not check:

@@ -19,6 +19,9 @@ from dataclasses import dataclass
 MARK = re.compile(r"#\s*TODO\s+([A-Za-z]\w*)\s*$")  # the line above a function that belongs to a TODO
 
 
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
+
+
 @dataclass(frozen=True)
 class Function:
     """Where a function stands: lines count from 1; `first` includes decorators, `last` its trailing
@@ -26,7 +29,7 @@ class Function:
     """
 
     name: str  # qualified: "Projection.forward"
-    node: ast.AST
+    node: Definition
     first: int
     last: int
     todo: str | None  # from the `# TODO id` line directly above it
@@ -128,14 +131,14 @@ def untouched(source: str, todo: str) -> bool:
 
 def same_function(source: str, other: str, name: str) -> bool:
     """Whether both sources define `name` with the same code; comments, layout and docstring do not count."""
-    one, two = functions(source).get(name), functions(other).get(name)
-    if one is None or two is None:
+    mine, theirs = functions(source).get(name), functions(other).get(name)
+    if mine is None or theirs is None:
         return False
-    one, two = _bare(one.node), _bare(two.node)
+    one, two = _bare(mine.node), _bare(theirs.node)
     return len(one.body) == len(two.body) and ast.dump(one) == ast.dump(two)
 
 
-def _bare(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+def _bare(function: Definition) -> Definition:
     """A function without its docstring."""
     bare = copy.copy(function)
     bare.body = function.body[ast.get_docstring(function, clean=False) is not None :]
@@ -186,7 +189,8 @@ def _prefix(line: str) -> str:
 
 def _inside_strings(text: str) -> set[int]:
     """The lines (from 1) that begin inside a string of several lines and so must not be indented anew."""
-    inside, opened = set(), []
+    inside: set[int] = set()
+    opened: list[int] = []
     starts = {getattr(tokenize, kind, None) for kind in ("FSTRING_START", "TSTRING_START")} - {None}
     stops = {getattr(tokenize, kind, None) for kind in ("FSTRING_END", "TSTRING_END")} - {None}
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -226,16 +230,17 @@ def _reindented(body: list[str], column: str) -> list[str]:
 
 def _end_of_scope(target: str, name: str, count: int) -> tuple[int, int, str]:
     """Where a function that is not there goes: (first, last, indentation) of an empty range of lines."""
-    scope, lines = ast.parse(target), split(target)
+    lines = split(target)
+    scope: ast.Module | ast.ClassDef = ast.parse(target)
     owner, _, _ = name.rpartition(".")
     for part in filter(None, owner.split(".")):
         classes = [node for node in scope.body if isinstance(node, ast.ClassDef) and node.name == part]
         if not classes:
             raise KeyError(name)
         scope = classes[-1]
-    if not owner:
+    if isinstance(scope, ast.Module):
         return count + 1, count, ""
-    last = max(_last(lines, scope.body[-1]), scope.end_lineno)
+    last = max(_last(lines, scope.body[-1]), scope.end_lineno or 0)
     return last + 1, last, _prefix(lines[scope.body[0].lineno - 1])
 
 

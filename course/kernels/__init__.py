@@ -8,7 +8,8 @@ Real systems do the same: they reorder, fuse and work out again, so that what li
 formula stays in fast memory (FlashAttention, Liger).
 """
 
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ from course.kernels.recording import forget, recorded
 __all__ = ["forget", "use"]
 
 
-def use(gpt: ModuleType, device: torch.device, compiled: bool = False) -> ModuleType:
+def use(gpt: Any, device: torch.device, compiled: bool = False) -> Any:
     """Put these parts into a module of step 2, and return it. `python3 -m benchmarks.gpt` says what they are worth.
 
     Where the model will be compiled, only attention and RoPE: torch.compile joins the rest of a block into few kernels

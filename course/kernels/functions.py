@@ -38,7 +38,8 @@ def attention_in_parts(
     causal = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
     if mask is not None and (mask.shape[-2] != T or (mask & ~causal).any()):  # one that looks ahead
         return fused_attention(q, k, v, mask)
-    mask, parts = causal if mask is None else mask.expand(*mask.shape[:-1], S), []
+    mask = causal if mask is None else mask.expand(*mask.shape[:-1], S)
+    parts: list[torch.Tensor] = []
     for part in reversed(q.split(64, dim=-2)):
         n = part.shape[-2]
         parts.insert(0, fused_attention(part, k, v, mask[..., -n:, :]).transpose(1, 2))

@@ -68,8 +68,8 @@ class OneToken:
         self.gate_up = laid_out(joined(block.post_attention_layernorm, mlp.gate_proj, mlp.up_proj))
         self.o, self.down = laid_out(attention.o_proj.weight), laid_out(mlp.down_proj.weight)
         self.eps = self.o.new_tensor(block.input_layernorm.eps * attention.q_proj.in_features).sqrt()
-        self.room = None  # keys and values [B, 2, K, more than S, d]
-        self.written = None  # the part of it that the cache has, if that is still what the cache has
+        self.room: Any = None  # keys and values [B, 2, K, more than S, d]
+        self.written: Any = None  # the part of it that the cache has, if that is still what the cache has
 
     def __call__(
         self, x: torch.Tensor, angles: torch.Tensor, mask: torch.Tensor | None = None, cache: Any = None

@@ -19,7 +19,8 @@ DEVICES = ("cuda",)  # where it is done; everything but the graph itself works, 
 ROOM = 128  # for more tokens than there are; then it is recorded again
 ALIKE = 0.05  # of the largest logit: what bfloat16 may make of the same arithmetic in another order
 
-recordings = weakref.WeakKeyDictionary()  # model -> the newest Recording, or None: it cannot be recorded
+# model -> the newest Recording, or None: it cannot be recorded
+recordings: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def forget() -> None:
@@ -89,7 +90,7 @@ class Recording:
         self.ids = torch.zeros(B, 1, dtype=torch.long, device=k.device)
         self.positions, self.place = torch.zeros_like(self.ids), torch.zeros_like(self.ids[0])
         self.mask = torch.ones(B, 1, 1, room, dtype=torch.bool, device=k.device)
-        self.handed = []  # weak references to the keys of the first layer that were given to caches
+        self.handed: list[weakref.ref] = []  # weak references to the keys of the first layer that were given to caches
 
         def work():
             x = model.model.embed_tokens(self.ids)

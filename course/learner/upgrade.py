@@ -159,7 +159,9 @@ def _with_extras(text: str, mine: str, given: set[str]) -> str:
     """
     body = ast.parse(text).body
     known = {ast.dump(node) for node in body} | {name for node in body for name in _names(node)}
-    lines, extra, imports = split(mine), [], []
+    lines = split(mine)
+    extra: list[str] = []
+    imports: list[str] = []
     for node in ast.parse(mine).body:
         names = _names(node)
         if ast.dump(node) in known or (names and names <= known) or names & given or isinstance(node, ast.Expr):
@@ -168,7 +170,7 @@ def _with_extras(text: str, mine: str, given: set[str]) -> str:
         found = "".join(lines[first - 1 : node.end_lineno]).rstrip() + "\n"
         (imports if isinstance(node, (ast.Import, ast.ImportFrom)) else extra).append(found)
     if imports:
-        there = [node.end_lineno for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        there = [node.end_lineno or 0 for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
         out = split(text)
         out[max(there, default=0) : max(there, default=0)] = imports
         text = "".join(out)

@@ -66,13 +66,14 @@ class Job:
         self.saved: dict | None = None
         self.stages: dict = {}  # what `fit` keeps of this run's earlier stages, in every checkpoint
         self._resumed: dict | None = None
-        self._modules, self._inputs = {}, {}  # what this run has used: step name -> module, -> artifact
+        self._modules: dict[str, ModuleType] = {}  # what this run has used, by the step's name
+        self._inputs: dict[str, Artifact] = {}
         self._started = float(os.environ.get("COURSE_STARTED", time.time()))
         self._peaks = (0.0, 0.0)  # of earlier, interrupted parts of this run
         self._checkpointed = time.monotonic()
         self._writing = 0.0  # seconds that the last checkpoint took to write
         self._asked = 0.0  # when the recipe last asked whether a checkpoint is due
-        self._signal = 0
+        self._signal, self._signalled = 0, 0.0  # the first signal that came, and when
         compute.seed_everything(seed)
         compute.flush_denormals()
         if self.device.type == "cuda" and not getattr(self.options, "compile", False):
@@ -112,10 +113,10 @@ class Job:
 
     def bar(self, work: Iterable | int, label: str = "", initial: int = 0, unit: str = "it") -> tqdm:
         """A progress bar over an iterable, or up to a total by `update`; only the main process shows it."""
-        total, work = (work, None) if isinstance(work, int) else (None, work)
+        total = work if isinstance(work, int) else None
         tty = sys.stderr.isatty()
         return tqdm(
-            work,
+            None if isinstance(work, int) else work,
             total=total,
             initial=initial,
             desc=f"{self.step.short} {label}".strip(),
@@ -246,7 +247,7 @@ class Job:
     def peaks(self) -> tuple[float, float]:
         """Peak RAM and GPU memory of this run so far, in MB (0 without CUDA)."""
         now = (host.peak_memory_mb(), compute.peak_gpu_memory_mb(self.device) or 0.0)
-        return tuple(max(pair) for pair in zip(now, self._peaks))
+        return max(now[0], self._peaks[0]), max(now[1], self._peaks[1])
 
     def save(
         self,

@@ -40,10 +40,10 @@ class Place:
         """The command that makes a step's artifact as this run would; without a step, all of them."""
         return command(
             "run",
-            resume=resume,
             steps=steps.find_step(step).short if step is not None else None,
             preset=self.preset,
             out=self.root if self.root != self.usual_root else None,
             seed=self.seed or None,
             code=self.code if self.code != "chain" else None,
+            resume=resume,
         )

@@ -124,7 +124,7 @@ def train(recipe: ModuleType, job: Job) -> None:
     if job.saved is None:
         job.save(figures=figures or {})
     compute.finish_distributed()
-    if job.is_main and not os.environ.get(PARENT):
+    if job.saved and not os.environ.get(PARENT):
         print(figure_lines(job.saved["figures"]))
         print(f"{job.saved['seconds']:.0f} s, {job.saved['peak_memory_mb']:.0f} MB, in {job.folder()}")
 

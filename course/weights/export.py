@@ -173,7 +173,7 @@ def _real_llava(artifact, activation: str, projector: dict) -> tuple[dict, dict,
             llama[name] = torch.cat([llama[name], llama[name][pad].expand(more, -1)])
         llm = {**llm, "vocab_size": image + 1}
     text = llama_config(llm, end, pad)
-    files = tokenizer_as_files(tokenizer)
+    files: dict = tokenizer_as_files(tokenizer)
     files["tokenizer_config.json"] = {
         **json.loads(files["tokenizer_config.json"]),
         "padding_side": "left",
