@@ -2,5 +2,5 @@
 
 plots.py  one quiet look for every plot
 cards.py  a card under a cell of a notebook, text elsewhere
-html.py   pages that need no other file: style, tables, plots
+html.py   pages that need no other file, from templates/; plots for light paper and dark
 """

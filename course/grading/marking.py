@@ -99,6 +99,11 @@ def not_run(reference: Reference, why: str) -> list[Finding]:
     ]
 
 
+def number(points: float) -> str:
+    """Points for a reader: as short as they are, at most two decimals."""
+    return f"{points:g}" if points == round(points, 2) else f"{points:.2f}"
+
+
 @dataclass
 class Weights:
     """The instructor's file: {"points": {"projection": 5}, "blocked": 0.5, "late": {"per_day": 0.1, "most":

@@ -1,7 +1,8 @@
 """What a run writes: grades.csv, results/ for Gradescope, a page per student, report.html, and the lines in
 the terminal.
 
-All of it comes from the records. A stranger's text passes through `text` and `html.escape` on its way here.
+All of it comes from the records. A stranger's text passes through `text` on its way here; the templates of pages
+escape it.
 """
 
 import csv
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from course.checking.finding import Finding
 from course.grading import pages
-from course.grading.marking import Weights
+from course.grading.marking import Weights, number
 from course.grading.text import cell, clean, file_name
 from course.machine.files import write
 
@@ -45,10 +46,6 @@ def statuses(record: dict) -> dict[str, str]:
 
 def score(record: dict, weights: Weights) -> float:
     return weights.total(statuses(record), record.get("days_late", 0))
-
-
-def number(value: float) -> str:
-    return f"{value:g}" if value == round(value, 2) else f"{value:.2f}"
 
 
 def line(record: dict, weights: Weights) -> str:

@@ -6,11 +6,12 @@ import json
 import textwrap
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from PIL import Image
 
 from course import steps
 from course.display import plots
-from course.display.html import STYLE, both, esc, html_table
+from course.display.html import both, render
 
 # The figure that stands for a step, and what it is put beside; whichever the step has. A function of its
 # figures.
@@ -60,16 +61,26 @@ def headlines(figures: dict) -> list[tuple[str, str, str]]:
     return found
 
 
-def table(report: dict) -> str:
-    """The table at the end of `run`: seconds, peak memory, a step's figure beside the figure before it."""
+def took(step: dict) -> tuple[str, str]:
+    """(seconds, MB of memory at the peak) of a step, or of the whole run."""
+    return f"{step['seconds']:.0f}", f"{step['peak_memory_mb']:.0f}"
+
+
+def summary(report: dict) -> list[tuple[str, ...]]:
+    """A header, then rows: what each step took, and its figure beside the figure before it."""
     rows = [("step", "seconds", "peak MB", "figure", "before", "after")]
     for name, step in report["steps"].items():
-        lines = headlines(step["figures"]) or [("", "", "")]
-        for i, (label, after, before) in enumerate(lines):
-            head = (name, f"{step['seconds']:.0f}", f"{step['peak_memory_mb']:.0f}") if i == 0 else ("", "", "")
+        head = (name, *took(step))
+        for label, after, before in headlines(step["figures"]) or [("", "", "")]:
             rows.append((*head, label, before, after))
-    rows.append(("all", f"{report['seconds']:.0f}", f"{report['peak_memory_mb']:.0f}", "", "", ""))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+            head = ("", "", "")
+    return [*rows, ("all", *took(report), "", "", "")]
+
+
+def table(report: dict) -> str:
+    """The summary as text, for the end of `run`."""
+    rows = summary(report)
+    widths = [max(map(len, column)) for column in zip(*rows)]
     left = (0, 3)
     lines = [
         "  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
@@ -169,27 +180,24 @@ def gallery_png(items: list[dict], columns: int = 4, questions: int = 3) -> byte
         for i, item in enumerate(items):
             picture, words = grid[i // columns * 2][i % columns], grid[i // columns * 2 + 1][i % columns]
             picture.imshow(Image.open(io.BytesIO(base64.b64decode(picture_data(item)))), interpolation="nearest")
-            height = 1.0
-            for q in item["questions"][:questions]:
-                truth = "" if q["correct"] else f" (truth: {q['truth']})"
-                asked = textwrap.wrap(q["question"], 40)
-                said = textwrap.wrap(short(q["answer"], 60) + truth, 37)
-                words.text(
-                    0, height, "\n".join(asked), va="top", fontsize=7, color="#555555", transform=words.transAxes
-                )
-                height -= 0.095 * len(asked)
-                words.text(
-                    0,
-                    height,
-                    "\n".join(said),
-                    va="top",
-                    fontsize=7,
-                    weight="bold",
-                    color="#1b6e34" if q["correct"] else "#a3261b",
-                    transform=words.transAxes,
-                )
-                height -= 0.095 * len(said) + 0.04
+            draw_answers(words, item["questions"][:questions])
         return plots.png(figure)
+
+
+def draw_answers(axes: Axes, questions: list[dict]) -> None:
+    """Questions and answers one under the other, from the top."""
+    height = 1.0
+    for q in questions:
+        truth = "" if q["correct"] else f" (truth: {q['truth']})"
+        asked = textwrap.wrap(q["question"], 40)
+        said = textwrap.wrap(short(q["answer"], 60) + truth, 37)
+        axes.text(0, height, "\n".join(asked), va="top", fontsize=7, color="#555555", transform=axes.transAxes)
+        height -= 0.095 * len(asked)
+        color = "#1b6e34" if q["correct"] else "#a3261b"
+        axes.text(
+            0, height, "\n".join(said), va="top", fontsize=7, weight="bold", color=color, transform=axes.transAxes
+        )
+        height -= 0.095 * len(said) + 0.04
 
 
 def short(text, letters: int = LONG) -> str:
@@ -204,89 +212,6 @@ def picture_data(item: dict) -> str:
 # The page ---------------------------------------------------------------------------------------------------
 
 
-def step_section(name: str, step: dict, folder: Path) -> str:
-    parts = [f"<h2 id={esc(name)}>{esc(name)}: {esc(steps.find_step(name).title)}</h2>"]
-    mine = [todo for todo, whose in step["code"].items() if whose == "mine"]
-    parts.append(
-        f'<p class="soft">{step["seconds"]:.0f} s, peak memory {step["peak_memory_mb"]:.0f} MB. '
-        f"{len(mine)} of {len(step['code'])} TODOs on your own "
-        f"code{': ' + esc(', '.join(mine)) if mine else ''}.</p>"
-    )
-    plain = [
-        (key.replace("_", " "), shown(key, value))
-        for key, value in step["figures"].items()
-        if value is None or not isinstance(value, (dict, list))
-    ]
-    if plain:
-        parts.append(html_table("Figures", ("figure", "value"), plain))
-    for key, value in step["figures"].items():
-        if isinstance(value, dict):
-            measures, rows = by_kind_rows(value)
-            if rows:
-                title = key.replace("_", " ")
-                parts.append(
-                    html_table(
-                        title.capitalize(),
-                        ("kind", *(m.replace("_", " ") for m in measures)),
-                        [(kind, *(shown("exact_match", row.get(m)) for m in measures)) for kind, row in rows.items()],
-                    )
-                )
-                spoken = "; ".join(
-                    f"{kind}: " + ", ".join(f"{m} {shown('exact_match', row.get(m))}" for m in measures)
-                    for kind, row in rows.items()
-                )
-                parts.append(
-                    f"<figure>{both(draw_kinds(measures, rows), f'Bars, {title}. {spoken}')}"
-                    f"<figcaption>{esc(title.capitalize())}, in percent.</figcaption></figure>"
-                )
-    history = read_json(folder / "history.json")
-    for title, curves in curve_groups(history.get("curves", {})).items():
-        x = history.get("x", {}).get(title, "step")
-        spoken = "; ".join(
-            f"{label} from {points[0][1]:.3g} at {x} {points[0][0]} to {points[-1][1]:.3g} at {x} {points[-1][0]}"
-            for label, points in curves.items()
-        )
-        parts.append(
-            f"<figure>{both(draw_curves(title, curves, x), f'Curve of {title}: {spoken}')}"
-            f"<figcaption>{esc(title.replace('_', ' ').capitalize())} by {esc(x)}.</figcaption></figure>"
-        )
-    samples = read_json(folder / "samples.json")
-    if isinstance(samples, list) and samples:
-        keys = list(samples[0])
-        parts.append(
-            html_table("Samples", keys, [[row.get(key, "") for key in keys] for row in samples], text=range(len(keys)))
-        )
-    if gallery := read_json(folder / "gallery.json"):
-        parts.append(gallery_html(gallery))
-    return "\n".join(parts)
-
-
-def gallery_html(items: list[dict]) -> str:
-    cards = []
-    for item in items:
-        lines = ""
-        for q in item["questions"]:
-            answer = f'<b class="{"good" if q["correct"] else "bad"}">{esc(short(q["answer"]))}</b>'
-            truth = "" if q["correct"] else f' <span class="soft">(truth: {esc(q["truth"])})</span>'
-            lines += f"<li>{esc(q['question'])}<br>{answer}{truth}</li>"
-        cards.append(
-            f'<div><img src="data:image/png;base64,{esc(picture_data(item))}" alt="{esc(item["scene"])}">'
-            f"<ol>{lines}</ol></div>"
-        )
-    return (
-        '<h3>What it sees</h3><p class="soft">Pictures that it has never seen, questions, its answers; '
-        "after a wrong "
-        f'one, the truth.</p><div class="gallery">{"".join(cards)}</div>'
-    )
-
-
-def read_json(path: Path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def page(report: dict, out: Path) -> str:
     """report.html: a whole page, with every picture inside."""
     hardware = report["hardware"]
@@ -295,33 +220,89 @@ def page(report: dict, out: Path) -> str:
         machine.append(f"{hardware['memory_mb'] / 1024:.0f} GB")
     if hardware.get("gpu"):
         machine.append(hardware["gpu"])
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    rows = []
-    for name, step in report["steps"].items():
-        for i, (label, after, before) in enumerate(headlines(step["figures"]) or [("", "", "")]):
-            rows.append(
-                (
-                    *((name, f"{step['seconds']:.0f}", f"{step['peak_memory_mb']:.0f}") if i == 0 else ("",) * 3),
-                    label,
-                    before,
-                    after,
-                )
-            )
-    rows.append(("all", f"{report['seconds']:.0f}", f"{report['peak_memory_mb']:.0f}", "", "", ""))
-    sections = "\n".join(step_section(name, step, out / name) for name, step in report["steps"].items())
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>From bytes to sight: preset "
-        f"{esc(report['preset'])}</title><style>{STYLE}</style></head><body>\n"
-        "<h1>From bytes to a model that sees</h1>\n"
-        f"<p>Preset {esc(report['preset'])}, seed {esc(report['seed'])}, on {esc(report['device'])}. "
-        f"<span class=soft>{esc(', '.join(machine))}. {esc(versions)}.</span></p>\n"
-        + html_table(
-            "What each step took, and its figure beside the figure before it",
-            ("step", "seconds", "peak MB", "figure", "before", "after"),
-            rows,
-            text=(0, 3),
-        )
-        + f"\n{sections}\n</body></html>\n"
+    return render(
+        "training/templates/report.html",
+        title=f"From bytes to sight: preset {report['preset']}",
+        preset=report["preset"],
+        seed=report["seed"],
+        device=report["device"],
+        machine=", ".join(machine),
+        versions=", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        summary=summary(report),
+        sections=[section(name, step, out / name) for name, step in report["steps"].items()],
+        picture_data=picture_data,
+        short=short,
     )
+
+
+def section(name: str, step: dict, folder: Path) -> dict:
+    """What the page says about a step, whose artifact lies in `folder`."""
+    seconds, peak = took(step)
+    history, samples = read_json(folder / "history.json"), read_json(folder / "samples.json")
+    kinds = [kinds_of(key, value) for key, value in step["figures"].items() if isinstance(value, dict)]
+    return {
+        "name": name,
+        "title": steps.find_step(name).title,
+        "seconds": seconds,
+        "peak": peak,
+        "mine": [todo for todo, whose in step["code"].items() if whose == "mine"],
+        "todos": len(step["code"]),
+        "figures": [
+            (spaced(key), shown(key, value))
+            for key, value in step["figures"].items()
+            if not isinstance(value, (dict, list))
+        ],
+        "kinds": [kind for kind in kinds if kind["rows"]],
+        "curves": [
+            curve(title, curves, history.get("x", {}).get(title, "step"))
+            for title, curves in curve_groups(history.get("curves", {})).items()
+        ],
+        "samples": rows_of(samples) if isinstance(samples, list) else [],
+        "gallery": read_json(folder / "gallery.json"),
+    }
+
+
+def kinds_of(name: str, by_kind: dict) -> dict:
+    """A figure by kind of question: as a table and as bars. No rows where there is nothing to show."""
+    measures, kinds = by_kind_rows(by_kind)
+    rows = [(kind, *(shown("exact_match", row.get(m)) for m in measures)) for kind, row in kinds.items()]
+    spoken = "; ".join(
+        f"{kind}: " + ", ".join(f"{m} {value}" for m, value in zip(measures, values)) for kind, *values in rows
+    )
+    return {
+        "title": spaced(name).capitalize(),
+        "header": ["kind", *map(spaced, measures)],
+        "rows": rows,
+        "plot": both(draw_kinds(measures, kinds), f"Bars, {spaced(name)}. {spoken}") if rows else "",
+    }
+
+
+def curve(title: str, curves: dict, x: str) -> dict:
+    """A plot of curves over `x`."""
+    spoken = "; ".join(
+        f"{label} from {points[0][1]:.3g} at {x} {points[0][0]} to {points[-1][1]:.3g} at {x} {points[-1][0]}"
+        for label, points in curves.items()
+    )
+    return {
+        "title": spaced(title).capitalize(),
+        "x": x,
+        "plot": both(draw_curves(title, curves, x), f"Curve of {title}: {spoken}"),
+    }
+
+
+def rows_of(samples: list[dict]) -> list[list]:
+    """A header and rows; the first sample has the header's names."""
+    header = list(samples[0]) if samples else []
+    return [header, *([sample.get(name, "") for name in header] for sample in samples)] if header else []
+
+
+def spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def read_json(path: Path):
+    """What a file holds; nothing where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
