@@ -74,23 +74,6 @@ def test_files_in_backticks_are_there(path):
         assert there or name.startswith(MADE) or name.isupper(), f"{path.name} names {name}"
 
 
-@each_page
-def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(path)):
-        name, _, anchor = target.partition("#")
-        if re.match(r"https?:", target):
-            continue
-        there = path.parent / name if name else path
-        assert there.exists(), f"{path.name} links to {target}"
-        assert not anchor or anchor in anchors(text_of(there)), f"{path.name} links to {target}"
-
-
-def anchors(text: str) -> list[str]:
-    """The anchors that GitHub gives to headings."""
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
-
-
 def test_the_students_readme_links_to_what_they_have():
     said = release.for_students((ROOT / "README.md").read_text(encoding="utf-8"))
     links = [target for target in re.findall(r"\]\(([^)#\s]+)\)", said) if not target.startswith("http")]

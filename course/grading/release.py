@@ -33,6 +33,7 @@ FILES = (
     "docs/architecture.md",
     "CONTRIBUTING.md",
     ".pre-commit-config.yaml",
+    "requirements-dev.txt",
 )
 
 
