@@ -9,6 +9,7 @@ import socket
 import stat
 import time
 import zipfile
+from html.parser import HTMLParser
 
 import pytest
 import torch
@@ -200,6 +201,43 @@ def test_text_of_strangers_is_inert():
         assert text.cell(formula).startswith("'"), formula
     assert text.cell("ann") == "ann" and text.cell("a\nb") == "a b"
     assert "<script" not in pages.student(record("<script>alert(1)</script>"), [], WEIGHTS, "A toy")
+
+
+def test_pages_show_hostile_text_as_text(tmp_path):
+    """Whatever of a record is a text: no tag and no attribute comes of it, and no script would run."""
+    evil = "'\"><script src=x onload=y></script>{{ 7 * 7 }}"
+    hostile = record(evil, ("passed", "raised"), file=evil, fault=evil, flags=[evil], notes=[evil], level_says=evil)
+    for finding in hostile["findings"]:
+        words = {
+            key: evil for key, value in finding.items() if isinstance(value, str) and key not in ("todo", "status")
+        }
+        finding.update(words, more=[evil])
+    unnamed = record("ann", ("passed", "wrong"))
+    a = lesson(toy.lesson(tmp_path))
+    for one in (hostile, unnamed):
+        one["findings"].append(Finding("toy", "centred", "blocked").to_dict())
+    weights = marking.Weights.read(a.checks)
+    summary = {**SUMMARY, "title": evil}
+    made = [pages.student(hostile, outputs.findings(hostile), weights, evil)]
+    made.append(pages.report([hostile, unnamed], a, weights, summary))
+    for page in made:
+        found = Tags()
+        found.feed(page)
+        assert not {tag for tag, _ in found.seen} & {"script", "iframe", "object", "form"}
+        assert not [name for _, names in found.seen for name in names if name.startswith("on")]
+        assert page.count("default-src 'none'") == 1 and evil in found.text and "49" not in found.text
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen, self.text = [], ""
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, [name for name, _ in attributes]))
+
+    def handle_data(self, data):
+        self.text += data
 
 
 @pytest.mark.parametrize(
@@ -469,6 +507,7 @@ def test_weights(tmp_path):
     weights = marking.Weights.read(checks, path)
     states = {"mean": "passed", "projection": "wrong", "centred": "blocked"}
     assert weights.best == 8 and weights.total(states) == 5.5
+    assert [marking.number(points) for points in (2, 4.5, 4.95, 1 / 3)] == ["2", "4.5", "4.95", "0.33"]
     assert weights.total(states, 1) == 4.95 and weights.total(states, 9) == round(5.5 * 0.75, 2)
     assert marking.Weights.read(checks).total(states) == 1
     for wrong in (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from importlib import metadata
 
 import pytest
 
@@ -15,6 +16,7 @@ from course.checking import check_solution, check_step, lesson, reference, store
 from course.errors import CourseError
 from course.grading import gradescope, release
 from course.learner import exercise, progress
+from course.machine import setup
 from tests import toy
 
 
@@ -28,6 +30,8 @@ def released(tmp_path_factory):
         "course/grading/grade.py",
         ".course/memory.json",
         "course/chain.py",
+        "course/training/templates/report.html",
+        "course/grading/templates/class.html",
         "grades/ann.json",
         "LICENSE",
         "CONTRIBUTING.md",
@@ -53,6 +57,7 @@ def test_solutions_and_mistakes_are_not_in_it(released):
         "README.md",
         "course/chain.py",
         "course/students_copy.json",
+        "course/training/templates/report.html",
         "toy/checks.py",
         "toy/model_exercise.py",
         "toy/stored_cases.bin",
@@ -166,6 +171,7 @@ def test_a_students_copy_has_the_students_verbs(monkeypatch, tmp_path, capsys):
 
 def test_the_archive_for_gradescope(tmp_path):
     step = steps.find_step("step5")
+    distributions = metadata.packages_distributions()
     weights = tmp_path / "w.json"
     weights.write_text('{"points": {"dpo_loss": 4}}')
     gradescope.pack(step, tmp_path / "autograder.zip", weights)
@@ -177,6 +183,11 @@ def test_the_archive_for_gradescope(tmp_path):
         assert "step5_rlhf" in archive.read("run_autograder").decode()
         assert "torch==" in archive.read("requirements-grading.txt").decode()
         assert {"step5_rlhf/model_solution.py", "course/grading/zygote.py", "weights.json"} <= set(names)
+        templates = {path.relative_to(steps.ROOT).as_posix() for path in (steps.ROOT / "course").rglob("*.html")}
+        assert len(templates) > 4 and templates <= set(names)
+        wanted = archive.read("requirements-grading.txt").decode()
+        for module in setup.LESSON:  # what the graded pages and plots need too
+            assert any(f"\n{name}==" in wanted for name in distributions[module]), module
         assert not any(name.startswith(("tests/", ".git/")) or "__pycache__" in name for name in names)
         archive.extractall(tmp_path / "source")
     assert sum(path.stat().st_size for path in (tmp_path / "source").rglob("*")) < 5e6

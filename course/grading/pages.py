@@ -58,7 +58,7 @@ def report(records: list[dict], lesson: Lesson, weights: Weights, summary: dict)
         mistakes=_mistakes(records),
         unnamed=_unnamed(records),
         todos=[_todo(todo, [states[todo] for states in said], weights) for todo in lesson.checks],
-        look_at=[(record["name"], "; ".join(said)) for record in records if (said := notices(record))],
+        look_at=[(record["name"], "; ".join(notices(record))) for record in records if notices(record)],
         students=sorted(map(_student, records, totals), key=lambda student: student["name"].casefold()),
         **_stamp(records),
     )
