@@ -9,7 +9,9 @@ import, then an answer per call; each carries the number of what it answers.
 import io
 import os
 import tokenize
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from course import steps
 from course.authoring.source import functions, same_function
@@ -21,7 +23,7 @@ from course.grading.tampering import Watch
 FILE = "model_exercise.py"
 
 
-def send(fd: int, number: int, message) -> None:
+def send(fd: int, number: int, message: object) -> None:
     header, raw = wire.pack(message)
     for part in (wire.PREFIX.pack(number, len(header), len(raw)) + header, raw):
         left = memoryview(part)
@@ -46,7 +48,7 @@ def _exactly(fd: int, count: int) -> bytearray:
     return held
 
 
-def serve(fd: int, checks: dict, names, exercise: str, watch: Watch) -> None:
+def serve(fd: int, checks: dict, names: Iterable[str], exercise: str, watch: Watch) -> None:
     """Answer calls until the socket closes."""
     number, hello = receive(fd)
     source, seconds = hello["source"], hello["seconds"]
@@ -79,11 +81,11 @@ def said(answer: Answer, case: dict, printed: str, replaced: list[str]) -> dict:
     }
 
 
-def in_words(raised) -> dict | None:
+def in_words(raised: calling.Raised | None) -> dict | None:
     return {**vars(raised), "frames": [list(frame) for frame in raised.frames]} if raised else None
 
 
-def read(source: bytes, names, exercise: str) -> dict:
+def read(source: bytes, names: Iterable[str], exercise: str) -> dict:
     """Where the file's functions stand, and which of the TODOs' still read as in the exercise."""
     try:
         text = decoded(source)
@@ -96,7 +98,7 @@ def read(source: bytes, names, exercise: str) -> dict:
         return {"lines": {}, "untouched": []}
 
 
-def executed(source: bytes):
+def executed(source: bytes) -> ModuleType:
     """The submission as a module that knows itself as model_exercise.py, and whose lines tracebacks show."""
     text = decoded(source)
     return steps.execute(text, Path("/") / FILE, "submission", shown_as=FILE)

@@ -12,6 +12,7 @@ import platform
 import signal
 import struct
 import sys
+from collections.abc import Iterable
 
 try:
     import resource
@@ -250,7 +251,7 @@ def landlock_version() -> int:
     return max(0, LIBC.syscall(ctypes.c_long(CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
 
 
-def landlock(readable, devices=("/dev/null", "/dev/urandom", "/dev/zero")) -> None:
+def landlock(readable: Iterable[str], devices: Iterable[str] = ("/dev/null", "/dev/urandom", "/dev/zero")) -> None:
     """From now on only these files and folders can be read, nothing can be written but the devices,
     nothing executed; where the kernel knows how, no TCP, and no signal to anyone outside."""
     version = landlock_version()

@@ -4,9 +4,11 @@ import fnmatch
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from course import steps
+from course.steps import Step
 
 # Where there is no git to ask: what belongs to the course, and what in it does not. Whatever else lies beside
 # it (submissions, grades) must not travel to students.
@@ -15,7 +17,7 @@ FILES = ("README.md", "LICENSE", "CHANGELOG.md", "requirements.txt", "pyproject.
 STRAY = ("__pycache__", ".ipynb_checkpoints", "*.pyc", "*.backup-*.py")
 
 
-def course_files(root: Path = steps.ROOT, chosen=steps.ROOMS) -> list[str]:
+def course_files(root: Path = steps.ROOT, chosen: Iterable[Step] = steps.ROOMS) -> list[str]:
     """The course's files relative to its root."""
     try:
         command = ["git", "-C", str(root), "ls-files", "-z"]
@@ -37,7 +39,7 @@ def _stray(name: str) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in STRAY)
 
 
-def copy(names, to: Path, root: Path = steps.ROOT) -> None:
+def copy(names: Iterable[str], to: Path, root: Path = steps.ROOT) -> None:
     for name in names:
         target = to / name
         target.parent.mkdir(parents=True, exist_ok=True)

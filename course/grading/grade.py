@@ -6,12 +6,14 @@ file, the seed and the step are the same, so weights, due date and gradebook can
 anything again.
 """
 
+import argparse
 import concurrent.futures
 import hashlib
 import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ from course.grading.marking import Weights, findings, not_run
 from course.grading.runner import Answers, Batch, Limits
 from course.grading.text import clean, file_name
 from course.machine.files import write
+from course.steps import Step
 
 WORKERS = min(8, max(2, os.cpu_count() or 2))
 
@@ -37,7 +40,7 @@ class Settings:
     """What the command line says."""
 
     submissions: Path
-    step: object
+    step: Step
     out: Path
     weights: Path | None = None
     due: float | None = None  # seconds since 1970
@@ -50,7 +53,7 @@ class Settings:
     highest: int = 3  # the highest level to try, for tests
 
 
-def main(args) -> int:
+def main(args: argparse.Namespace) -> int:
     """`python3 -m course grade`."""
     settings = Settings(
         Path(args.submissions),
@@ -79,7 +82,7 @@ def due(text: str) -> float:
     return moment.timestamp()
 
 
-def grade(settings: Settings, say=lambda line: None) -> dict:
+def grade(settings: Settings, say: Callable[[str], object] = lambda line: None) -> dict:
     """Grade what is not graded yet, write everything, and return the batch's summary. Raises CourseError."""
     out, step = settings.out, settings.step
     a = lesson(step)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course.errors import CourseError
+from course.grading.marking import Weights
 from course.grading.outputs import number, score
 from course.grading.text import clean
 from course.machine.files import write
+from course.steps import Step
 
 KNOWN_BY = (
     "id",
@@ -44,7 +46,7 @@ class Gradebook:
     bom: bool
     column: int
 
-    def fill(self, records: list[dict], weights, out: Path) -> list[str]:
+    def fill(self, records: list[dict], weights: Weights, out: Path) -> list[str]:
         """Write a copy with the scores in it, and return what is worth saying."""
         header = [name.strip().casefold() for name in self.rows[0]]
         by_name = {}
@@ -116,7 +118,7 @@ def _float(text: str) -> float | None:
         return None
 
 
-def read(path: Path, step, column: str | None) -> Gradebook:
+def read(path: Path, step: Step, column: str | None) -> Gradebook:
     """Raises CourseError where there is no such file, or no column of it is certain."""
     try:
         data = path.read_bytes()

@@ -7,6 +7,7 @@ the container that holds nothing but this one submission is what protects everyb
 solution is the user.
 """
 
+import argparse
 import shlex
 import zipfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from course.errors import CourseError
 from course.grading.files import course_files
 from course.grading.grade import Settings, grade
 from course.grading.marking import Weights
+from course.steps import Step
 
 SETUP = """#!/usr/bin/env bash
 set -euo pipefail
@@ -41,7 +43,7 @@ LEFT_OUT = ("tests/", "benchmarks/", ".ci/", "docs/")
 PACKAGES = ("torch", "numpy", "regex", "pillow", "safetensors", "tqdm", "psutil", "matplotlib", "Jinja2")
 
 
-def main(args) -> int:
+def main(args: argparse.Namespace) -> int:
     out = Path(args.out)
     pack(args.step, out, args.weights and Path(args.weights))
     print(
@@ -51,7 +53,7 @@ def main(args) -> int:
     return 0
 
 
-def pack(step, out: Path, weights: Path | None = None, root: Path = steps.ROOT) -> None:
+def pack(step: Step, out: Path, weights: Path | None = None, root: Path = steps.ROOT) -> None:
     """Write the archive, whole or not at all."""
     if out.is_dir():
         raise CourseError(f"{out} is a folder: name an archive, such as autograder.zip.")
@@ -89,7 +91,7 @@ def requirements(text: str) -> str:
     return "--extra-index-url https://download.pytorch.org/whl/cpu\n" + "\n".join(lines) + "\n"
 
 
-def run(step, submission: Path, results: Path) -> None:
+def run(step: Step, submission: Path, results: Path) -> None:
     """In the container: grade what was handed in, and write results.json."""
     import json
     import shutil

@@ -48,7 +48,7 @@ class Unfit(Exception):
     """A submission that is no file to grade; the message says why."""
 
 
-def found(path, exclude=None) -> list[Submission]:
+def found(path: Path | str, exclude: Path | str | None = None) -> list[Submission]:
     """The submissions in `path`, one per student, in the order of their names. `exclude` is a folder of ours.
 
     Raises CourseError where there are none.

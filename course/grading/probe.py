@@ -7,11 +7,12 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable, Iterable
 
 from course.grading import confine
 
 
-def holds(*tests) -> bool:
+def holds(*tests: Callable[[], object]) -> bool:
     """Whether each of these is refused, in a child of its own kind."""
     for test in tests:
         try:
@@ -22,7 +23,7 @@ def holds(*tests) -> bool:
     return True
 
 
-def in_a_child(attempt) -> bool:
+def in_a_child(attempt: Callable[[], bool]) -> bool:
     pid = os.fork()
     if pid == 0:
         try:
@@ -32,7 +33,7 @@ def in_a_child(attempt) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def main(readable, secret: str, folder: str) -> dict:
+def main(readable: Iterable[str], secret: str, folder: str) -> dict:
     def landlock():
         confine.drop_capabilities()
         confine.landlock(readable)

@@ -5,12 +5,14 @@ drawn now, with the answers expected and those of the known mistakes (course/che
 `check` still says what is wrong, and `reset` still knows the untouched exercise.
 """
 
+import argparse
 import json
 import os
 import re
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from course import grading, steps
@@ -23,6 +25,7 @@ from course.errors import CourseError
 from course.grading.files import copy, course_files
 from course.learner.exercise import pristine
 from course.machine.files import write
+from course.steps import Step
 
 SETS = 3  # of cases; a check draws one of them
 GRADING = Path(grading.__file__).parent.relative_to(steps.ROOT).as_posix()
@@ -37,13 +40,19 @@ FILES = (
 )
 
 
-def main(args) -> int:
+def main(args: argparse.Namespace) -> int:
     release(Path(args.to), args.solutions, say=lambda line: print(line, flush=True))
     print(f"{args.to} is ready. Unpack it where you will, and try: python3 -m course check step1")
     return 0
 
 
-def release(to: Path, solutions=(), chosen=steps.ROOMS, root: Path = steps.ROOT, say=lambda line: None) -> None:
+def release(
+    to: Path,
+    solutions: Iterable[Step] = (),
+    chosen: Iterable[Step] = steps.ROOMS,
+    root: Path = steps.ROOT,
+    say: Callable[[str], object] = lambda line: None,
+) -> None:
     """Write the copy for students into `to`, with the solutions of the steps `solutions`. It is there
     whole, or not at all. Raises CourseError where `to` holds something, or where a solution would be in it
     after all."""
@@ -98,7 +107,7 @@ def for_students(readme: str) -> str:
     )
 
 
-def leaked(folder: Path, hidden) -> list[str]:
+def leaked(folder: Path, hidden: Iterable[Step]) -> list[str]:
     """Files of the copy in which the body of a TODO of these steps stands, whatever its layout."""
     bodies = {}
     for step in hidden:

@@ -8,6 +8,7 @@ repository stay out.
 
 import ast
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from course import checking, errors, steps
@@ -16,6 +17,7 @@ from course.authoring.source import todo_functions
 from course.checking import calling, helpers, judging, parts, standin, values, wire
 from course.checking.lessons import Lesson
 from course.grading import child, confine, probe, tampering, zygote
+from course.steps import Step
 
 # The modules that such a folder holds. They are named as modules and not as paths, so that none can be moved away and
 # be missing, or be left behind here under its old name.
@@ -45,7 +47,7 @@ def build(lesson: Lesson, folder: Path) -> None:
     )
 
 
-def calls(source: str, todos) -> str:
+def calls(source: str, todos: Iterable[str]) -> str:
     """A module of the `call` of each check in a checks.py, with what these calls use.
 
     Raises ValueError where a check is not written out as `Check(...)` in the file.
@@ -99,7 +101,7 @@ def _narrowed(node, needed):
     return node
 
 
-def exposed(roots, step=None) -> list[Path]:
+def exposed(roots: Iterable[Path | str], step: Step | None = None) -> list[Path]:
     """The files under `roots`, which a child can read, that would give a solution away: those of this
     course (and of `step`, where that lies elsewhere), and those of a copy that somebody has installed."""
     roots = [Path(root).resolve() for root in roots]

@@ -11,6 +11,7 @@ from builtins import all, callable, isinstance, len, map, sum, vars  # as they a
 from collections.abc import Iterable
 from itertools import chain
 from operator import attrgetter, is_
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,7 +42,7 @@ def watched(ours: Iterable[types.ModuleType]) -> dict[str, object]:
 class Place:
     """A module or class as it was when this was made; of `ours`, a new name is a replacement too."""
 
-    def __init__(self, name: str, place, ours: bool):
+    def __init__(self, name: str, place: Any, ours: bool):
         self.name, self.place, self.ours, self.held = name, place, ours, dict(vars(place))
         self.code = {value: value.__code__ for value in self.held.values() if type(value) is types.FunctionType}
 

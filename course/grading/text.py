@@ -21,7 +21,7 @@ def one_line(text: str, most: int = 100) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def cell(value) -> str:
+def cell(value: object) -> str:
     """A value for a spreadsheet: text that one would take for a formula gets an apostrophe in front."""
     if not isinstance(value, str):
         return "" if value is None else str(value)

@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 
 from course.authoring.source import functions
 from course.checking import StandInLM, calling, helpers, judging, standin, values, wire, with_grad
@@ -103,7 +104,7 @@ def memory_now() -> int:
         return 4 << 30
 
 
-def monitor(lifeline: socket.socket, settings: dict, serve) -> None:
+def monitor(lifeline: socket.socket, settings: dict, serve: Callable[[int], None]) -> None:
     """In the first fork of a submission: start, watch and kill its children, until the lifeline closes."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -140,7 +141,7 @@ def monitor(lifeline: socket.socket, settings: dict, serve) -> None:
                 os.close(fds[0])
 
 
-def run(fd: int, settings: dict, serve) -> None:
+def run(fd: int, settings: dict, serve: Callable[[int], None]) -> None:
     """In the child: give everything up, then serve."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
