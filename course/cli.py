@@ -18,7 +18,8 @@ from typing import Any
 
 from course import steps
 from course.errors import CourseError, UsageError
-from course.machine import setup
+from course.machine import setup as setting_up
+from course.machine.installer import BUILDS
 from course.training.arguments import PRESETS, Parser, machine_arguments, run_arguments
 
 STUDENTS_COPY = steps.ROOT / "course" / "students_copy.json"  # there in a copy that `release` made for students
@@ -172,6 +173,15 @@ def upgrade(args: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def setup(args: argparse.Namespace, rest: list[str]) -> int:
+    """Make or update .venv beside the README now, rather than with the first command that needs it. On Linux torch
+    comes in two builds, for the CPU and for CUDA (NVIDIA GPUs). `auto` takes the one that this machine can use. What
+    you choose is remembered. Where your settings of pip or uv say where packages come from, they decide.
+    """
+    setting_up.set_up(args.torch)
+    return 0
+
+
 def doctor(args: argparse.Namespace, rest: list[str]) -> int:
     """Look at Python, packages, devices, memory and disk, and say what each preset needs here and about how long
     it takes. Every finding comes with its remedy; the exit status is 0 if nothing is in the way.
@@ -241,6 +251,15 @@ def test(args: argparse.Namespace, rest: list[str]) -> int:
     # One thread for each process: two that share two cores wait for each other most of the time.
     environment = {"OMP_NUM_THREADS": "1", **os.environ} if cores else None
     return subprocess.call([sys.executable, "-m", "pytest", *chosen, *cores, *rest], cwd=steps.ROOT, env=environment)
+
+
+def lint(args: argparse.Namespace, rest: list[str]) -> int:
+    """Check style and layout (ruff), types (mypy), spelling (codespell) and the links of the pages and lessons. The
+    exit status is 0 only if all are fine.
+    """
+    from course.authoring import lint as linting
+
+    return linting.main()
 
 
 def build(args: argparse.Namespace, rest: list[str]) -> int:
@@ -315,7 +334,8 @@ class Verb:
     help: str
     arguments: tuple[Callable[[argparse.ArgumentParser], None], ...] = ()
     examples: tuple[str, ...] = ()
-    needs: tuple[str, ...] = setup.CORE  # what it imports, by import name
+    needs: tuple[str, ...] = setting_up.CORE  # what it imports, by import name
+    requirements: str = setting_up.REQUIREMENTS  # the file that brings it
     in_cell: bool = False  # works in a notebook, as %course; the others take minutes, or open that very page
     takes_rest: str = ""  # whose arguments may follow after --
 
@@ -348,7 +368,7 @@ ROWS = (
             arg("--language", metavar="CODE", help="the lesson in another language, where there is one: zh"),
         ),
         ("learn", "learn step6", "learn step6 --language zh", "learn step6 -- --no-browser --port 9000"),
-        needs=setup.LAB,
+        needs=setting_up.LAB,
         takes_rest="JupyterLab",
     ),
     Verb(
@@ -393,7 +413,7 @@ ROWS = (
             "run --steps step4-step6 --seed 1",
             "run --preset small --device cuda",
         ),
-        needs=setup.LESSON,
+        needs=setting_up.LESSON,
     ),
     Verb(
         ask,
@@ -434,6 +454,15 @@ ROWS = (
         "",
         "after a new version of the course: your code moves into the new exercises",
         examples=("upgrade",),
+    ),
+    Verb(
+        setup,
+        MORE,
+        "[--torch cpu]",
+        "install what the course needs now, and choose the build of torch",
+        (arg("--torch", choices=BUILDS, help="which build (default: what was chosen before, auto at first)"),),
+        ("setup", "setup --torch cuda"),
+        needs=(),
     ),
     Verb(
         doctor,
@@ -489,7 +518,7 @@ ROWS = (
             "grade submissions.zip --step step2 --out grades/ --gradebook canvas.csv --due 2026-03-01T23:59",
             "grade submissions/ --step step6 --out grades/ --student ann",
         ),
-        needs=setup.LESSON,
+        needs=setting_up.LESSON,
     ),
     Verb(
         release,
@@ -527,8 +556,17 @@ ROWS = (
         "run the test suite",
         (arg("--all", action="store_true", help="the slow tests too (about 10 minutes on two cores)"),),
         ("test", "test --all", "test -- -k tokenizer -x"),
-        needs=setup.TESTS,
+        needs=setting_up.TESTS,
         takes_rest="pytest",
+    ),
+    Verb(
+        lint,
+        AUTHORS,
+        "",
+        "check style, layout, types, spelling and links",
+        examples=("lint",),
+        needs=setting_up.LINT,
+        requirements="requirements-dev.txt",
     ),
     Verb(
         build,
@@ -563,7 +601,7 @@ ROWS = (
             arg("--seeds", type=int, default=5, help="how many seeds (default: 5)"),
         ),
         ("milestones step3 --seeds 5",),
-        needs=setup.LESSON,
+        needs=setting_up.LESSON,
     ),
 )
 VERBS = {verb.name: verb for verb in ROWS}
@@ -634,7 +672,7 @@ def main(argv: list[str] | None = None) -> int:
         if rest and not verb.takes_rest:
             whose = " and ".join(f"`{one.name}` (for {one.takes_rest})" for one in VERBS.values() if one.takes_rest)
             raise UsageError(f"Only {whose} take arguments after --.")
-        setup.ensure(verb.needs, argv)
+        setting_up.ensure(verb.needs, argv, verb.requirements)
         return verb.function(args, rest)
     except CourseError as error:
         print(error, file=sys.stderr)

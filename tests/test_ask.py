@@ -72,7 +72,7 @@ def test_a_picture_of_any_shape_is_shown_whole():
 
 
 def run(capsys, monkeypatch, *argv):
-    monkeypatch.setattr(setup, "ensure", lambda modules, argv: None)
+    monkeypatch.setattr(setup, "ensure", lambda *args: None)
     try:
         status = cli.main(["ask", *map(str, argv)])
     except SystemExit as stop:

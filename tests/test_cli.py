@@ -15,13 +15,13 @@ from course.learner import progress
 from course.machine import setup
 from tests import toy
 
-LEARNERS = ("learn", "check", "hint", "status", "run", "ask", "explain", "reset", "upgrade", "doctor", "export")
-VERBS = (*LEARNERS, "grade", "release", "gradescope", "test", "build", "audit", "milestones")
+LEARNERS = tuple("learn check hint status run ask explain reset upgrade setup doctor export".split())
+VERBS = (*LEARNERS, "grade", "release", "gradescope", "test", "lint", "build", "audit", "milestones")
 
 
 @pytest.fixture(autouse=True)
 def nothing_to_set_up(monkeypatch):
-    monkeypatch.setattr(setup, "ensure", lambda modules, argv: None)
+    monkeypatch.setattr(setup, "ensure", lambda *args: None)
 
 
 def ends(capsys, *argv) -> tuple[int, str, str]:
@@ -223,8 +223,9 @@ def test_build_exits_by_its_report(capsys, monkeypatch):
 def test_each_verb_asks_for_what_it_imports(monkeypatch):
     asked = {}
 
-    def ensure(modules, argv):
+    def ensure(modules, argv, requirements):
         asked[argv[0]] = modules
+        assert (requirements == "requirements-dev.txt") == (argv[0] == "lint")
         raise UsageError("enough")
 
     monkeypatch.setattr(setup, "ensure", ensure)
@@ -239,8 +240,18 @@ def test_each_verb_asks_for_what_it_imports(monkeypatch):
             **dict.fromkeys(("hint", "explain", "reset"), ["step6.projection"]),
         }.get(verb, [])
         assert cli.main([verb, *what]) == 2
-    assert set(asked) == set(VERBS) and all("torch" in modules for modules in asked.values())
+    assert asked.pop("setup") == () and "torch" not in asked.pop("lint")
+    assert {*asked, "setup", "lint"} == set(VERBS) and all("torch" in modules for modules in asked.values())
     assert "jupyterlab" in asked["learn"] and "jupyterlab" not in asked["run"] and "pytest" in asked["test"]
+
+
+def test_setup_hands_the_choice_on(capsys, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(setup, "set_up", chosen.append)
+    assert ends(capsys, "setup")[0] == ends(capsys, "setup", "--torch", "cuda")[0] == 0
+    assert chosen == [None, "cuda"]
+    status, _, err = ends(capsys, "setup", "--torch", "tpu")
+    assert status == 2 and "cpu" in err
 
 
 def test_a_broken_package_gets_a_sentence(capsys, monkeypatch):

@@ -245,7 +245,7 @@ def test_nothing_of_anybody_elses_is_replaced(out, tmp_path, monkeypatch):
 
 
 def test_the_command(out, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(setup, "ensure", lambda modules, argv: None)
+    monkeypatch.setattr(setup, "ensure", lambda *args: None)
     assert cli.main(["export", "step5", "--to", str(tmp_path / "x"), "--preset", "smoke", "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "LlamaForCausalLM.from_pretrained" in said

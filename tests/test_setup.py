@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from course.machine import setup
+from course import cli
+from course.grading import gradescope
+from course.machine import installer, setup
+from course.machine.installer import CPU_WHEELS, Installer
 from course.machine.setup import SetupError, Venv
 from course.steps import ROOT
 
@@ -37,21 +40,21 @@ def main():
 """
 
 
-def wheel(folder: Path, version: str = "1.0") -> None:
+def wheel(folder: Path, version: str = "1.0", name: str = NAME) -> None:
     """A wheel of the dummy package, by hand."""
     folder.mkdir(exist_ok=True)
-    info = f"{NAME}-{version}.dist-info"
+    info = f"{name}-{version}.dist-info"
     files = {
-        f"{NAME}.py": f"VERSION = {version!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {version}\n",
+        f"{name}.py": f"VERSION = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(
-        f"{name},sha256={hashlib.sha256(text.encode()).hexdigest()},{len(text)}\n" for name, text in files.items()
+        f"{member},sha256={hashlib.sha256(text.encode()).hexdigest()},{len(text)}\n" for member, text in files.items()
     )
-    with zipfile.ZipFile(folder / f"{NAME}-{version}-py3-none-any.whl", "w") as file:
-        for name, text in {**files, f"{NAME}-{version}.dist-info/RECORD": record}.items():
-            file.writestr(name, text)
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
+        for member, text in {**files, f"{info}/RECORD": record}.items():
+            file.writestr(member, text)
 
 
 # Without ensurepip, environments are made by the pip outside, which is much quicker than installing a pip
@@ -74,10 +77,8 @@ def copy(tmp_path) -> Path:
 
 def make(folder: Path) -> Path:
     (folder / "course" / "machine").mkdir(parents=True)
-    own = [
-        path.name for path in (ROOT / "course" / "machine").glob("*.py") if path.stem in ("__init__", "files", "setup")
-    ]
-    for name in ("__init__.py", "__main__.py", "errors.py", "steps.py", *(f"machine/{name}" for name in own)):
+    own = [f"machine/{name}.py" for name in ("__init__", "files", "installer", "setup")]
+    for name in ("__init__.py", "__main__.py", "errors.py", "steps.py", *own):
         shutil.copy(ROOT / "course" / name, folder / "course" / name)
     (folder / "course" / "cli.py").write_text(CLI)
     (folder / "requirements.txt").write_text(f"{NAME}==1.0\n")
@@ -93,6 +94,7 @@ def call(folder: Path, *words: str, python=sys.executable, cwd=None, **environme
         "PIP_CONFIG_FILE": os.devnull,
         **environment,
     }
+    clean = {key: value for key, value in clean.items() if value is not None}
     start = ["-m", "course"] if cwd is None else [str(folder / "course")]
     return subprocess.run(
         [python, *start, *words],
@@ -172,7 +174,7 @@ def test_a_failed_install_says_what_and_what_to_do(copy):
     (copy / "requirements.txt").write_text(f"{NAME}==9.0\n")
     done = call(copy)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert f"There is no {NAME}==9.0 for this Python" in done.stderr and "3.10 to 3.13" in done.stderr
+    assert f"There is no {NAME}==9.0 for this Python" in done.stderr and "3.11 to 3.13" in done.stderr
     (copy / "requirements.txt").write_text(f"{NAME}==1.0\n")
     assert went_on(call(copy), copy)
 
@@ -201,6 +203,13 @@ def test_it_never_goes_round_and_round(copy):
         ("ERROR: Failed to build regex", "no ready wheel"),
         ("OSError: [Errno 13] Permission denied: '/opt'", "may not be written"),
         ("something else", "It said: something else"),
+        (
+            "  cause: Failed to fetch: x\n  cause: error sending request for url\n  cause: dns error",
+            "cannot be reached",
+        ),
+        ("  cause: Because there is no version of torch==9.0 and you require torch==9.0, we", "no torch==9.0 for this"),
+        ("  cause: Because coursedummy was not found in the provided package locations", "no coursedummy for this"),
+        ("  cause: invalid peer certificate: UnknownIssuer", "SSL_CERT_FILE"),
     ],
 )
 def test_what_pip_says_becomes_advice(text, says):
@@ -209,9 +218,224 @@ def test_what_pip_says_becomes_advice(text, says):
 
 def test_a_python_that_cannot_make_environments_is_told_how(tmp_path, monkeypatch):
     monkeypatch.setattr(setup, "pip_version", lambda: (0,))
+    monkeypatch.setattr(setup.shutil, "which", lambda name: None)
     monkeypatch.setattr(setup.importlib.util, "find_spec", lambda name: None if name != "venv" else object())
     with pytest.raises(SetupError, match=r"sudo apt install python3\.\d+-venv"):
         setup.create(Venv(tmp_path))
+
+
+# Which build of torch ---------------------------------------------------------------------------------------
+
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="one build of torch on this system")
+CPU, DRIVERS = ["--torch-backend", "cpu"], ["--torch-backend", "auto"]
+
+
+@pytest.mark.parametrize(
+    "torch, gpu, uv, pip, says",
+    [
+        (
+            "auto",
+            False,
+            CPU,
+            ["--extra-index-url", CPU_WHEELS],
+            "No NVIDIA GPU is seen here, so torch comes in its CPU",
+        ),
+        ("auto", True, DRIVERS, [], "An NVIDIA GPU is seen here, so torch comes in its CUDA build: about 3 GB"),
+        ("cpu", True, CPU, ["--extra-index-url", CPU_WHEELS], "You chose it, so torch comes in its CPU build"),
+        ("cuda", True, DRIVERS, [], "You chose it, so torch comes in its CUDA build"),
+        ("cuda", False, [], [], "course setup --torch cpu"),  # for another machine: `auto` would not take CUDA here
+    ],
+)
+def test_the_build_suits_the_machine(monkeypatch, torch, gpu, uv, pip, says):
+    monkeypatch.setattr(installer, "chooses", lambda: True)
+    for name, expected in (("uv", uv), ("pip", pip)):
+        one = Installer(name, (name,))
+        assert one.options(torch, gpu) == expected
+        assert says in one.about(torch, gpu) and "5.3 GB on disk" in Installer(name, (name,)).about("cuda", gpu)
+        told = Installer(name, (name,), ("find-links",))
+        assert told.options(torch, gpu) == [] and f"settings of {name} (find-links) say" in told.about(torch, gpu)
+    monkeypatch.setattr(installer, "chooses", lambda: False)
+    assert one.options(torch, gpu) == told.options(torch, gpu) == [] and "GB on disk" in one.about(torch, gpu)
+
+
+# A pip and a uv that write down how they were called, and put the dummy and a torch where they were told to.
+FAKE = """
+import os, pathlib, subprocess, sys
+
+words = sys.argv[1:]
+python = words.pop(words.index("--python") + 1) if "--python" in words else sys.executable
+words = [word for word in words if word != "--python"]
+if words[-2:] == ["config", "list"]:
+    print(os.environ.get("FAKE_SETTINGS", ""))
+elif "install" in words and "-h" in words:
+    print("--torch-backend <TORCH_BACKEND>")
+elif "install" in words:
+    cpu = "--extra-index-url" in words or words[-1] == "cpu"
+    with open(os.environ["FAKE_LOG"], "a") as log:
+        print(*words, file=log)
+    if "FAKE_FAILS" in os.environ:
+        sys.exit("No space left on device")
+    site = next(pathlib.Path(python).parents[1].glob("lib/python*/site-packages"))
+    (site / "coursedummy.py").write_text("VERSION = 'fake'")
+    (site / ("torch-2.13.0+cpu.dist-info" if cpu else "torch-2.13.0.dist-info")).mkdir(exist_ok=True)
+"""
+
+
+class Machine:
+    """A machine with a fake pip and, if wanted, a fake uv and a fake GPU."""
+
+    def __init__(self, copy: Path):
+        self.copy, self.programs, self.log = copy, copy / "programs", copy / "log.txt"
+        (self.programs / "pip").mkdir(parents=True)
+        (self.programs / "pip" / "__main__.py").write_text(FAKE)
+        (self.programs / "pip" / "__init__.py").touch()
+        cli = (copy / "course" / "cli.py").read_text()
+        cli = cli.replace(
+            "        setup.ensure(",
+            "        if sys.argv[1] == 'setup':\n            return setup.set_up(*sys.argv[2:])\n        setup.ensure(",
+        )
+        (copy / "course" / "cli.py").write_text(cli)
+
+    def has(self, name: str, text: str) -> None:
+        program = self.programs / name
+        program.write_text(text)
+        program.chmod(0o755)
+
+    def call(self, *words: str, **environment) -> subprocess.CompletedProcess:
+        path = os.pathsep.join([str(self.programs), "/usr/bin", "/bin"])
+        own = {"PYTHONPATH": str(self.programs), "PATH": path, "FAKE_LOG": str(self.log)}
+        unset = {"PIP_NO_INDEX": None, "PIP_FIND_LINKS": None, "XDG_CONFIG_HOME": str(self.copy)}
+        return call(self.copy, *words, **own, **unset | environment)
+
+    def installs(self) -> list[str]:
+        """What was installed, call by call: the words after `install`."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line.partition("install ")[2].replace(f"{self.copy}/", "") for line in lines]
+
+
+@pytest.fixture
+def machine(copy):
+    return Machine(copy)
+
+
+@linux_only
+def test_without_a_gpu_the_cpu_build_is_fetched_and_the_choice_is_kept(machine):
+    done = machine.call("run")
+    assert went_on(done, machine.copy) and "No NVIDIA GPU is seen here" in done.stderr
+    assert machine.installs() == [f"-r requirements.txt --extra-index-url {CPU_WHEELS}"]
+    done = machine.call("setup", "cuda")
+    assert done.returncode == 0 and "has the CPU build of torch. It stays until" in done.stderr
+    assert machine.installs()[1:] == ["-r requirements.txt"] and Venv(machine.copy).torch() == "cuda"
+    assert not Venv(machine.copy).before.exists()
+    (machine.copy / "requirements.txt").write_text(f"{NAME}==2.0\n")
+    assert went_on(machine.call("run"), machine.copy)
+    assert machine.installs()[2:] == ["-r requirements.txt"]  # with no GPU, but it was chosen
+    assert json.loads(marker(machine.copy).read_text())["torch"] == "cuda"
+    assert machine.call("setup", "auto").returncode == 0
+    assert machine.installs()[3:] == [f"-r requirements.txt --extra-index-url {CPU_WHEELS}"]
+    assert (
+        machine.call("setup").returncode == 0 and machine.installs()[4:] == machine.installs()[3:4]
+    )  # again: as it is
+
+
+@linux_only
+def test_with_a_gpu_the_cuda_build_is_fetched(machine):
+    machine.has("nvidia-smi", "#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1)'\n")
+    done = machine.call("run")
+    assert went_on(done, machine.copy) and "An NVIDIA GPU is seen here" in done.stderr
+    assert machine.installs() == ["-r requirements.txt"]
+
+
+@linux_only
+def test_uv_is_used_where_it_is_at_hand_unless_pip_was_told_where_packages_come_from(machine):
+    machine.has("uv", f"#!{sys.executable}\n{FAKE}")
+    settings = "global.extra-index-url='https://one'\n:env:.no-index='0'\nglobal.timeout='9'"
+    assert went_on(machine.call("run"), machine.copy)
+    assert machine.installs() == ["-r requirements.txt --torch-backend cpu"]
+    done = machine.call("setup", FAKE_SETTINGS=settings)
+    assert machine.installs()[1:] == ["-r requirements.txt"] and " -m pip install" in done.stderr
+    (machine.copy / "uv").mkdir()
+    (machine.copy / "uv" / "uv.toml").write_text('[pip]\nindex-url = "https://two"\n')
+    shutil.rmtree(machine.copy / ".venv")
+    done = machine.call("run")
+    assert went_on(done, machine.copy) and "settings of uv (index-url) say" in done.stderr
+    assert machine.installs()[2:] == ["-r requirements.txt"]
+    (machine.copy / "uv" / "uv.toml").unlink()
+    machine.call("setup", UV_TORCH_BACKEND="cu126")
+    assert machine.installs()[3:] == ["-r requirements.txt"]
+
+
+@linux_only
+def test_settings_of_pip_win_and_are_named(machine):
+    done = machine.call("setup", "cpu", FAKE_SETTINGS=":env:.find-links='/wheels'\nglobal.constraint='c.txt'")
+    assert done.returncode == 0 and machine.installs() == ["-r requirements.txt"]
+    assert "settings of pip (find-links, constraint) say where packages come from" in done.stderr
+    assert "0.4 GB to download" in done.stderr and "3 GB to download and 5.3 GB on disk" in done.stderr
+
+
+@linux_only
+def test_a_choice_that_cannot_be_fetched_leaves_what_was_there(machine):
+    assert went_on(machine.call("run"), machine.copy)
+    done = machine.call("setup", "cuda", FAKE_FAILS="1")
+    assert done.returncode == 1 and "The disk is full" in done.stderr
+    assert Venv(machine.copy).torch() == "cpu" and went_on(machine.call("run"), machine.copy)
+    inside = machine.call("setup", "cuda", python=str(Venv(machine.copy).python))
+    assert inside.returncode == 1 and "deactivate" in inside.stderr
+
+
+def test_the_real_pip_and_uv_are_asked(monkeypatch, tmp_path):
+    """What `pip config list` prints, and where uv keeps its settings."""
+    (tmp_path / "pip.conf").write_text("[global]\nextra-index-url = https://a\n  https://b\ntimeout = 5\n")
+    for key in [key for key in os.environ if key.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_FIND_LINKS", "/wheels")
+    pip = [sys.executable, "-m", "pip"]
+    assert set(installer.pip_settings(pip)) >= {"extra-index-url", "find-links"}
+    assert "timeout" not in installer.pip_settings(pip)
+    (tmp_path / "uv.toml").write_text('torch-backend = "cu126"\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
+    monkeypatch.setenv("UV_INDEX_URL", "https://c")
+    assert installer.uv_settings() == ("index-url", "torch-backend")
+
+
+def test_cuda_is_chosen_on_linux_only(monkeypatch):
+    monkeypatch.setattr(installer, "chooses", lambda: False)
+    with pytest.raises(SetupError, match="on Linux only"):
+        setup.set_up("cuda")
+
+
+# A file of requirements for one verb ------------------------------------------------------------------------
+
+
+def test_a_verb_brings_its_own_requirements_which_stay_up_to_date(copy):
+    wheel(copy / "wheels", name="coursetool")
+    (copy / "requirements-dev.txt").write_text("-r requirements.txt\ncoursetool==1.0\n")
+    assert went_on(call(copy), copy)
+    assert list(json.loads(marker(copy).read_text())["requirements"]) == ["requirements.txt"]
+    learners = (copy / "course" / "cli.py").read_text()
+    tool = learners.replace(
+        """("json", "coursedummy"), sys.argv[1:]""", """("coursetool",), sys.argv[1:], "requirements-dev.txt\""""
+    )
+    (copy / "course" / "cli.py").write_text(tool)
+    done = call(copy)
+    assert went_on(done, copy) and "lacks coursetool" in done.stderr and "once" not in done.stderr
+    assert list(json.loads(marker(copy).read_text())["requirements"]) == ["requirements.txt", "requirements-dev.txt"]
+    wheel(copy / "wheels", "2.0", name="coursetool")
+    (copy / "requirements-dev.txt").write_text("-r requirements.txt\ncoursetool==2.0\n")
+    (copy / "course" / "cli.py").write_text(learners)
+    done = call(copy)
+    assert went_on(done, copy) and "requirements-dev.txt has changed" in done.stderr
+    (copy / "requirements-dev.txt").unlink()  # as in a copy for students
+    assert went_on(call(copy), copy)
+
+
+def test_what_an_earlier_version_set_up_is_updated(copy):
+    assert went_on(call(copy), copy)
+    marker(copy).write_text(json.dumps({"state": "done", "made": True, "requirements": "a hash"}))
+    done = call(copy)
+    assert went_on(done, copy) and "requirements.txt has changed" in done.stderr
+    assert went_on(call(copy), copy) and call(copy).stderr == ""
 
 
 def test_without_ensurepip_the_pip_outside_installs(copy):
@@ -253,13 +477,33 @@ def test_the_command_line_needs_only_the_standard_library():
     assert done.stdout.split() == ["course"], done.stderr
 
 
-def test_every_requirement_is_pinned_and_has_its_reason():
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned_and_has_its_reason(file):
     plain = {"torch", "numpy", "matplotlib", "pillow", "jupyterlab", "pytest"}
     reason = False
-    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            reason = True
+    for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
+        if line.startswith(("#", "-r")):
+            reason = line.startswith("#")
             continue
         name, sign, _ = line.partition("==")
         assert sign, line
         assert reason or name in plain, line
+
+
+def test_requirements_bring_what_verbs_import():
+    """Each name in a verb's `needs` belongs to a package of its file, or to one that JupyterLab brings."""
+    brought = {
+        "codespell_lib": ["codespell"],
+        **importlib.metadata.packages_distributions(),
+    }  # not where `lint` never ran
+    for verb in cli.VERBS.values():
+        text = (ROOT / verb.requirements).read_text(encoding="utf-8") + (ROOT / "requirements.txt").read_text("utf-8")
+        pinned = {line.partition("==")[0].lower() for line in text.splitlines()} | {"ipykernel", "nbformat"}
+        for name in verb.needs:
+            assert pinned & {one.lower() for one in brought.get(name, [name])}, (verb.name, name)
+
+
+def test_grading_elsewhere_gets_what_lessons_import():
+    packages = {name.lower() for name in gradescope.PACKAGES}
+    brought = importlib.metadata.packages_distributions()
+    assert {brought[name][0].lower() for name in setup.LESSON} == packages

@@ -4,6 +4,7 @@ source.py     whole functions in and out of a file, by qualified name
 exercise.py   from solution to exercise
 notebooks.py  the rules for notebooks
 mutations.py  plausible wrong versions of a solution, made automatically
+lint.py       style, layout, types, spelling, links
 """
 
 from course.authoring.exercise import AuthorError, Report, build, edited, filled, generate, generated

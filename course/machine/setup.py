@@ -1,8 +1,8 @@
 """The course sets itself up: if a verb's imports are missing, make .venv beside the README and go on inside.
 
 Only the standard library here. An environment that has what the verb needs (conda, Colab, a GPU image) is
-used as it is; otherwise requirements.txt goes into .venv, which no system that guards its own Python objects
-to.
+used as it is; otherwise a file of requirements goes into .venv, which no system that guards its own Python
+objects to. How they get there, and which build of torch, is in installer.py.
 """
 
 import contextlib
@@ -18,19 +18,23 @@ import sys
 from pathlib import Path
 
 from course.errors import CourseError
+from course.machine import installer
 from course.machine.files import write
 from course.steps import ROOT
 
 PYTHON_FLOOR = (3, 11)
 TORCH_FLOOR = (2, 11)
 GUARD = "COURSE_SETUP"  # how often this command has already gone on in .venv: never a third time
-# What verbs import, by import name; requirements.txt brings all of it.
-CORE = ("torch", "numpy", "regex", "PIL", "safetensors", "tqdm")
-LESSON = (*CORE, "matplotlib")
+REQUIREMENTS = "requirements.txt"
+# What verbs import, by import name; requirements.txt brings all of it, requirements-dev.txt what LINT adds.
+CORE = ("torch", "numpy", "regex", "PIL", "safetensors", "tqdm", "psutil")
+LESSON = (*CORE, "matplotlib", "jinja2")
 LAB = (*LESSON, "jupyterlab", "ipykernel")
-TESTS = (*LESSON, "pytest", "xdist", "nbclient", "nbformat", "ipykernel", "transformers", "tokenizers", "tiktoken")
-
-CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+TESTS = (
+    *(*LESSON, "pytest", "xdist", "nbclient", "nbformat", "ipykernel"),
+    *("transformers", "tokenizers", "tiktoken", "selenium"),
+)
+LINT = ("ruff", "mypy", "codespell_lib", "markdown_it")
 
 
 class SetupError(CourseError):
@@ -62,11 +66,9 @@ def reasons(lacking: list[str]) -> str:
     """The missing modules for a sentence; an old torch is said to be old."""
     words = []
     for name in lacking:
-        version = torch_version() if name == "torch" else None
-        old = version is not None and importlib.util.find_spec("torch") is not None
-        words.append(
-            f"torch {'.'.join(map(str, TORCH_FLOOR))} or newer (it has {'.'.join(map(str, version))})" if old else name
-        )
+        version = torch_version() if name == "torch" and importlib.util.find_spec("torch") else None
+        newer = f"torch {'.'.join(map(str, TORCH_FLOOR))} or newer (it has {'.'.join(map(str, version or ()))})"
+        words.append(newer if version else name)
     return ", ".join(words)
 
 
@@ -74,11 +76,14 @@ def reasons(lacking: list[str]) -> str:
 
 
 class Venv:
-    """`.venv` and what is known about it: a marker says whether an install of ours is under way or done."""
+    """`.venv` and what is known about it: a marker says whether an install of ours is under way or done, whether the
+    course made the environment (so may remake it), which build of torch was chosen, and what each file of requirements
+    said."""
 
     def __init__(self, root: Path = ROOT):
+        self.root = root
         self.folder = root / ".venv"
-        self.requirements = root / "requirements.txt"
+        self.before = root / ".course" / "venv-before"  # while another build of torch is fetched
         self.lock = root / ".course" / "setup.lock"
         self.marker = self.folder / "course-setup.json"
         self.python = self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -88,12 +93,26 @@ class Venv:
             return json.loads(self.marker.read_text(encoding="utf-8"))
         return {}
 
-    def wanted(self) -> str:
-        return hashlib.sha256(self.requirements.read_bytes()).hexdigest()
+    def installed(self) -> dict[str, str]:
+        """{file of requirements: the hash of its text} as it was when it was installed."""
+        said = self.state().get("requirements")
+        files = said if isinstance(said, dict) else {REQUIREMENTS: ""} if said else {}  # a text: the course before
+        return {name: text for name, text in files.items() if (self.root / name).exists()}
 
-    def mark(self, state: str, made: bool) -> None:
-        """Note how far an install got, and whether the course made this environment (so may remake it)."""
-        write(self.marker, json.dumps({"state": state, "made": made, "requirements": self.wanted()}))
+    def wanted(self, files) -> dict[str, str]:
+        """The same for files as they are now."""
+        return {name: hashlib.sha256((self.root / name).read_bytes()).hexdigest() for name in files}
+
+    def mark(self, state: str, made: bool, torch: str, files) -> None:
+        """Note how far an install of these files got."""
+        said = {"state": state, "made": made, "torch": torch, "requirements": self.wanted(files)}
+        write(self.marker, json.dumps(said))
+
+    def torch(self) -> str | None:
+        """The build of torch in it, "cpu" or "cuda", on Linux."""
+        for found in self.folder.glob("lib/python*/site-packages/torch-*.dist-info"):
+            return "cpu" if "+cpu" in found.name else "cuda"
+        return None
 
     def is_current(self) -> bool:
         """Does this very process run in it?"""
@@ -142,8 +161,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def ensure(modules, arguments: list[str], venv: Venv | None = None) -> None:
-    """Return if this Python has `modules`; else go on in .venv, made or mended, and do not return."""
+def ensure(modules, arguments: list[str], requirements: str = REQUIREMENTS, venv: Venv | None = None) -> None:
+    """Return if this Python has `modules`; else go on in .venv, made or mended, and do not return.
+
+    `requirements` is the file that brings them.
+    """
     rounds = int(os.environ.pop(GUARD, "0"))
     venv = venv or Venv()
     lacking = missing(modules)
@@ -151,17 +173,81 @@ def ensure(modules, arguments: list[str], venv: Venv | None = None) -> None:
         return
     if rounds >= 2:
         raise SetupError(
-            f"{venv.folder} was set up, but it still lacks {reasons(lacking)}. Remove that folder and try "
-            "again; if "
-            f"that does not help, look at what  {venv.python} -m pip install -r {venv.requirements}  says."
+            f"{venv.folder} was set up, but it still lacks {reasons(lacking)}. Remove that folder and try again; if "
+            f"that does not help, look at what  {venv.python} -m pip install -r {venv.root / requirements}  says."
         )
     with alone(venv):
-        prepare(venv, modules, lacking)
+        prepare(venv, modules, lacking, requirements)
     go_on(venv, arguments, rounds + 1)
 
 
-def prepare(venv: Venv, modules, lacking: list[str]) -> None:
+def prepare(venv: Venv, modules, lacking: list[str], requirements: str = REQUIREMENTS) -> None:
     """Make sure that .venv has `modules`: as it is, mended, or new."""
+    torch = venv.state().get("torch", "auto")
+    made = mend(venv)
+    files = dict.fromkeys((*venv.installed(), requirements))
+    if venv.folder.exists() and not venv.is_current() and not venv.lacks(modules):
+        changed = [name for name, text in venv.installed().items() if venv.wanted([name])[name] != text]
+        if changed:
+            say(f"{' and '.join(changed)} has changed since .venv was set up; updating it.")
+            try:
+                install(venv, made, torch, files)
+            except SetupError as error:
+                venv.mark(
+                    "done", made, torch, files
+                )  # with today's texts: what is there will do, and is not tried again
+                say(f"{error}\nGoing on with what is installed.")
+        return
+    say(f"This Python ({sys.executable}) lacks {reasons(lacking)}.")
+    create(venv)
+    install(venv, made, torch, files)
+
+
+def set_up(torch: str | None = None, venv: Venv | None = None) -> None:
+    """Make or update .venv now. `torch`, one of installer.BUILDS, is remembered; None keeps what was chosen before.
+
+    Where another build of torch is there, .venv is made anew, because the libraries of CUDA would stay otherwise.
+    """
+    venv = venv or Venv()
+    if torch == "cuda" and not installer.chooses():
+        raise SetupError(
+            "The set-up fetches the CUDA build on Linux only. For a GPU under Windows, put it into .venv as "
+            "https://pytorch.org/get-started says; on macOS there is none."
+        )
+    with alone(venv):
+        torch = torch or venv.state().get("torch", "auto")
+        files = dict.fromkeys((*venv.installed(), REQUIREMENTS))
+        made = mend(venv)
+        there, build = venv.torch(), installer.build(torch, installer.sees_gpu())
+        if there is None or there == build or program(venv).settings:
+            create(venv)
+            install(venv, made, torch, files)
+            return
+        if venv.is_current() or not made:
+            raise SetupError(
+                f"{venv.folder} has the {there.upper()} build of torch, and "
+                + (
+                    "you are working in it: leave it (`deactivate`)"
+                    if made
+                    else "the course did not make it: remove it"
+                )
+                + " and run the command again."
+            )
+        say(f"{venv.folder} has the {there.upper()} build of torch. It stays until the new environment is there.")
+        shutil.rmtree(venv.before, ignore_errors=True)
+        venv.folder.rename(venv.before)
+        try:
+            create(venv)
+            install(venv, made, torch, files)
+        except BaseException:
+            shutil.rmtree(venv.folder, ignore_errors=True)
+            venv.before.rename(venv.folder)
+            raise
+        shutil.rmtree(venv.before, ignore_errors=True)
+
+
+def mend(venv: Venv) -> bool:
+    """Remove an environment of ours that is half made or does not start. Did the course make, or may it make, .venv?"""
     state = venv.state()
     made = state.get("made", not venv.folder.exists())
     if state.get("state") == "installing" and (venv.is_current() or not made):
@@ -181,42 +267,7 @@ def prepare(venv: Venv, modules, lacking: list[str]) -> None:
                 )
             say(f"{venv.folder} does not work any more (its Python is gone); making it anew.")
             remove(venv)
-        elif not venv.lacks(modules):
-            if state and state["requirements"] != venv.wanted():
-                say("requirements.txt has changed since .venv was set up; updating it.")
-                try:
-                    install(venv, made)
-                except SetupError as error:
-                    venv.mark("done", made)  # with the hash of today: what is there will do, and is not tried again
-                    say(f"{error}\nGoing on with what is installed.")
-            return
-    announce(venv, lacking)
-    if not venv.folder.exists():
-        create(venv)
-    install(venv, made)
-
-
-def announce(venv: Venv, lacking: list[str]) -> None:
-    gpu = bool(shutil.which("nvidia-smi"))
-    linux = sys.platform.startswith("linux")
-    size = "about 3 GB to download and 7 GB on disk" if linux else "about 0.4 GB to download and 1.5 GB on disk"
-    say(
-        f"This Python ({sys.executable}) lacks {reasons(lacking)}.\n"
-        f"Setting up the course's own environment, once: {venv.folder}, from {venv.requirements.name}.\n"
-        f"That is {size}, less where wheels are cached or CPU-only, and takes about 3 to 10 minutes. "
-        "Nothing outside "
-        "that folder changes."
-    )
-    if linux and not gpu and not os.environ.get("PIP_EXTRA_INDEX_URL") and not os.environ.get("PIP_FIND_LINKS"):
-        say(
-            "No NVIDIA GPU is seen here. To fetch the CPU-only torch (0.4 GB in all), stop this and run it "
-            "with "
-            f"PIP_EXTRA_INDEX_URL={CPU_WHEELS} before the command."
-        )
-    with contextlib.suppress(OSError):
-        free = shutil.disk_usage(venv.folder.parent).free / 2**30
-        if free < (7 if linux else 1.5):
-            say(f"Only {free:.1f} GB are free there.")
+    return made
 
 
 def remove(venv: Venv) -> None:
@@ -234,11 +285,14 @@ def pip_version() -> tuple[int, ...]:
 
 
 def create(venv: Venv) -> None:
-    """Make the environment with what this Python has: venv, venv and the pip outside, or virtualenv."""
+    """Make the environment, if it is not there, with what this Python has: venv, venv and an installer outside, or
+    virtualenv."""
+    if venv.folder.exists():
+        return
     has = {name: importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip", "virtualenv")}
     if has["venv"] and has["ensurepip"]:
         command = ["venv", str(venv.folder)]
-    elif has["venv"] and pip_version() >= (22, 3):
+    elif has["venv"] and (pip_version() >= (22, 3) or shutil.which("uv")):
         command = ["venv", "--without-pip", str(venv.folder)]
     elif has["virtualenv"]:
         command = ["virtualenv", str(venv.folder)]
@@ -256,33 +310,36 @@ def create(venv: Venv) -> None:
         raise SetupError(f"{venv.folder} could not be made. {explain(done.stdout + done.stderr, venv)}")
 
 
-def base_python() -> str:
-    """The Python that the running environment was made from."""
-    return getattr(sys, "_base_executable", None) or sys.executable
-
-
-def pip_of(venv: Venv, python: str) -> list[str] | None:
-    """How to call the pip of `python` so that it installs into `venv`; None if it has none that can."""
-    pip = [python, "-m", "pip"] + ([] if python == str(venv.python) else ["--python", str(venv.python)])
-    return pip if subprocess.run([*pip, "--version"], capture_output=True).returncode == 0 else None
-
-
-def install(venv: Venv, made: bool) -> None:
-    """pip install -r requirements.txt in .venv, in full view; what went wrong becomes advice."""
-    pip = next(
-        filter(None, (pip_of(venv, python) for python in (str(venv.python), sys.executable, base_python()))), None
-    )
-    if pip is None:
+def program(venv: Venv) -> installer.Installer:
+    """What installs into it. Raises SetupError where there is nothing."""
+    found = installer.find(venv.python)
+    if found is None:
         raise SetupError(f"{venv.folder} has no pip. Remove that folder and try again.")
-    venv.mark("installing", made)
-    command = [*pip, "install", "-r", str(venv.requirements)]
+    return found
+
+
+def install(venv: Venv, made: bool, torch: str, files) -> None:
+    """Install files of requirements in .venv, in full view; what went wrong becomes advice."""
+    by, gpu = program(venv), installer.sees_gpu()
+    if not venv.marker.exists():
+        say(
+            f"Setting up the course's own environment, once: {venv.folder}, from {' and '.join(files)}. That takes "
+            f"about 3 to 10 minutes, and nothing outside that folder changes.\n{by.about(torch, gpu)}"
+        )
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(venv.folder.parent).free / 1e9
+            if free < installer.SIZES[installer.build(torch, gpu)][1]:
+                say(f"Only {free:.1f} GB are free there.")
+    venv.mark("installing", made, torch, files)
+    named = [word for name in files for word in ("-r", str(venv.root / name))]
+    command = [*by.command, *named, *by.options(torch, gpu)]
     say("  " + " ".join(command))
     # A `user = true` in somebody's pip configuration has no meaning inside an environment.
     environment = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     tail: list[str] = []
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment) as process:
         try:
-            for line in process.stderr:
+            for line in process.stderr or ():
                 sys.stderr.write(line)
                 tail = [*tail[-60:], line]
         except KeyboardInterrupt:
@@ -290,55 +347,54 @@ def install(venv: Venv, made: bool) -> None:
             raise SetupError("The set-up was interrupted. Run the same command to start it again.") from None
     if process.returncode:
         raise SetupError(f"The install into {venv.folder} failed. {explain(''.join(tail), venv)}")
-    venv.mark("done", made)
+    venv.mark("done", made, torch, files)
     say(f"Set up: {venv.folder}\n")
 
 
 def explain(text: str, venv: Venv) -> str:
-    """What a failed install means and what to do, from what pip wrote."""
+    """What a failed install means and what to do, from what pip or uv wrote."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if re.search(r"No space left|Errno 28|Disk quota|not enough space", text, re.I):
         return (
             f"The disk is full. Free some space (torch is large) where {venv.folder.parent} lies, or in the "
             "temporary folder (TMPDIR), and run the command again."
         )
-    if re.search(r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerification", text):
+    if re.search(r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerification|invalid peer certificate", text):
         return (
-            "The package index's certificate was not accepted. Behind a company's proxy, point PIP_CERT to "
-            "its "
-            "certificate bundle, and run the command again."
+            "The package index's certificate was not accepted. Behind a company's proxy, point PIP_CERT (for uv: "
+            "SSL_CERT_FILE) to its certificate bundle, and run the command again."
         )
     if re.search(
         r"name resolution|Failed to resolve|NameResolutionError|NewConnectionError|Network is unreachable"
         r"|ConnectTimeout|ReadTimeout|ProxyError|Connection refused|ConnectionReset|timed out|getaddrinfo"
-        r"|No route to host|IncompleteRead|Connection broken",
+        r"|No route to host|IncompleteRead|Connection broken|error sending request",
         text,
     ):
         return (
-            "The package index cannot be reached. Check the network (and the proxy, if there is one: "
-            "HTTPS_PROXY),"
-            " and run the command again; what was fetched already is not fetched twice. Without a network, "
-            "point "
+            "The package index cannot be reached. Check the network (and the proxy, if there is one: HTTPS_PROXY),"
+            " and run the command again; what was fetched already is not fetched twice. Without a network, point "
             "PIP_FIND_LINKS to a folder of wheels and set PIP_NO_INDEX=1."
         )
-    if re.search(r"Permission denied|Errno 13|Read-only file system|Errno 30", text):
+    if re.search(r"Permission denied|[Ee]rr(no|or) 13|Read-only file system|[Ee]rr(no|or) 30", text):
         return f"{venv.folder.parent} may not be written. Copy the course to a folder of your own and try there."
     if found := re.search(
-        r"No matching distribution found for (\S+)|Could not find a version that satisfies the "
-        r"requirement (\S+)",
+        r"No matching distribution found for (\S+)|Could not find a version that satisfies the requirement (\S+)"
+        r"|there is no version of (\S+)|Because (\S+) was not found",
         text,
     ):
         return (
-            f"There is no {found.group(1) or found.group(2)} for this Python {version} on this machine "
-            f"({sys.platform}). The pins are for Python 3.10 to 3.13: run the command with such a Python, "
-            "for "
+            f"There is no {next(filter(None, found.groups()))} for this Python {version} on this machine "
+            f"({sys.platform}). The pins are for Python 3.11 to 3.13: run the command with such a Python, for "
             "example  python3.12 -m course run  after removing .venv."
         )
-    if re.search(r"Failed (to build|building)|error: subprocess-exited-with-error|metadata-generation-failed", text):
+    if re.search(
+        r"Failed (to build|building)|error: subprocess-exited-with-error|metadata-generation-failed|Failed to download "
+        r"and build",
+        text,
+    ):
         return (
-            f"A package had to be built here, because there is no ready wheel of it for Python {version}. "
-            "The "
-            "pins are for Python 3.10 to 3.13: run the command with such a Python after removing .venv."
+            f"A package had to be built here, because there is no ready wheel of it for Python {version}. The "
+            "pins are for Python 3.11 to 3.13: run the command with such a Python after removing .venv."
         )
     if re.search(r"MemoryError|Killed", text):
         return "There was not enough memory. Close other programs, or set PIP_NO_CACHE_DIR=1, and run it again."
