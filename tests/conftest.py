@@ -1,4 +1,10 @@
-"""When the suite runs on all cores, the tests of a file whose fixtures take long run in one process, and share them."""
+"""When the suite runs on all cores, the tests of a file whose fixtures take long run in one process, and share them.
+What a machine lacks skips a test, but not in CI.
+"""
+
+import os
+import sys
+from typing import NoReturn
 
 import pytest
 
@@ -17,3 +23,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in TOGETHER:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def absent(what: str) -> NoReturn:
+    """End a test for want of something. On Linux in CI that is a failure: .ci/run installs what tests need."""
+    (pytest.fail if os.environ.get("CI") and sys.platform.startswith("linux") else pytest.skip)(what)

@@ -15,22 +15,23 @@ from pathlib import Path
 import pytest
 
 from course import authoring, steps
+from course.machine import doctor
+from tests.conftest import absent
 from tests.test_notebooks import LEFT_OUT
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not CHROMIUM or not DRIVER,
-        reason="no Chromium with its chromedriver (Debian: apt-get install chromium chromium-driver)",
-    ),
-]
+CHROMIUM, DRIVER = doctor.program("chromium"), doctor.program("chromium-driver")
+pytestmark = pytest.mark.slow
 PATIENCE = 120  # seconds for a server, a page or a cell
 
 SOLVED = """self.linear_1 = nn.Linear(vision_dim, text_dim)
         self.linear_2 = nn.Linear(text_dim, text_dim)"""
 FIRST, TEST = "notebook.begin()", "model_exercise.test_projection()"  # what tells these two cells from others
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs():
+    if not CHROMIUM or not DRIVER:
+        absent("no Chromium with its chromedriver: python3 -m course doctor says how to get them")
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from course import cli
+from course import cli, steps
 from course.machine import compute, doctor, host, setup
+from tests.conftest import absent
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,34 @@ def test_what_is_wrong_comes_with_its_remedy(monkeypatch, capsys, what, change, 
     assert says in point.remedy and point.needed == needed and says in doctor.text(points)
     assert (says in capsys.readouterr().out) == needed
     assert doctor.text(points).endswith(f"In the way: {what}." if needed else "Nothing is in the way.")
+
+
+def test_programs_for_tests_and_grading_come_with_one_command_and_are_never_in_the_way(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    (point,) = doctor.programs()
+    assert "not there: chromium, chromedriver, bwrap" in point.says and not point.needed
+    assert "sudo apt-get install chromium chromium-driver bubblewrap" in point.remedy
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: name if name in ("google-chrome", "bwrap") else None)
+    assert doctor.programs()[0].remedy.endswith("apt-get install chromium-driver")
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: name)
+    (point,) = doctor.programs()
+    assert "all there" in point.says and not point.remedy
+
+
+def test_ci_installs_what_the_doctor_names():
+    script = (steps.ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert f"--no-install-recommends {' '.join(doctor.PROGRAMS)})" in script
+
+
+@pytest.mark.parametrize("ci", [True, False])
+def test_in_ci_nothing_is_skipped_for_want_of_a_program(monkeypatch, ci):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("CI", "true") if ci else monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.fail.Exception if ci else pytest.skip.Exception, match="no browser"):
+        absent("no browser")
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(pytest.skip.Exception):
+        absent("no browser")
 
 
 def test_a_driver_without_cuda_in_torch_is_named(monkeypatch):

@@ -19,6 +19,11 @@ from course.machine import compute, host, setup
 from course.machine.files import write
 
 MEASURED = Path(__file__).with_name("measured.json")  # preset -> what its run took, where, and the probe there
+PROGRAMS = {  # what tests (a browser) and grading (confinement) run and pip does not bring: Debian's package, its names
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "chromium-driver": ("chromedriver",),
+    "bubblewrap": ("bwrap",),
+}
 SPARE_MB = 1024  # memory or disk below which something is sure to go wrong
 
 
@@ -34,7 +39,7 @@ class Point:
 
 def examine(probing: bool = True) -> list[Point]:
     """Look at everything; with `probing`, also time a second of training for the estimates."""
-    points = [python(), packages(), *devices(), memory(), disk(), writing()]
+    points = [python(), packages(), *devices(), memory(), disk(), writing(), *programs()]
     return points + (presets() if probing else [])
 
 
@@ -82,7 +87,7 @@ def devices() -> list[Point]:
             Point(
                 "GPU",
                 "there is an NVIDIA driver, but this torch was built without CUDA",
-                "for the GPU, install a torch with CUDA: https://pytorch.org/get-started",
+                "for the GPU, in .venv: python3 -m course setup --torch cuda; elsewhere: https://pytorch.org/get-started",
             )
         )
     elif shutil.which("nvidia-smi"):
@@ -127,6 +132,26 @@ def writing() -> Point:
         "copy the course to a folder of your own, for example your home" if closed else "",
         bool(closed),
     )
+
+
+def program(package: str) -> str | None:
+    """The path of the program of one of PROGRAMS, if it is installed."""
+    return next(filter(None, map(shutil.which, PROGRAMS[package])), None)
+
+
+def programs() -> list[Point]:
+    """What the tests and grading need beside Python's packages. A copy for students has neither."""
+    if not (steps.ROOT / "tests").is_dir():
+        return []
+    lacking = [package for package in PROGRAMS if not program(package)]
+    names = ", ".join(PROGRAMS[package][0] for package in lacking)
+    return [
+        Point(
+            "programs",
+            f"for tests and grading: {f'not there: {names}' if lacking else 'all there'}",
+            f"only for these two, on Debian: sudo apt-get install {' '.join(lacking)}" if lacking else "",
+        )
+    ]
 
 
 def probe(seconds: float = 1.0) -> float:
