@@ -18,15 +18,15 @@ def uniform(g: torch.Generator, *shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=g)
 
 
-def said(case: dict, *names: str) -> str:
+def arguments(case: dict, *names: str) -> str:
     """How arguments look in a call: "x [2, 3, 5], eps=0.1"."""
 
-    def one(name, value):
+    def argument(name, value):
         if isinstance(value, torch.Tensor):
             return f"{name} {list(value.shape)}"
         return f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
 
-    return ", ".join(one(name, case[name]) for name in names)
+    return ", ".join(argument(name, case[name]) for name in names)
 
 
 def in_pieces(case: dict) -> str:
@@ -253,7 +253,7 @@ def shows_grouped_query_attention(case):
     H, K = case["config"]["num_attention_heads"], case["config"]["num_key_value_heads"]
     mask = f", mask {list(case['mask'].shape)}" if case["mask"] is not None else ""
     heads = f"{H} query heads, {K} key/value heads"
-    return f"Attention(...)({said(case, 'x', 'angles')}{mask}), {heads}{in_pieces(case)}"
+    return f"Attention(...)({arguments(case, 'x', 'angles')}{mask}), {heads}{in_pieces(case)}"
 
 
 # swiglu
@@ -407,7 +407,7 @@ def listed(output, mask=None):
 
 def shows_gpt_forward(case):
     names = ("input_ids", "inputs_embeds", "labels", "attention_mask")
-    return f"model({said(case, *(name for name in names if case.get(name) is not None))}){in_pieces(case)}"
+    return f"model({arguments(case, *(name for name in names if case.get(name) is not None))}){in_pieces(case)}"
 
 
 # sample
@@ -476,10 +476,11 @@ def generate_cases(g):
         input_ids = torch.randint(0, V, (B, T), generator=g)
         if kind in ("embeddings", "sampled"):
             mask[:, 0] = 0  # no row is without padding
-        if "end" in kind:  # said where a row's own position is T + 1: by padded rows later, by all before N
+        # The end token comes where a row's own position is T + 1: in padded rows later, in all of them before N.
+        if "end" in kind:
             by_position[T + 1, end] = 300
             mask[:, -3:] = 1
-            input_ids[:, -2] = end  # in the prompt it is said by nobody
+            input_ids[:, -2] = end  # in the prompt it ends nothing
         sampling = {"temperature": 9.0, "top_k": 5, "top_p": 0.8}
         yield {
             "config": gpt_sizes(V, D, layers=1),
@@ -550,7 +551,7 @@ def judge_generate(case, answer, expected):
 
 
 def shows_generate(case):
-    return f"model.generate({said(case, *(name for name in ARGUMENTS if case.get(name) is not None))})"
+    return f"model.generate({arguments(case, *(name for name in ARGUMENTS if case.get(name) is not None))})"
 
 
 CHECKS = [
@@ -559,7 +560,7 @@ CHECKS = [
         asks="scale each vector to root mean square 1, then by the weight",
         call=call_rms_norm,
         cases=rms_norm_cases,
-        shows=lambda case: f"rms_norm({said(case, 'x', 'weight', 'eps')})" + " in float16" * case["half"],
+        shows=lambda case: f"rms_norm({arguments(case, 'x', 'weight', 'eps')})" + " in float16" * case["half"],
         hints=(
             "How long is a vector if you forget its direction? Which one number per vector do you need, "
             "and over which dimension is it computed?",
@@ -583,7 +584,7 @@ CHECKS = [
         asks="rotate each pair of numbers (i of the first half, i of the second half) by its angle",
         call=call_rope,
         cases=rope_cases,
-        shows=lambda case: f"apply_rope({said(case, 'x', 'angles')})" + " in bfloat16" * case["half"],
+        shows=lambda case: f"apply_rope({arguments(case, 'x', 'angles')})" + " in bfloat16" * case["half"],
         hints=(
             "A point (a, b) of the plane is rotated by an angle. Where is it afterwards? And which two "
             "numbers of a head make a point here?",
@@ -606,7 +607,7 @@ CHECKS = [
         call=call_attention,
         cases=attention_cases,
         shows=lambda case: (
-            f"attention({said(case, 'q', 'k', 'v')}"
+            f"attention({arguments(case, 'q', 'k', 'v')}"
             + (f", mask {list(case['mask'].shape)})" if case["mask"] is not None else ")")
         ),
         hints=(
@@ -661,7 +662,7 @@ CHECKS = [
         asks="a gated feed-forward layer: down(silu(gate(x)) * up(x))",
         call=call_swiglu,
         cases=swiglu_cases,
-        shows=lambda case: f"MLP(...)({said(case, 'x')})",
+        shows=lambda case: f"MLP(...)({arguments(case, 'x')})",
         hints=(
             "Two projections of x have the same size. One says what there is, the other how much of it "
             "to let through. Which of them goes through the activation?",
@@ -680,7 +681,7 @@ CHECKS = [
         call=call_block,
         cases=block_cases,
         shows=lambda case: (
-            f"Block(...)({said(case, 'x', 'angles')}"
+            f"Block(...)({arguments(case, 'x', 'angles')}"
             + (f", mask {list(case['mask'].shape)})" if case["mask"] is not None else ")")
             + (" in three pieces with a cache" if case["with_cache"] else "")
         ),
@@ -735,7 +736,7 @@ CHECKS = [
         asks="choose a token per row by temperature, top-k, top-p and a given uniform number",
         call=call_sample,
         cases=sample_cases,
-        shows=lambda case: f"sample({said(case, 'logits', 'uniforms', 'temperature', 'top_k', 'top_p')})",
+        shows=lambda case: f"sample({arguments(case, 'logits', 'uniforms', 'temperature', 'top_k', 'top_p')})",
         hints=(
             "Lay the kept probabilities side by side on a ruler of length 1. A number between 0 and 1 "
             "points at a place on it. How do you find which token lies there?",

@@ -86,7 +86,7 @@ def judge_next_token_batch(case, answer, expected):
                 f"{answer['raised']} is raised",
             )
         ]
-    form = [one for one in compare(answer, expected) if not one.property.endswith("values")]
+    form = [problem for problem in compare(answer, expected) if not problem.property.endswith("values")]
     if form:
         return form
     problems, tokens = [], case["tokens"].long()

@@ -30,7 +30,7 @@ def numbers(g: torch.Generator, count: int, low: int, high: int) -> list[int]:
     return (low + torch.randperm(high + 1 - low, generator=g)[:count]).tolist()
 
 
-def said(ids: list[int], words: dict[int, str]) -> str:
+def spelled(ids: list[int], words: dict[int, str]) -> str:
     """Ids in the words that they stand for."""
     return " ".join(words.get(token, f"?{token}") for token in ids)
 
@@ -116,18 +116,18 @@ def judge_chat_template(case, answer, expected):
         return compare(answer, expected) or [Problem("form", "the answer is not a list of ids")]
     words = {case["table"][byte]: repr(bytes([byte]))[2:-1].replace(" ", "␣") for byte in range(256)}
     words |= {token: name for name, token in case["special_tokens"].items()}
-    same = [a == e for a, e in zip(answer, expected)]
+    same = [got == wanted for got, wanted in zip(answer, expected)]
     at = same.index(False) if False in same else len(same)
 
     def here(ids):
-        return said(ids[at : at + 1], words) or "nothing"
+        return spelled(ids[at : at + 1], words) or "nothing"
 
     return [
         Problem(
             "ids",
             f"up to id {at} all is well; then {here(expected)} is expected, and there is {here(answer)}",
-            said(expected, words),
-            said(answer, words),
+            spelled(expected, words),
+            spelled(answer, words),
         )
     ]
 
@@ -224,7 +224,7 @@ def judge_loss_mask(case, answer, expected):
 
 
 def shows_loss_mask(case):
-    return f"loss_mask(ids, special_tokens) with the row {said(case['ids'], case['words'])}"
+    return f"loss_mask(ids, special_tokens) with the row {spelled(case['ids'], case['words'])}"
 
 
 # collate

@@ -90,7 +90,7 @@ def dpo_loss_cases(g):
             shift[:, ::2] *= -1
         else:
             shift = 3 * normal(g, 2, B) * (kind == "trained")
-        policy = dict(zip(VECTORS, (one + move for one, move in zip(reference.values(), shift))))
+        policy = dict(zip(VECTORS, (logprobs + move for logprobs, move in zip(reference.values(), shift))))
         yield {
             **policy,
             **reference,
@@ -105,9 +105,8 @@ def call_dpo_loss(module, case):
 
     def run(part, **vectors):
         given = [vectors[name] for name in VECTORS]
-        if case[
-            "views"
-        ]:  # halves of one tensor, as one pass over chosen and rejected gives them: detach_ refuses these
+        # Halves of one tensor, as one pass over chosen and rejected replies gives them: detach_ refuses these.
+        if case["views"]:
             given = [half for pair in (given[:2], given[2:]) for half in torch.cat(pair).chunk(2)]
         answer = module.dpo_loss(*given, case["beta"])
         returned.append(answer)

@@ -704,15 +704,17 @@ def place_tokens_cases(g):
 
 
 def call_place_tokens(module, case):
-    images = [one.bfloat16() for one in case["images"]] if case["half"] == "images" else case["images"]
+    images = case["images"]  # one tensor [N, P, D] for each row
+    if case["half"] == "images":
+        images = [pictures.bfloat16() for pictures in images]
     if case["wrong"]:
         return refused(lambda: module.place_tokens(images, case["text"], case["places"]))
 
     def place(text, **given):
-        rows = [given.get(f"pictures of row {row}", one) for row, one in enumerate(images)]
+        rows = [given.get(f"pictures of row {row}", pictures) for row, pictures in enumerate(images)]
         return module.place_tokens(rows, text.bfloat16() if case["half"] == "text" else text, case["places"])
 
-    inputs = {f"pictures of row {row}": one for row, one in enumerate(images) if len(one)}
+    inputs = {f"pictures of row {row}": pictures for row, pictures in enumerate(images) if len(pictures)}
     return with_grad(place, {**inputs, "text": case["text"]}, case["cotangent"])
 
 
@@ -726,17 +728,20 @@ def judge_place_tokens(case, answer, expected):
         Problem(
             f"{case['wrong']} {'raises' if answer['raised'] else 'accepted'}",
             f"text {list(case['text'].shape)} keeps {case['places'].sum(1).tolist()} places, row by row, and the "
-            f"rows' pictures are {[list(one.shape) for one in case['images']]} ({case['wrong']}): that should "
-            "raise a ValueError",
+            f"rows' pictures are {shapes(case['images'])} ({case['wrong']}): that should raise a ValueError",
             "ValueError",
             got,
         )
     ]
 
 
+def shapes(tensors):
+    return [list(tensor.shape) for tensor in tensors]
+
+
 def shows_place_tokens(case):
     return (
-        f"place_tokens(images {[list(one.shape) for one in case['images']]}, text {list(case['text'].shape)}, "
+        f"place_tokens(images {shapes(case['images'])}, text {list(case['text'].shape)}, "
         f"places for {case['places'].sum(1).tolist()})"
     )
 
@@ -796,13 +801,13 @@ def call_vlm_labels(module, case):
 
 
 def judge_vlm_labels(case, answer, expected):
-    found = compare(answer, expected)
+    problems = compare(answer, expected)
     if (
-        not found
+        not problems
         or not isinstance(answer, torch.Tensor)
         or (answer.shape, answer.dtype) != (expected.shape, expected.dtype)
     ):
-        return found
+        return problems
     names = {IGNORE: "IGNORE", **{token: name for name, token in case["special_tokens"].items()}}
     row, t = (answer != expected).nonzero()[0].tolist()
     words = [names.get(token, str(token)) for token in case["input_ids"][row].tolist()]
@@ -891,7 +896,7 @@ def vlm_forward_cases(g):
 
 
 class AskedAgain(nn.Module):
-    """An eye that has said already what there is to say."""
+    """An eye whose features are given already: nobody should ask it again."""
 
     def forward(self, *inputs):
         raise RuntimeError("the eye was asked, although features are what it has said already")
@@ -919,7 +924,7 @@ def call_vlm_forward(module, case):
             **refused(lambda: vlm.embed(ids, features, mask)),
             "by forward": refused(lambda: vlm(ids, features, labels, mask)),
         }
-    said = {}
+    kept = {}  # what a call returns beside the tensor that is differentiated
 
     def given(features):
         """The features as the case has them: one tensor, None, or a list of the rows' tensors."""
@@ -927,28 +932,28 @@ def call_vlm_forward(module, case):
 
     def embed(**features):
         embeds, whole = vlm.embed(ids, given(features), mask)
-        # bool and float masks serve as well
-        said["mask"] = whole.long() if isinstance(whole, torch.Tensor) else whole
+        # A mask of bool or float serves as well.
+        kept["mask"] = whole.long() if isinstance(whole, torch.Tensor) else whole
         return embeds
 
     def forward(**features):
-        logits, said["loss"] = vlm(ids, given(features), labels, mask)
-        return logits if said["loss"] is None else (logits, said["loss"])
+        logits, kept["loss"] = vlm(ids, given(features), labels, mask)
+        return logits if kept["loss"] is None else (logits, kept["loss"])
 
     listed = isinstance(case["features"], list)
     inputs = dict(enumerate(case["features"])) if listed else {0: case["features"]}
-    inputs = {f"features {row}" if listed else "features": one for row, one in inputs.items()}
+    inputs = {f"features {row}" if listed else "features": features for row, features in inputs.items()}
     embeds = with_grad(embed, inputs, case["embeds_cotangent"])["output"]
     cotangent = case["cotangent"] if labels is None else [case["cotangent"], None]
     result = with_grad(forward, inputs, cotangent, vlm)
-    logits = result["output"] if said["loss"] is None else result["output"][0]
+    logits = result["output"] if kept["loss"] is None else result["output"][0]
     if listed and not any(map(len, case["features"])):  # nothing to learn from: no gradient, or one of zeros
         result = {**result, "grad": {}, "parameters": {}}
     return {
         "embeds": embeds,
-        "attention_mask": said["mask"],
+        "attention_mask": kept["mask"],
         "logits": logits,
-        "loss": said["loss"],
+        "loss": kept["loss"],
         "grad": result["grad"],
         "parameters": result["parameters"],
         "in training mode": vlm.training,
@@ -967,17 +972,17 @@ def judge_vlm_forward(case, answer, expected):
         if case["features"] is None
         else (
             f"the rows keep {(case['input_ids'] == case['image_token_id']).sum(1).tolist()} places, row by row, and "
-            f"are given {[one.shape[0] * one.shape[1] for one in case['features']]} picture tokens"
+            f"are given {[features.shape[0] * features.shape[1] for features in case['features']]} picture tokens"
         )
     )
-    for name, said in (("embed", answer), ("forward", answer["by forward"])):
-        if said["raised"] != "ValueError":
+    for name, outcome in (("embed", answer), ("forward", answer["by forward"])):
+        if outcome["raised"] != "ValueError":
             return [
                 Problem(
-                    f"{name} {'raises' if said['raised'] else 'accepted'}",
+                    f"{name} {'raises' if outcome['raised'] else 'accepted'}",
                     f"VLM.{name}: input_ids keep places for a picture, and {what}; that should raise a ValueError",
                     "ValueError",
-                    f"{said['raised']} is raised" if said["raised"] else "no complaint",
+                    f"{outcome['raised']} is raised" if outcome["raised"] else "no complaint",
                 )
             ]
     return []
@@ -987,17 +992,12 @@ def shown_inputs(case):
     B, T = case["input_ids"].shape
     D, V = case["projection"]["weight"].shape
     features = case["features"]
-    features = (
-        "None"
-        if features is None
-        else list(features.shape)
-        if isinstance(features, torch.Tensor)
-        else [list(one.shape) for one in features]
-    )
-    said = [f"input_ids [{B}, {T}]", f"features {features}"]
-    said += [f"{name} [{B}, {T}]" for name in ("labels", "attention_mask") if case.get(name) is not None]
+    if features is not None:
+        features = list(features.shape) if isinstance(features, torch.Tensor) else shapes(features)
+    inputs = [f"input_ids [{B}, {T}]", f"features {features}"]
+    inputs += [f"{name} [{B}, {T}]" for name in ("labels", "attention_mask") if case.get(name) is not None]
     image = f", image_token_id={case['image_token_id']}" if case["image_token_id"] >= 0 else ""
-    return f"VLM(llm, {V}, {D}, {case['num_patches']}{image})", ", ".join(said)
+    return f"VLM(llm, {V}, {D}, {case['num_patches']}{image})", ", ".join(inputs)
 
 
 def shows_vlm_forward(case):
@@ -1056,8 +1056,8 @@ class Counting(StandInLM):
         if inputs_embeds is not None:
             nothing = torch.ones(inputs_embeds.shape[:2], device=inputs_embeds.device)
             self.hidden = [(nothing if attention_mask is None else attention_mask) == 0]
-        mine = {name: value for name, value in options.items() if name in ("max_new_tokens", "eos_token_id")}
-        return super().generate(input_ids, inputs_embeds, attention_mask, **mine)
+        understood = {name: value for name, value in options.items() if name in ("max_new_tokens", "eos_token_id")}
+        return super().generate(input_ids, inputs_embeds, attention_mask, **understood)
 
     def forward(self, input_ids=None, inputs_embeds=None, **more):
         self.read += (inputs_embeds[..., 0] if input_ids is None else input_ids).numel()
@@ -1077,10 +1077,10 @@ def call_vlm_generate(module, case):
 
 
 def judge_vlm_generate(case, answer, expected):
-    found = compare(answer["new ids"], expected["new ids"])
+    problems = compare(answer["new ids"], expected["new ids"])
     for hidden, right in zip(answer["hidden"], expected["hidden"]):
         if hidden.shape == right.shape and not hidden.equal(right):
-            found.append(
+            problems.append(
                 Problem(
                     "mask",
                     "the mask that reaches the language model does not hide what attention_mask hides",
@@ -1089,7 +1089,7 @@ def judge_vlm_generate(case, answer, expected):
                 )
             )
     if answer["in training mode"] != expected["in training mode"]:
-        found.append(
+        problems.append(
             Problem(
                 "mode changed",
                 "after generate the VLM is in another mode than before: whoever calls it in the "
@@ -1099,7 +1099,7 @@ def judge_vlm_generate(case, answer, expected):
     for name, value in expected["options"].items():
         got = answer["options"].get(name)
         if answer["options"] and compare(got, value):
-            found.append(
+            problems.append(
                 Problem(
                     f"option {name}",
                     f"the option {name} does not reach the language model's generate",
@@ -1107,8 +1107,8 @@ def judge_vlm_generate(case, answer, expected):
                     describe(got),
                 )
             )
-    if not found and answer["positions read"] > expected["positions read"]:
-        found = [
+    if not problems and answer["positions read"] > expected["positions read"]:
+        problems = [
             Problem(
                 "read again",
                 "the answer is right, and the language model has read more positions for it than "
@@ -1117,7 +1117,7 @@ def judge_vlm_generate(case, answer, expected):
                 str(answer["positions read"]),
             )
         ]
-    return found
+    return problems
 
 
 def shows_vlm_generate(case):
@@ -1153,13 +1153,12 @@ def call_contrastive_loss(module, case):
 
 CHECKS = [
     Check(
-        "patch_embed",
-        "pictures [B, 3, H, W] become 1 + P tokens [B, 1 + P, D]: class token, then "
-        "patches row by row, each with its "
-        "position",
-        call_patch_embed,
-        patch_embed_cases,
-        shows_patch_embed,
+        id="patch_embed",
+        asks="pictures [B, 3, H, W] become 1 + P tokens [B, 1 + P, D]: class token, then patches row by row, each with "
+        "its position",
+        call=call_patch_embed,
+        cases=patch_embed_cases,
+        shows=shows_patch_embed,
         points=2,
         hints=(
             "A convolution whose stride is its size cuts the patches. How does its output [B, D, H/p, "
@@ -1178,11 +1177,11 @@ CHECKS = [
         ),
     ),
     Check(
-        "vit_block",
-        "one pre-norm block: attention, then the MLP, each added to the stream",
-        call_vit_block,
-        vit_block_cases,
-        lambda case: f"CLIPEncoderLayer(hidden_size={case['x'].shape[-1]})(x {list(case['x'].shape)})",
+        id="vit_block",
+        asks="one pre-norm block: attention, then the MLP, each added to the stream",
+        call=call_vit_block,
+        cases=vit_block_cases,
+        shows=lambda case: f"CLIPEncoderLayer(hidden_size={case['x'].shape[-1]})(x {list(case['x'].shape)})",
         hints=(
             "Two parts, two norms, two additions: what does each part read, and what is its result added to?",
             "x = x + attention(norm1(x));  x = x + mlp(norm2(x))",
@@ -1196,11 +1195,11 @@ CHECKS = [
         ),
     ),
     Check(
-        "clip_vit",
-        "pictures [B, 3, H, W] become patch features [B, P, D] of the asked layer, without class token",
-        call_clip_vit,
-        clip_vit_cases,
-        shows_clip_vit,
+        id="clip_vit",
+        asks="pictures [B, 3, H, W] become patch features [B, P, D] of the asked layer, without class token",
+        call=call_clip_vit,
+        cases=clip_vit_cases,
+        shows=shows_clip_vit,
         points=3,
         needs=("patch_embed", "vit_block"),
         atol=2e-4,  # gradients through four blocks, summed over pictures and tokens in whatever order
@@ -1220,12 +1219,12 @@ CHECKS = [
         ),
     ),
     Check(
-        "freeze",
-        "a frozen module takes no gradients, stays in eval mode, and nothing in it moves",
-        call_freeze,
-        freeze_cases,
-        "freeze(eye), then VLM.train() and VLM.eval() with that eye",
-        judge_freeze,
+        id="freeze",
+        asks="a frozen module takes no gradients, stays in eval mode, and nothing in it moves",
+        call=call_freeze,
+        cases=freeze_cases,
+        shows="freeze(eye), then VLM.train() and VLM.eval() with that eye",
+        judge=judge_freeze,
         points=2,
         hints=(
             "Gradients move weights. What else in a module moves, or acts at random, while it is in training mode?",
@@ -1242,12 +1241,12 @@ CHECKS = [
         ),
     ),
     Check(
-        "projection",
-        "patch features [B, P, vision_dim] become [B, P, text_dim], each patch by itself",
-        call_projection,
-        projection_cases,
-        shows_projection,
-        judge_projection,
+        id="projection",
+        asks="patch features [B, P, vision_dim] become [B, P, text_dim], each patch by itself",
+        call=call_projection,
+        cases=projection_cases,
+        shows=shows_projection,
+        judge=judge_projection,
         points=3,
         hints=(
             "Which layer maps vision_dim numbers to text_dim numbers, and on which axis does it work?",
@@ -1262,12 +1261,12 @@ CHECKS = [
         ),
     ),
     Check(
-        "token_concat",
-        "picture tokens before text tokens: [B, P, D] and [B, T, D] become [B, P + T, D]",
-        call_token_concat,
-        token_concat_cases,
-        lambda case: f"token_concat(image {list(case['image'].shape)}, text {list(case['text'].shape)})",
-        judge_token_concat,
+        id="token_concat",
+        asks="picture tokens before text tokens: [B, P, D] and [B, T, D] become [B, P + T, D]",
+        call=call_token_concat,
+        cases=token_concat_cases,
+        shows=lambda case: f"token_concat(image {list(case['image'].shape)}, text {list(case['text'].shape)})",
+        judge=judge_token_concat,
         points=2,
         hints=(
             "Both have the axes batch, tokens, width. Along which one does a sentence grow?",
@@ -1282,12 +1281,12 @@ CHECKS = [
         ),
     ),
     Check(
-        "place_tokens",
-        "pictures go exactly where the text keeps places for them, row by row",
-        call_place_tokens,
-        place_tokens_cases,
-        shows_place_tokens,
-        judge_place_tokens,
+        id="place_tokens",
+        asks="pictures go exactly where the text keeps places for them, row by row",
+        call=call_place_tokens,
+        cases=place_tokens_cases,
+        shows=shows_place_tokens,
+        judge=judge_place_tokens,
         points=3,
         hints=(
             "If row 0 has one picture too few and row 1 one too many, the total is right. Who would get whose?",
@@ -1306,12 +1305,12 @@ CHECKS = [
         ),
     ),
     Check(
-        "vlm_labels",
-        "labels [B, T]: the answers and their <|end|>, and IGNORE at all else",
-        call_vlm_labels,
-        vlm_labels_cases,
-        lambda case: f"vlm_labels(input_ids {list(case['input_ids'].shape)}, special_tokens)",
-        judge_vlm_labels,
+        id="vlm_labels",
+        asks="labels [B, T]: the answers and their <|end|>, and IGNORE at all else",
+        call=call_vlm_labels,
+        cases=vlm_labels_cases,
+        shows=lambda case: f"vlm_labels(input_ids {list(case['input_ids'].shape)}, special_tokens)",
+        judge=judge_vlm_labels,
         points=2,
         hints=(
             "A token belongs to an answer or not: which of the markers before it tells you?",
@@ -1330,12 +1329,12 @@ CHECKS = [
         ),
     ),
     Check(
-        "vlm_forward",
-        "the language model reads picture and words; labels and mask grow with them",
-        call_vlm_forward,
-        vlm_forward_cases,
-        shows_vlm_forward,
-        judge_vlm_forward,
+        id="vlm_forward",
+        asks="the language model reads picture and words; labels and mask grow with them",
+        call=call_vlm_forward,
+        cases=vlm_forward_cases,
+        shows=shows_vlm_forward,
+        judge=judge_vlm_forward,
         points=3,
         needs=("token_concat", "place_tokens"),
         hints=(
@@ -1359,12 +1358,12 @@ CHECKS = [
         ),
     ),
     Check(
-        "vlm_generate",
-        "the answer to pictures and words: the picture enters once, then the cache remembers",
-        call_vlm_generate,
-        vlm_generate_cases,
-        shows_vlm_generate,
-        judge_vlm_generate,
+        id="vlm_generate",
+        asks="the answer to pictures and words: the picture enters once, then the cache remembers",
+        call=call_vlm_generate,
+        cases=vlm_generate_cases,
+        shows=shows_vlm_generate,
+        judge=judge_vlm_generate,
         points=2,
         needs=("vlm_forward",),
         hints=(
@@ -1381,10 +1380,10 @@ CHECKS = [
         ),
     ),
     Check(
-        "contrastive_loss",
-        "CLIP's loss: each picture finds its caption, each caption its picture",
-        call_contrastive_loss,
-        contrastive_loss_cases,
+        id="contrastive_loss",
+        asks="CLIP's loss: each picture finds its caption, each caption its picture",
+        call=call_contrastive_loss,
+        cases=contrastive_loss_cases,
         points=2,
         atol=3e-4,  # at a scale of 100 float32 has the gradients to 4 digits behind the point
         shows=lambda case: (

@@ -621,6 +621,25 @@ def test_where_the_first_difference_is_and_how_large():
 # helpers for authors
 
 
+def test_between_is_fair_to_both_ends():
+    generator = torch.Generator().manual_seed(0)
+    assert {checking.between(generator, 3, 5) for _ in range(50)} == {3, 4, 5}
+    assert checking.between(generator, 7, 7) == 7
+
+
+def test_attempt_names_what_is_raised():
+    def raises(error):
+        raise error
+
+    assert checking.attempt(lambda: 5) == (5, "", "")
+    assert checking.attempt(lambda: raises(ValueError("no"))) == (None, "ValueError", "no")
+    assert checking.attempt(lambda: raises(UnicodeError("no"))) == (None, "ValueError", "no")  # it is a ValueError
+    assert checking.attempt(lambda: raises(UnicodeError("no")), KeyError) == (None, "UnicodeError", "no")
+    assert checking.attempt(lambda: raises(KeyError(3)), wanted=KeyError) == (None, "KeyError", "3")
+    with pytest.raises(NotImplementedError):  # a TODO that is not written yet is no refusal
+        checking.attempt(lambda: raises(NotImplementedError("TODO rope: write apply_rope")))
+
+
 def test_with_grad():
     x, w = torch.randn(2, 3), torch.randn(2, 3)
     result = checking.with_grad(lambda x, n: x * x * n, {"x": x, "n": 3}, w)

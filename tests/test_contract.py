@@ -120,6 +120,14 @@ def test_a_check_tells_and_hints(step, todo):
 
 
 @each_todo
+def test_the_parts_of_a_check_are_named_after_its_todo(step, todo):
+    check = checking.lesson(step).checks[todo]
+    named = {"cases": f"{todo}_cases", "call": f"call_{todo}", "judge": f"judge_{todo}", "shows": f"shows_{todo}"}
+    for part, name in named.items():
+        assert getattr(getattr(check, part), "__name__", name) in (name, "<lambda>")
+
+
+@each_todo
 def test_cases_come_from_the_generator_alone(step, todo):
     check = checking.lesson(step).checks[todo]
     torch.manual_seed(1)
