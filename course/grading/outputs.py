@@ -12,6 +12,7 @@ import statistics
 from pathlib import Path
 
 from course.checking.finding import Finding
+from course.checking.lessons import Lesson
 from course.grading import pages
 from course.grading.marking import Weights, number
 from course.grading.text import cell, clean, file_name
@@ -20,7 +21,7 @@ from course.machine.files import write
 SHORT = {"passed": "passed", "not started": "not started", "wrong": "wrong", "raised": "error", "blocked": "blocked"}
 
 
-def everything(out: Path, records: list[dict], lesson, weights: Weights, summary: dict) -> None:
+def everything(out: Path, records: list[dict], lesson: Lesson, weights: Weights, summary: dict) -> None:
     for record in records:
         name = file_name(record["student"])
         write(out / "results" / f"{name}.json", json.dumps(results(record, weights, summary["step"]), indent=1) + "\n")

@@ -5,6 +5,7 @@ import os
 import platform
 import random
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -169,8 +170,6 @@ def hardware(device: torch.device | None = None) -> dict:
 
 
 def versions() -> dict:
-    from importlib.metadata import version
-
     names = ("torch", "numpy", "pillow", "regex", "safetensors")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 

@@ -4,9 +4,12 @@ import base64
 import io
 import json
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from course import steps
@@ -34,11 +37,11 @@ def best_blind(figures: dict) -> float | None:
     return max(blind) if blind else None
 
 
-def is_number(value) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def shown(name: str, value) -> str:
+def shown(name: str, value: object) -> str:
     """A figure for a reader: rates in percent, large counts with separators, the rest in four digits."""
     if value is None:
         return "–"
@@ -104,7 +107,7 @@ def curve_groups(curves: dict) -> dict[str, dict]:
     return groups
 
 
-def draw_curves(title: str, curves: dict, x: str = "step"):
+def draw_curves(title: str, curves: dict, x: str = "step") -> Callable[[bool], Figure]:
     def draw(dark):
         figure = plots.new_figure()
         axes = figure.add_subplot()
@@ -133,20 +136,17 @@ def draw_curves(title: str, curves: dict, x: str = "step"):
 
 def by_kind_rows(by_kind: dict) -> tuple[list[str], dict[str, dict]]:
     """(measures, kind -> measure -> value) from by_kind, whose values are a number or a dict of numbers."""
-    rows = {
-        kind: (
-            {"exact_match": value}
-            if is_number(value)
-            else {name: v for name, v in value.items() if is_number(v) and 0 <= v <= 1}
-        )
-        for kind, value in by_kind.items()
-        if is_number(value) or isinstance(value, dict)
-    }
+    rows: dict[str, dict] = {}
+    for kind, value in by_kind.items():
+        if isinstance(value, dict):
+            rows[kind] = {name: rate for name, rate in value.items() if is_number(rate) and 0 <= rate <= 1}
+        elif is_number(value):
+            rows[kind] = {"exact_match": value}
     measures = list(dict.fromkeys(name for row in rows.values() for name in row))
     return measures, {kind: row for kind, row in rows.items() if row}
 
 
-def draw_kinds(measures, rows):
+def draw_kinds(measures: list[str], rows: dict[str, dict]) -> Callable[[bool], Figure]:
     def draw(dark):
         figure = plots.new_figure(figsize=(6.4, 0.7 + len(rows) * (0.16 + 0.13 * len(measures))))
         axes = figure.add_subplot()
@@ -200,7 +200,7 @@ def draw_answers(axes: Axes, questions: list[dict]) -> None:
         height -= 0.095 * len(said) + 0.04
 
 
-def short(text, letters: int = LONG) -> str:
+def short(text: object, letters: int = LONG) -> str:
     text = " ".join(str(text).split())
     return text if len(text) <= letters else text[: letters - 2] + " …"
 
@@ -300,7 +300,7 @@ def spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def read_json(path: Path):
+def read_json(path: Path) -> Any:
     """What a file holds; nothing where there is no such file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
