@@ -466,7 +466,8 @@ def call_sample(module, case):
 
 
 def generate_cases(g):
-    for kind in ("one row", "ids", "padded", "end", "end is 0", "embeddings", "sampled"):
+    # Two sampled ones: in a single one a wrong way to sample may choose the right tokens by chance.
+    for kind in ("one row", "ids", "padded", "end", "end is 0", "embeddings", "sampled", "sampled"):
         B, T, N = 1 if kind == "one row" else between(g, 2, 3), between(g, 5, 6), between(g, 7, 9)
         D, V = 4 * between(g, 2, 3), between(g, 9, 11)
         mask = padded(g, B, T) if kind not in ("one row", "ids") else None

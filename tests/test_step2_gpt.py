@@ -442,3 +442,10 @@ def test_the_largest_number_below_1_chooses_a_token_of_any_vocabulary():
     logits = torch.randn(300, 50_000, generator=torch.Generator().manual_seed(5))
     ids = gpt.sample(logits, torch.full((300,), 1 - 2.0**-24))
     assert ids.max() < 50_000
+
+
+def test_sampling_without_top_k_and_top_p_is_never_right_by_chance():
+    lesson = checking.lesson("step2_gpt")
+    (mistake,) = (mistake for mistake in lesson.mistakes["generate"] if mistake.name == "top_k and top_p not handed on")
+    for seed in (657369739, *range(5)):  # with the first of them, one sampled case alone gave the right tokens
+        assert not checking.check("step2_gpt", lesson.wrong(mistake), "generate", seed=seed, diagnose=False).passed
