@@ -40,6 +40,8 @@ class Seer:
         job = Job("step6_vlm", preset, device=device, out=out, code=code)
         remake = job.place.command()  # all steps: each needs what the one before has left
         made = load_artifact(job.folder(), remake)
+        if "vision" not in made.config or not any(name.startswith("vision.") for name in made.tensors):
+            raise ArtifactError(f"{made.path} was left by an older version of the course. Make it anew: {remake}")
         vlm, gpt = job.use("step6_vlm"), kernels.use(job.use("step2_gpt"), job.device)
         self.chat = Chat(load_tokenizer(job), job.use("step4_sft"), job.device)
         llm = gpt.GPT(gpt.GPTConfig(**made.config["llm"]))

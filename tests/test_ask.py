@@ -1,5 +1,7 @@
 """`course ask`: a learner's own picture, answered by what a run has left."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,17 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(out, tmp_path, capsys, mo
     ):
         status, said, complaint = run(capsys, monkeypatch, *argv)
         assert status and not said and says in complaint and "Traceback" not in complaint
+
+
+def test_an_older_version_is_named_in_one_sentence(out, tmp_path):
+    """Step 6's artifact has the eye in it since 0.2.0."""
+    shutil.copytree(out, tmp_path / "old")
+    good = artifacts.load_artifact(out / "step6_vlm", "")
+    tensors = {name: value for name, value in good.tensors.items() if not name.startswith("vision.")}
+    artifacts.save_artifact(tmp_path / "old" / "step6_vlm", good.manifest, tensors)
+    with pytest.raises(artifacts.ArtifactError, match="an older version of the course. Make it anew: python3") as error:
+        ask.Seer(out=tmp_path / "old", device="cpu", code="solution")
+    assert len(str(error.value)) < 300
 
 
 def test_weights_that_do_not_fit_the_code_are_named(out, tmp_path):
