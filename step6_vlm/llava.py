@@ -155,30 +155,23 @@ def read_conversations(
     out, and `note` is told.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        listed = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(found, list) or not found:
+    if not isinstance(listed, list) or not listed:
         raise DataError(f"{path} must hold a list of conversations, as LLaVA's files do.")
     if not Path(images).is_dir():
         raise DataError(f"There is no folder {images} with the pictures.")
     entries, problems = [], []
-    for number, raw in enumerate(found):
+    for number, raw in enumerate(listed):
         try:
             entries.append(read_entry(number, raw, Path(images), special_tokens))
         except ValueError as error:
             problems.append(f"entry {number}: {error}")
     if problems:
-        more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
-        text = (
-            "\n  ".join(
-                [
-                    f"{path}: {len(problems):,} of {len(found):,} entries cannot be used (the first entry is 0).",
-                    *problems[:SHOWN],
-                ]
-            )
-            + more
-        )
+        text = f"{path}: {len(problems):,} of {len(listed):,} entries cannot be used (the first entry is 0)."
+        more = [f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
+        text = "\n  ".join([text, *problems[:SHOWN], *more])
         if not skip_broken or not entries:
             raise DataError(f"{text}\nMend them, or leave them out with --skip-broken.")
         note(f"{text}\nThey are left out.")
@@ -190,15 +183,15 @@ def read_entry(number: int, raw, images: Path, special_tokens: Sequence[str] = (
     if not isinstance(raw, dict) or not isinstance(raw.get("conversations"), list) or not raw["conversations"]:
         raise ValueError("it has no conversations")
     messages = []
-    for turn, said in enumerate(raw["conversations"]):
-        if not isinstance(said, dict) or not isinstance(said.get("value"), str):
+    for turn, spoken in enumerate(raw["conversations"]):
+        if not isinstance(spoken, dict) or not isinstance(spoken.get("value"), str):
             raise ValueError(f"turn {turn} has no text (value)")
-        if said.get("from") not in ROLES:
-            raise ValueError(f"turn {turn} is from {said.get('from')!r}; there are human and gpt")
-        messages.append({"role": ROLES[said["from"]], "content": said["value"]})
+        if spoken.get("from") not in ROLES:
+            raise ValueError(f"turn {turn} is from {spoken.get('from')!r}; there are human and gpt")
+        messages.append({"role": ROLES[spoken["from"]], "content": spoken["value"]})
         if messages[-1]["role"] != ("user", "assistant")[turn % 2]:
             raise ValueError(
-                f"turn {turn} is from {said['from']}, and it is not their turn: human and gpt alternate, human begins"
+                f"turn {turn} is from {spoken['from']}, and it is not their turn: human and gpt alternate, human begins"
             )
     if len(messages) % 2:
         raise ValueError("its last word is the human's: there is no answer to learn")
@@ -220,8 +213,8 @@ def read_entry(number: int, raw, images: Path, special_tokens: Sequence[str] = (
             raise ValueError(f"its picture {image} is not in {images}")
     for message in messages:
         message["content"] = message["content"].replace(MARK, "").strip()
-        if said := [token for token in special_tokens if token in message["content"]]:
-            raise ValueError(f"it says {said[0]}, which means something else to this checkpoint")
+        if tokens := [token for token in special_tokens if token in message["content"]]:
+            raise ValueError(f"it says {tokens[0]}, which means something else to this checkpoint")
     return Entry(number, image, messages)
 
 
@@ -330,26 +323,98 @@ def held_out(entries: Sequence[Entry], count: int, seed: int) -> tuple[list[Entr
 # The recipe -------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def measure(job, model, data: Conversations, entries: Sequence[Entry], label: str) -> dict[str, float]:
-    """Loss per answer token on held-out entries, with their own pictures and, blind, with their neighbours'."""
-    training_, totals, tokens = model.training, {"sighted": 0.0, "blind": 0.0}, 0
-    model.eval()
-    with job.bar(len(entries), label, unit="entry") as bar, job.autocast():
-        for i in range(0, len(entries), data.batch_size):
-            rows = entries[i : i + data.batch_size]
-            rows = rows if len(rows) > 1 else [*entries[:1], *rows]  # one alone has no neighbour
-            batch = data.looked_at(data.prepare(rows))
-            count = int((batch["labels"][:, 1:] >= 0).sum())
-            for name, features in (("sighted", batch["features"]), ("blind", batch["features"].roll(1, 0))):
-                totals[name] += float(model(**{**batch, "features": features})[1]) * count
-            tokens += count
-            bar.update(len(rows))
-    model.train(training_)
-    return {name: total / tokens for name, total in totals.items()}
+def train(job) -> dict:
+    """Train in two stages; figures: loss on held-out answers before and after, seeing and blind, and the memory."""
+    options = job.options
+    vision_folder, llm_folder = hub.locate(options.vision), hub.locate(options.llm)
+    trainer, vlm = job.use("step3_pretrain"), job.use("step6_vlm")
+    gpt = kernels.use(job.use("step2_gpt"), job.device, compiled=getattr(options, "compile", False))
+    chat = FolderChat(FolderTokenizer(llm_folder), job.use("step4_sft"), job.device)
+    files = read_files(job, chat)
+    before = job.peaks()[0]  # what Python and the libraries take by themselves
+    free = compute.available_mb(job.device) * 2**20
+    job.note(f"loading {options.vision} and {options.llm}")
+    model = read_models(vlm, gpt, vision_folder, llm_folder).to(job.device)
+    chat.limit = tokens_left(job, model, chat)
+    stages, unseen = share_out(job, files)
+    estimated = estimate(job, model, chat, [*stages[0], *stages[1]], free)
+    processor = Processor.read(vision_folder, model.vision.config.image_size)
+    first, second = (
+        batches(job, model, chat, processor, entries, job.seed + number) for number, entries in enumerate(stages)
+    )
+    if options.skip_broken:
+        unseen = [entry for entry in unseen if second.readable(entry)]
+    losses, history = two_stages(job, trainer, model, first, second, unseen)
+
+    used = job.peaks()[1] * 2**20 if job.device.type == "cuda" else (job.peaks()[0] - before) * 2**20
+    job.note(f"memory, used at the peak: {size(used)}; estimated were {size(estimated)}")
+    answers = show(job, model, second, unseen[:ANSWERS])
+    figures = {
+        **losses,
+        "memory_estimated_mb": round(estimated / 2**20),
+        "memory_used_mb": round(used / 2**20),
+        "entries": [len(entries) for entries in stages],
+        "held_out": len(unseen),
+    }
+    save(job, model, chat, processor, figures, history, answers)
+    return figures
 
 
-def estimate(job, model, chat: FolderChat, entries: Sequence[Entry], batch_size: int) -> dict[str, Memory]:
+def read_files(job, chat: FolderChat) -> list[list[Entry]]:
+    """The entries of each file of --data."""
+    images, words = Path(job.options.images).expanduser(), chat.tokenizer.hf.all_special_tokens
+    return [read_conversations(path, images, words, job.options.skip_broken, job.note) for path in job.options.data]
+
+
+def read_models(vlm, gpt, vision_folder: Path, llm_folder: Path) -> torch.nn.Module:
+    """A VLM around the two checkpoints, in the classes of steps 6 and 2; only its projection is new."""
+    llm, eye = models.read_llm(gpt, llm_folder), models.read_vision(vlm, vision_folder)
+    return vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye)
+
+
+def tokens_left(job, model, chat: FolderChat) -> int:
+    """How many tokens of a row are left beside the picture. Raises CourseError where tokenizer and checkpoints do not
+    go together."""
+    name, config = job.options.llm, model.llm.config
+    left = config.max_position_embeddings - model.num_patches
+    if left < 16:
+        raise CourseError(
+            f"{name} reads {config.max_position_embeddings} tokens, and a picture takes {model.num_patches}."
+        )
+    if chat.tokenizer.plain:
+        job.note(f"{name} has no chat template: USER: ... ASSISTANT: ..., as in LLaVA-1.5, it is.")
+    if chat.tokenizer.vocab_size > config.vocab_size:
+        raise CourseError(
+            f"The tokenizer of {name} has {chat.tokenizer.vocab_size} ids, its model {config.vocab_size}."
+        )
+    return min(job.settings["max_length"], left)
+
+
+def share_out(job, files: Sequence[list[Entry]]) -> tuple[list[list[Entry]], list[Entry]]:
+    """(the entries of each stage, those to measure on). Of two files the first is for the first stage; one serves
+    both."""
+    entries, unseen = held_out(files[-1], job.settings["held_out"], job.seed)
+    alone = [entry for entry in (files[0] if len(files) > 1 else entries) if entry.image is not None]
+    stages = [alone, entries]  # words alone teach a projection nothing, so its stage has only entries with pictures
+    if not all(stages):
+        raise DataError(f"{' and '.join(job.options.data)} have no entry with a picture to train on.")
+    job.note(f"{len(alone):,} and {len(entries):,} entries to train on, {len(unseen):,} to measure on")
+    return stages, unseen
+
+
+def estimate(job, model, chat: FolderChat, entries: Sequence[Entry], free: float) -> int:
+    """Bytes that training will take at its peak; says how many in each stage, beside those that are free."""
+    batch_size = job.settings["batch_size"]
+    needed = memory_of_stages(job, model, chat, entries, batch_size)
+    most = max(memory.total for memory in needed.values())
+    stages = "; ".join(f"{stage} {memory}" for stage, memory in needed.items())
+    job.note(f"memory, estimated: {stages}; free: {size(free)}")
+    if most > free:
+        job.note(f"That is more than there is: a smaller --batch-size than {batch_size} takes less.")
+    return most
+
+
+def memory_of_stages(job, model, chat: FolderChat, entries: Sequence[Entry], batch_size: int) -> dict[str, Memory]:
     """What each stage will take at its peak, from the longest entry."""
     longest = max(entries, key=lambda entry: entry.length)
     tokens = len(chat.row(longest.messages)[0]) + (model.num_patches if longest.image is not None else 0)
@@ -369,137 +434,80 @@ def estimate(job, model, chat: FolderChat, entries: Sequence[Entry], batch_size:
     }
 
 
-def train(job) -> dict:
-    """Train in two stages; figures: loss on held-out answers before and after, seeing and blind, and the
-    memory.
-    """
-    options, chosen = job.options, dict(job.settings)
-    vision_folder, llm_folder = hub.locate(options.vision), hub.locate(options.llm)
-    images = Path(options.images).expanduser()
-    trainer, vlm, gpt = (
-        job.use("step3_pretrain"),
-        job.use("step6_vlm"),
-        kernels.use(job.use("step2_gpt"), job.device, compiled=getattr(options, "compile", False)),
-    )
-    chat = FolderChat(FolderTokenizer(llm_folder), job.use("step4_sft"), job.device)
-    words = chat.tokenizer.hf.all_special_tokens
-    files = [read_conversations(path, images, words, options.skip_broken, job.note) for path in options.data]
-    before = job.peaks()[0]  # what Python and the libraries take by themselves
-    free = compute.available_mb(job.device) * 2**20
-    job.note(f"loading {options.vision} and {options.llm}")
-    llm, eye = models.read_llm(gpt, llm_folder), models.read_vision(vlm, vision_folder)
-    processor = Processor.read(vision_folder, eye.config.image_size)
-    model = vlm.VLM(llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye).to(job.device)
-    room = llm.config.max_position_embeddings - model.num_patches
-    chat.limit = min(chosen.pop("max_length"), room)
-    if room < 16:
-        raise CourseError(
-            f"{options.llm} reads {llm.config.max_position_embeddings} tokens, and a picture takes {model.num_patches}."
-        )
-    if chat.tokenizer.plain:
-        job.note(f"{options.llm} has no chat template: USER: ... ASSISTANT: ..., as in LLaVA-1.5, it is.")
-    if chat.tokenizer.vocab_size > llm.config.vocab_size:
-        raise CourseError(
-            f"The tokenizer of {options.llm} has {chat.tokenizer.vocab_size} ids, its model {llm.config.vocab_size}."
-        )
-
-    batch_size, count = chosen.pop("batch_size"), chosen.pop("held_out")
-    files[-1], unseen = held_out(files[-1], count, job.seed)
-    if len(options.data) == 1:
-        files = [files[0], files[0]]
-    # Words alone teach a projection nothing.
-    files[0] = [entry for entry in files[0] if entry.image is not None]
-    if not all(files):
-        raise DataError(f"{' and '.join(options.data)} have no entry with a picture to train on.")
-    job.note(f"{len(files[0]):,} and {len(files[1]):,} entries to train on, {len(unseen):,} to measure on")
-    needed = estimate(job, model, chat, [*files[0], *files[1]], batch_size)
-    most = max(memory.total for memory in needed.values())
-    job.note(
-        "memory, estimated: "
-        + "; ".join(f"{stage} {memory}" for stage, memory in needed.items())
-        + f"; free: {size(free)}"
-    )
-    if most > free:
-        job.note(f"That is more than there is: a smaller --batch-size than {batch_size} takes less.")
+def batches(job, model, chat: FolderChat, processor: Processor, entries: Sequence[Entry], seed: int) -> Conversations:
+    """Micro-batches of a stage's entries, with what the model's eye says about their pictures."""
 
     def see(pictures: torch.Tensor) -> torch.Tensor:
         with job.autocast():
             return model.see(pictures)
 
-    def data(entries: Sequence[Entry], seed: int) -> Conversations:
-        return Conversations(
-            chat, entries, images, processor, see, batch_size, seed, options.skip_broken, job.world_size
-        )
+    return Conversations(
+        chat,
+        entries,
+        Path(job.options.images).expanduser(),
+        processor,
+        see,
+        job.settings["batch_size"],
+        seed,
+        job.options.skip_broken,
+        job.world_size,
+    )
 
-    def config(steps: int, rate: float) -> object:
-        return trainer.TrainConfig(
-            max_steps=steps,
-            learning_rate=rate,
-            min_lr=0.0,
-            warmup_steps=max(1, steps * 3 // 100),
-            weight_decay=0.0,
-            accumulation=chosen["accumulation"],
-        )
 
-    first, second = data(files[0], job.seed), data(files[1], job.seed + 1)
-    if options.skip_broken:
-        unseen = [entry for entry in unseen if second.readable(entry)]
-    losses, kept = job.stages, job.resumed().get("stages", {})  # `fit` keeps them in every checkpoint
+def two_stages(
+    job, trainer, model, first: Conversations, second: Conversations, unseen: Sequence[Entry]
+) -> tuple[dict[str, dict], dict[str, list]]:
+    """Train the projection alone on `first`, then projection and language model on `second`; returns the losses on
+    `unseen` before, between and after, and the curves of both stages."""
+    settings, losses, kept = job.settings, {}, job.resumed().get("stages", {})
 
     def measured(name: str) -> None:
         if unseen:
             losses[name] = kept.get(name) or measure(job, model, second, unseen, "held out")
+            job.stages[name] = losses[name]  # `fit` keeps it in every checkpoint
 
     measured("loss_before")
-    llm.requires_grad_(False)
-    curve = fit(
-        job,
-        model,
-        first,
-        config(chosen["projection_steps"], chosen["projection_learning_rate"]),
-        stage="projection alone",
-    )
+    model.llm.requires_grad_(False)
+    alone = config(trainer, settings["projection_steps"], settings["projection_learning_rate"], settings)
+    curve = fit(job, model, first, alone, stage="projection alone")
     measured("loss_projection_alone")
-    llm.requires_grad_(True)
-    curve_2 = fit(
-        job,
-        model,
-        second,
-        config(chosen["max_steps"], chosen["learning_rate"]),
-        stage="projection and language model",
-        all_used=all(entry.image is not None for entry in files[1]),
-    )
+    model.llm.requires_grad_(True)
+    both = config(trainer, settings["max_steps"], settings["learning_rate"], settings)
+    all_used = all(entry.image is not None for entry in second.entries)  # words alone leave the projection unused
+    curve_2 = fit(job, model, second, both, stage="projection and language model", all_used=all_used)
     measured("loss")
+    return losses, {"loss, projection only": curve, "loss, projection and language model": curve_2}
 
-    used = job.peaks()[1] * 2**20 if job.device.type == "cuda" else (job.peaks()[0] - before) * 2**20
-    job.note(f"memory, used at the peak: {size(used)}; estimated were {size(most)}")
-    answers = show(job, model, second, unseen[:ANSWERS])
-    figures = {
-        **{name: value for name, value in losses.items() if name.startswith("loss")},
-        "memory_estimated_mb": round(most / 2**20),
-        "memory_used_mb": round(used / 2**20),
-        "entries": [len(entries) for entries in files],
-        "held_out": len(unseen),
-    }
-    save = {
-        "llm": llm.config.__dict__,
-        "vision": eye.config.__dict__,
-        "weights": {"vision": options.vision, "llm": options.llm},
-        "processor": preprocessor_config(processor.size, processor.mean, processor.std),
-        "end": chat.end,
-        "pad": chat.pad,
-    }
-    job.save(
-        tensors=model.state_dict(),
-        config=save,
-        figures=figures,
-        history={"loss, projection only": curve, "loss, projection and language model": curve_2},
-        files={
-            "answers.json": json.dumps(answers, ensure_ascii=False, indent=1),
-            **tokenizer_as_files(chat.tokenizer.hf),
-        },
+
+def config(trainer, steps: int, rate: float, settings: dict):
+    """A stage's TrainConfig: LLaVA's warm-up over 3% of the steps, and no weight decay."""
+    return trainer.TrainConfig(
+        max_steps=steps,
+        learning_rate=rate,
+        min_lr=0.0,
+        warmup_steps=max(1, steps * 3 // 100),
+        weight_decay=0.0,
+        accumulation=settings["accumulation"],
     )
-    return figures
+
+
+@torch.no_grad()
+def measure(job, model, data: Conversations, entries: Sequence[Entry], label: str) -> dict[str, float]:
+    """Loss per answer token on held-out entries, with their own pictures and, blind, with their neighbours'."""
+    was_training, totals, tokens = model.training, {"sighted": 0.0, "blind": 0.0}, 0
+    model.eval()
+    with job.bar(len(entries), label, unit="entry") as bar, job.autocast():
+        for i in range(0, len(entries), data.batch_size):
+            rows = entries[i : i + data.batch_size]
+            rows = rows if len(rows) > 1 else [*entries[:1], *rows]  # one alone has no neighbour
+            batch = data.looked_at(data.prepare(rows))
+            count = int((batch["labels"][:, 1:] >= 0).sum())
+            for name, features in (("sighted", batch["features"]), ("blind", batch["features"].roll(1, 0))):
+                totals[name] += float(model(**{**batch, "features": features})[1]) * count
+            tokens += count
+            bar.update(len(rows))
+    model.train(was_training)
+    return {name: total / tokens for name, total in totals.items()}
 
 
 def show(job, model, data: Conversations, entries: Sequence[Entry]) -> list[dict]:
@@ -514,6 +522,29 @@ def show(job, model, data: Conversations, entries: Sequence[Entry]) -> list[dict
         {"image": entry.image, "question": question, "truth": entry.messages[1]["content"], "answer": reply}
         for entry, question, reply in zip(entries, asked, replies)
     ]
-    for one in answers:
-        job.note(f"{one['image']}: {one['question']}\n  it says: {one['answer']}\n  truth:   {one['truth']}")
+    for answer in answers:
+        job.note(
+            f"{answer['image']}: {answer['question']}\n  it says: {answer['answer']}\n  truth:   {answer['truth']}"
+        )
     return answers
+
+
+def save(job, model, chat: FolderChat, processor: Processor, figures: dict, history: dict, answers: list[dict]) -> None:
+    """Leave the artifact, with all that `export` needs to write a checkpoint for others."""
+    job.save(
+        tensors=model.state_dict(),
+        config={
+            "llm": model.llm.config.__dict__,
+            "vision": model.vision.config.__dict__,
+            "weights": {"vision": job.options.vision, "llm": job.options.llm},
+            "processor": preprocessor_config(processor.size, processor.mean, processor.std),
+            "end": chat.end,
+            "pad": chat.pad,
+        },
+        figures=figures,
+        history=history,
+        files={
+            "answers.json": json.dumps(answers, ensure_ascii=False, indent=1),
+            **tokenizer_as_files(chat.tokenizer.hf),
+        },
+    )
