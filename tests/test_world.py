@@ -270,6 +270,8 @@ def test_nameless_colours_are_far_from_all_that_have_a_name():
     scene = world.sample_scene(rng)
     plain, other = (world.pixels([scene], seed=1, nameless=nameless)[0] for nameless in (False, True))
     assert not np.array_equal(plain, other)
+    still = [np.asarray(world.draw(scene, 64, nameless=True)) for _ in range(2)]  # without a generator, too
+    assert np.array_equal(*still) and not np.array_equal(still[0], np.asarray(world.draw(scene, 64)))
 
 
 def test_questions_without_colours_are_answered_with_blanks_for_them():

@@ -25,24 +25,24 @@ def draw(scene: Scene, size: int = 64, rng: random.Random | None = None, nameles
     """
     if size < 16:
         raise ValueError(f"a picture needs at least 16 pixels a side, not {size}")
-    rng = rng or _Still()
+    jitter, chooser = rng or _Still(), rng or random.Random(0)
     side = size * SUPERSAMPLE
-    paper = round(rng.uniform(*PAPER))
+    paper = round(jitter.uniform(*PAPER))
     image = Image.new("RGB", (side, side), (paper, paper, paper))
     pen = ImageDraw.Draw(image)
     cell = side / 3
     for shape in scene.shapes:
-        x = (shape.column + 0.5 + rng.uniform(-0.08, 0.08)) * cell
-        y = (shape.row + 0.5 + rng.uniform(-0.08, 0.08)) * cell
-        radius = cell * (0.40 if shape.size == "big" else 0.22) * rng.uniform(0.93, 1.07)
-        _draw_shape(pen, shape.shape, nameless_color(rng) if nameless else COLORS[shape.color], x, y, radius)
+        x = (shape.column + 0.5 + jitter.uniform(-0.08, 0.08)) * cell
+        y = (shape.row + 0.5 + jitter.uniform(-0.08, 0.08)) * cell
+        radius = cell * (0.40 if shape.size == "big" else 0.22) * jitter.uniform(0.93, 1.07)
+        _draw_shape(pen, shape.shape, nameless_color(chooser) if nameless else COLORS[shape.color], x, y, radius)
     return image.resize((size, size), Image.Resampling.BOX)
 
 
 def nameless_color(rng: random.Random) -> tuple[int, int, int]:
     """A colour that nobody would take for one of COLORS, nor for paper; also one that is darker or lighter than all."""
     while True:
-        color = tuple(rng.randrange(256) for _ in range(3))
+        color = rng.randrange(256), rng.randrange(256), rng.randrange(256)
         if sum(color) < 3 * PAPER[0] - 100 and all(
             sum(abs(a - b) for a, b in zip(color, named)) >= NAMELESS for named in COLORS.values()
         ):
