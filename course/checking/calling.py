@@ -38,7 +38,7 @@ class Raised:
 
     def text(self, file: str) -> str:
         """The frames and the exception, the way Python shows them."""
-        shown = self.frames if len(self.frames) <= 8 else self.frames[:4] + [None] + self.frames[-3:]
+        shown = self.frames if len(self.frames) <= 8 else [*self.frames[:4], None, *self.frames[-3:]]
         lines = []
         for frame in shown:
             if frame is None:

@@ -38,9 +38,10 @@ class Reference:
         key = (check.id, number)
         if key not in self._solved:
             a = self.lesson
+            assert a.solution is not None  # a copy for students has a StoredReference
             answer = answered(check, a.solution, self.cases(check)[number], seed=self.seed)
-            if answer.raised or answer.refused:
-                why = answer.raised.text(shown_as(a.solution)) if answer.raised else answer.refused.text
+            if problem := answer.raised or answer.refused:
+                why = answer.raised.text(shown_as(a.solution)) if answer.raised else problem.text
                 raise RuntimeError(f"the check of {a.step.short}.{check.id} does not work on the solution: {why}")
             self._solved[key] = answer
         return self._solved[key]

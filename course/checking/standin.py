@@ -95,7 +95,8 @@ class StandInLM(nn.Module):
         """The new ids [B, N], as the GPT's generate: the prompt is read once. It only chooses the likeliest token."""
         if temperature:
             raise ValueError("the stand-in does not sample: temperature 0")
-        cache, ids, new = StandInCache(), [], {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
+        ids: list[torch.Tensor] = []
+        cache, new = StandInCache(), {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
         for _ in range(max_new_tokens):
             token = self(**new, attention_mask=attention_mask, cache=cache)[0][:, -1].argmax(-1)  # [B]
             if eos_token_id is not None and ids:

@@ -16,6 +16,7 @@ def verdicts(step, path=None) -> dict:
     step = steps.find_step(step)
     own = path is None
     path = step.file("exercise") if own else Path(path)
+    known: dict | None
     if not authoring.edited(path.read_text(encoding="utf-8", errors="replace")):
         known = {"todos": dict.fromkeys(step.todos, "not started"), "blocked": {}, "error": ""}
     else:

@@ -291,7 +291,7 @@ def _properties(one: Check, answers, reference) -> set[tuple]:
     """Which properties fail, as {(property,)}, over all the cases; an exception counts by its case, its type
     and its message without the numbers, for two errors of one type may have nothing in common.
     """
-    failed = set()
+    failed: set[tuple] = set()
     for number, answer in enumerate(answers):  # no answers after an exception
         if answer.raised:
             failed.add(("raised", answer.raised.kind, re.sub(r"\d+", "#", answer.raised.message), number))

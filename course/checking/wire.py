@@ -76,7 +76,7 @@ def _packed(value, raw):
     return value
 
 
-def unpack(header: bytes, raw: bytes | bytearray):
+def unpack(header: bytes | bytearray, raw: bytes | bytearray):
     """The value of a message. Its tensors lie in `raw` where that is a bytearray, and in a copy where it is
     bytes. Raises Fault for anything that `pack` does not make.
     """

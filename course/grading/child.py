@@ -31,7 +31,7 @@ def send(fd: int, number: int, message: object) -> None:
             left = left[os.write(fd, left) :]
 
 
-def receive(fd: int) -> tuple[int, object]:
+def receive(fd: int) -> tuple[int, dict]:
     number, header, raw = wire.PREFIX.unpack(_exactly(fd, wire.PREFIX.size))
     header = _exactly(fd, header)
     return number, wire.unpack(header, _exactly(fd, raw))

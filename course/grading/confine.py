@@ -17,7 +17,7 @@ from collections.abc import Iterable
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -197,6 +197,7 @@ NO_NEW_PRIVS, SET_SECCOMP, SET_PDEATHSIG = 38, 22, 1
 
 
 def _call(number, *arguments) -> int:
+    assert LIBC is not None  # whoever calls has looked
     result = LIBC.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -204,6 +205,7 @@ def _call(number, *arguments) -> int:
 
 
 def _prctl(option, *arguments) -> None:
+    assert LIBC is not None
     if LIBC.prctl(option, *(ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4])):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 

@@ -99,7 +99,7 @@ def grade(settings: Settings, say: Callable[[str], object] = lambda line: None) 
     began = time.perf_counter()
     if todo:
         _run(settings, Reference(a, seed), todo, key, records, weights, say)
-    have = [_timed(records[one.student], one, settings.due) for one in submissions if records[one.student] is not None]
+    have = [_timed(kept, one, settings.due) for one in submissions if (kept := records[one.student]) is not None]
     summary = {
         "step": step.name,
         "title": step.title,
@@ -209,7 +209,8 @@ def _answered(batch: Batch, submissions):
         data, fault = _read(one)
         return one, data, fault, Answers() if fault else batch.run(data)
 
-    waiting, left = set(), iter(submissions)
+    waiting: set[concurrent.futures.Future] = set()
+    left = iter(submissions)
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         try:
             while True:

@@ -49,23 +49,23 @@ class Gradebook:
     def fill(self, records: list[dict], weights: Weights, out: Path) -> list[str]:
         """Write a copy with the scores in it, and return what is worth saying."""
         header = [name.strip().casefold() for name in self.rows[0]]
-        by_name = {}
+        by_name: dict[str, list[dict]] = {}
         for record in records:
             for name in dict.fromkeys(_plain(name) for name in (*record["ids"], record["student"], record["name"])):
                 by_name.setdefault(name, []).append(record)
         texts, filled = list(self.texts), set()
         for place, row in enumerate(self.rows[1:], 1):
-            record = self._of(row, header, by_name)
-            if record is None:
+            found = self._of(row, header, by_name)
+            if found is None:
                 continue
-            value = score(record, weights)
+            value = score(found, weights)
             possible = self._possible(row, header)
             if possible and weights.best:
                 value = round(value / weights.best * possible, 2)
             new = row + [""] * (self.column + 1 - len(row))
             new[self.column] = number(value)
             texts[place] = self._text(new)
-            filled.add(record["student"])
+            filled.add(found["student"])
         write(out, ("\ufeff" if self.bom else "") + "".join(texts))
         missing = [record["name"] for record in records if record["student"] not in filled]
         said = [f"{out}: the column {self.rows[0][self.column]!r} is filled for {len(filled)} students."]

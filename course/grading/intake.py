@@ -131,7 +131,7 @@ def _folder(path: Path, exclude) -> list[Submission]:
 
 def _inside(folder: Path, depth: int = 0) -> list[str]:
     """The names of the files in a student's folder, with the folders they lie in."""
-    names = []
+    names: list[str] = []
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -170,7 +170,8 @@ def _archive(path: Path) -> list[Submission]:
         and _wraps([names[1] for names in parts if len(names) == 2], any(len(names) > 2 for names in parts))
     ):
         parts = [names[1:] for names in parts]
-    students, found = {}, []
+    students: dict[str, list] = {}
+    found = []
     for member, names in zip(members, parts):
         if any(_ours(name) for name in names):
             continue
@@ -192,7 +193,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.file_size > LARGEST:
         raise Unfit(f"It is larger than {LARGEST >> 20} MB, which no exercise is.")
     try:
-        with zipfile.ZipFile(archive.filename) as mine, mine.open(member) as file:  # two threads, two files
+        with zipfile.ZipFile(str(archive.filename)) as mine, mine.open(member) as file:  # two threads, two files
             return _whole(file)
     except Unfit:
         raise

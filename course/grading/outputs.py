@@ -35,7 +35,9 @@ def findings(record: dict) -> list[Finding]:
     hidden, and with inert text."""
     found = []
     for said in record["findings"]:
-        fields = {key: clean(value) if isinstance(value, str) else value for key, value in said.items() if key != "id"}
+        fields: dict = {
+            key: clean(value) if isinstance(value, str) else value for key, value in said.items() if key != "id"
+        }
         fields["more"] = [clean(text) for text in said.get("more", [])]
         found.append(Finding(**{**fields, "output": ""}))
     return found

@@ -31,7 +31,7 @@ SETS = 3  # of cases; a check draws one of them
 GRADING = Path(grading.__file__).parent.relative_to(steps.ROOT).as_posix()
 FOLDERS = ("tests/", "benchmarks/", ".ci/", ".github/", f"{GRADING}/")
 FILES = (
-    *(Path(module.__file__).relative_to(steps.ROOT).as_posix() for module in (audit, mutations)),
+    *(Path(str(module.__file__)).relative_to(steps.ROOT).as_posix() for module in (audit, mutations)),
     "docs/grading.md",
     "docs/architecture.md",
     "CONTRIBUTING.md",

@@ -288,10 +288,12 @@ class Run:
             self.got.seconds += time.monotonic() - began
 
     def _send(self, data: bytes, until: float) -> None:
+        assert self.data is not None  # the child runs
         self.data.settimeout(max(until - time.monotonic(), 1e-3))
         self.data.sendall(data)
 
     def _receive(self, count: int, until: float) -> bytearray:
+        assert self.data is not None
         held, have = bytearray(count), 0
         view = memoryview(held)
         while have < count:
@@ -314,6 +316,7 @@ class Run:
 
     def _status(self) -> int | None:
         """How the child ended, from its monitor; a child that has only closed its socket is killed."""
+        assert self.data is not None
         self.data.close()
         self.data = None
         try:

@@ -33,9 +33,10 @@ def build(lesson: Lesson, folder: Path) -> None:
     (folder / "home").mkdir()  # where a zygote without bubblewrap may write, before there are submissions
     (folder / "home").chmod(0o777)
     for module in COPIED:
-        target = folder / Path(module.__file__).relative_to(steps.ROOT)
+        file = Path(str(module.__file__))
+        target = folder / file.relative_to(steps.ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(module.__file__, target)
+        shutil.copyfile(file, target)
     for package in PACKAGES:
         (folder / Path(*package.split(".")) / "__init__.py").write_text("")
     checks = lesson.step.file("checks").read_text(encoding="utf-8")
@@ -74,7 +75,7 @@ def _id_and_call(node):
     """(the id, the expression of `call`) of a `Check(...)`; (None, None) of everything else."""
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Check"):
         return None, None
-    said = {**dict(zip(("id", "asks", "call"), node.args)), **{one.arg: one.value for one in node.keywords}}
+    said: dict = {**dict(zip(("id", "asks", "call"), node.args)), **{one.arg: one.value for one in node.keywords}}
     return said["id"].value, said["call"]
 
 
@@ -104,12 +105,12 @@ def _narrowed(node, needed):
 def exposed(roots: Iterable[Path | str], step: Step | None = None) -> list[Path]:
     """The files under `roots`, which a child can read, that would give a solution away: those of this
     course (and of `step`, where that lies elsewhere), and those of a copy that somebody has installed."""
-    roots = [Path(root).resolve() for root in roots]
+    real = [Path(root).resolve() for root in roots]
     own = [
         one.file(which) for one in (*steps.ROOMS, *filter(None, [step])) for which in ("solution", "mistakes", "checks")
     ]
-    found = [file for file in own if file.exists() and any(file.resolve().is_relative_to(root) for root in roots)]
-    for root in roots:
+    found = [file for file in own if file.exists() and any(file.resolve().is_relative_to(root) for root in real)]
+    for root in real:
         inside = [*root.glob("lib*/python3*/*-packages"), *root.glob("python3*/*-packages")]
         for packages in [root] if root.name.endswith("-packages") else inside:
             found += packages.glob("step[0-9]_*/model_solution.py")

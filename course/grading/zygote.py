@@ -111,8 +111,9 @@ def monitor(lifeline: socket.socket, settings: dict, serve: Callable[[int], None
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     child = None
+    watched: list = [lifeline, woken]
     while True:
-        ready, _, _ = select.select([lifeline, woken], [], [])
+        ready, _, _ = select.select(watched, [], [])
         if woken in ready:
             os.read(woken, 64)
         if child is not None:

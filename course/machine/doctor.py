@@ -159,7 +159,8 @@ def probe(seconds: float = 1.0) -> float:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 4, 320, 32, generator=generator)
     weights = [torch.randn(128, 128, generator=generator).mul_(0.09).requires_grad_() for _ in range(12)]
-    times, end = [], time.perf_counter() + seconds
+    times: list[float] = []
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 4:
         start = time.perf_counter()
         y = F.scaled_dot_product_attention(x, x, x, is_causal=True).transpose(1, 2).flatten(2)

@@ -31,7 +31,8 @@ def corpus(name: str, split: str = "train", characters: int = 1_000_000, seed: i
 
 def _world(name: str, split: str, characters: int, seed: int) -> str:
     rng = random.Random(f"{seed} {split} {name}")
-    parts, length = [], 0
+    parts: list[str] = []
+    length = 0
     while length < characters:
         tell = quiz if name == "world" and len(parts) % 2 else story
         parts.append(tell(sample_scene(rng, split), rng))
