@@ -15,6 +15,9 @@ from pathlib import Path
 
 import regex
 
+from course.machine import host, workers
+from course.world import corpus
+
 PRESETS = {
     "smoke": {"vocab_size": 384, "texts": ["world", "pydoc"], "characters": 60_000},
     "tiny": {"vocab_size": 1024, "texts": ["world", "pydoc"], "characters": 1_500_000},
@@ -37,8 +40,6 @@ def add_arguments(parser):
 
 def read(name: str, characters: int, seed: int) -> list[str]:
     """A text by name, as documents; "stdlib" is the source of the standard library of this Python."""
-    from course.world import corpus
-
     if name != "stdlib":
         return [corpus(name, characters=characters, seed=seed)]
     root = Path(sysconfig.get_paths()["stdlib"])
@@ -64,8 +65,6 @@ def cut(text: str, size: int = SHARE) -> list[str]:
 
 def count_pieces(module, texts, special_tokens=()) -> dict[bytes, int]:
     """module.count_pieces, shared out to a process for each core: cutting text takes longer than all the merges."""
-    from course.machine import host, workers
-
     texts = [part for text in texts for part in cut(text)]
     processes = min(host.cores(), sum(map(len, texts)) // SHARE)
     if processes < 2:
@@ -82,8 +81,6 @@ def bytes_per_token(tokenizer, text: str) -> float:
 
 
 def train(job) -> dict:
-    from course.world import corpus
-
     module, settings = job.use(), job.settings
     names = getattr(job.options, "text", None) or settings["texts"]
     texts = []

@@ -26,7 +26,6 @@ JOIN = "return torch.cat([image, text], dim=1)"
 PLACES = "    if [len(row) for row in tokens] != kept or any(row.shape[1] != text.shape[2] for row in tokens):\n"
 TOKENS = "tokens = [pictures.flatten(0, 1) for pictures in images]  # row b: [N * P, D]"
 SCATTER = "return text.masked_scatter(places[..., None], torch.cat(tokens).to(text))"
-TOKEN = 'for name in ("assistant", "end", "image", "pad")}  # [B, T]'
 BEGUN = 'begun = (place * token["assistant"]).cummax(dim=1).values'
 ENDED = 'ended = (place * token["end"]).cummax(dim=1).values'
 ANSWER = "answer = F.pad(begun > ended, (1, -1))"

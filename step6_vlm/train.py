@@ -9,6 +9,7 @@ so every picture is looked at once and its features are kept. Needs the artifact
 """
 
 import base64
+import functools
 import io
 import json
 import random
@@ -213,81 +214,101 @@ def train(job) -> dict:
     if job.options.llm:
         return llava.train(job)
     settings = dict(job.settings)
-    trainer, vlm = job.use("step3_pretrain"), job.use("step6_vlm")
+    exam_scenes = settings.pop("exam_scenes")
     chat = Chat(load_tokenizer(job), job.use("step4_sft"), job.device)
-    llm = load_model(job, "step5_rlhf")
+    model = assemble(job, chat)
+    history = two_stages(job, model, chat, settings)
+    figures = examine(job, model, chat, exam_scenes)
+    llm, eye = model.llm.config, model.vision.config
+    job.save(
+        tensors=model.state_dict(),
+        config={"llm": vars(llm), "vision": vars(eye), "processor": picture_settings(eye.image_size)},
+        figures=figures,
+        history=history,
+        files={"gallery.json": gallery(chat, model, model.vision, job.seed)},
+    )
+    return figures
+
+
+def assemble(job, chat: Chat) -> torch.nn.Module:
+    """Step 5's language model and the shipped eye, with a new projection between them."""
+    vlm, llm = job.use("step6_vlm"), load_model(job, "step5_rlhf")
     eye = load_eye(vlm).to(job.device)
-    model = vlm.VLM(
-        llm, eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches, eye, chat.special["<|image|>"]
-    ).to(job.device)
+    width, text_width, patches = eye.config.hidden_size, llm.config.hidden_size, eye.config.num_patches
+    return vlm.VLM(llm, width, text_width, patches, eye, chat.special["<|image|>"]).to(job.device)
 
-    count, batch_size, turns, exam_scenes, text_every, nameless_every = (
-        settings.pop(key) for key in ("scenes", "batch_size", "turns", "exam_scenes", "text_every", "nameless_every")
-    )
-    projection_steps, projection_learning_rate = (
-        settings.pop("projection_steps"),
-        settings.pop("projection_learning_rate"),
-    )
-    scenes = sample_scenes(count, "train", job.seed)
-    again = scenes[: count // 2]
-    with job.bar(count + len(again), "look at pictures", unit="picture") as bar:
-        features = look(eye, pixels(scenes, eye.config.image_size, job.seed), job.device, bar)
-        nameless = look(eye, pixels(again, eye.config.image_size, job.seed + 1, nameless=True), job.device, bar)
 
-    llm.requires_grad_(False)
-    first = trainer.TrainConfig(
-        max_steps=projection_steps,
-        learning_rate=projection_learning_rate,
-        min_lr=projection_learning_rate / 2,
+def two_stages(job, model, chat: Chat, settings: dict) -> dict[str, list]:
+    """Train the projection alone, then projection and language model; return the curves of both stages.
+
+    What is left of `settings` without those of the batches and of the first stage is the second stage's TrainConfig.
+    """
+    trainer, side = job.use("step3_pretrain"), model.vision.config.image_size
+    scenes = sample_scenes(settings.pop("scenes"), "train", job.seed)
+    again = scenes[: len(scenes) // 2]
+    with job.bar(len(scenes) + len(again), "look at pictures", unit="picture") as bar:
+        features = look(model.vision, pixels(scenes, side, job.seed), job.device, bar)
+        nameless = look(model.vision, pixels(again, side, job.seed + 1, nameless=True), job.device, bar)
+    batch_size, turns = settings.pop("batch_size"), settings.pop("turns")
+    batches = functools.partial(
+        Batches, chat, scenes, features, nameless, job.use("step6_vlm"), batch_size=batch_size, turns=turns
+    )
+    with_pictures = batches(text_every=0, nameless_every=0, seed=job.seed)
+    mixed = batches(
+        text_every=settings.pop("text_every"), nameless_every=settings.pop("nameless_every"), seed=job.seed + 1
+    )
+
+    model.llm.requires_grad_(False)
+    rate = settings.pop("projection_learning_rate")
+    alone = trainer.TrainConfig(
+        max_steps=settings.pop("projection_steps"),
+        learning_rate=rate,
+        min_lr=rate / 2,
         warmup_steps=settings["warmup_steps"],
         muon=settings.get("muon", False),
     )
-    seen_only = Batches(chat, scenes, features, nameless, vlm, batch_size, turns, 0, 0, job.seed)
-    curve = fit(job, model, seen_only, first, stage="projection")
-    llm.requires_grad_(True)
-    second = trainer.TrainConfig(min_lr=settings["learning_rate"] / 50, weight_decay=0.01, **settings)
-    both = Batches(chat, scenes, features, nameless, vlm, batch_size, turns, text_every, nameless_every, job.seed + 1)
+    curve = fit(job, model, with_pictures, alone, stage="projection")
+
+    model.llm.requires_grad_(True)
+    both = trainer.TrainConfig(min_lr=settings["learning_rate"] / 50, weight_decay=0.01, **settings)
     # Batches of words alone have nothing for the projection.
-    curve_2 = fit(job, model, both, second, stage="projection and language model", all_used=False)
+    curve_2 = fit(job, model, mixed, both, stage="projection and language model", all_used=False)
+    return {"loss, projection only": curve, "loss, projection and language model": curve_2}
 
-    def examine(split: str, blind: bool = False) -> dict:
-        items = exam(split, exam_scenes, QUESTIONS_PER_SCENE)
-        shown = look(eye, pixels([scene for scene, _ in items], eye.config.image_size, 4321), job.device)
-        black = look(eye, np.zeros((1, 3, eye.config.image_size, eye.config.image_size), np.uint8), job.device)
-        given = {"sighted": shown, **(controls(shown, black) if blind else {})}
-        results = {}
-        for name, seen in given.items():
-            with job.bar(len(items), f"exam {name}", unit="question") as bar, job.autocast():
-                results[name] = score(items, chat.replies(model, [q.text for _, q in items], seen, each=bar.update))
-        return results
 
-    on_scenes, on_combinations = examine("held_out", blind=True), examine("held_out_combinations")
-    items = exam("held_out", exam_scenes, QUESTIONS_PER_SCENE)
-    text = score(items, chat.replies(model, [prompt(scene, q.text) for scene, q in items]))
+def examine(job, model, chat: Chat, scenes: int) -> dict:
+    """The figures of three exams: on pictures of `scenes` held-out scenes (with the blind controls), on pictures of as
+    many held-out combinations, and on the same held-out scenes told in words."""
+    on_scenes = exam_on_pictures(job, model, chat, "held_out", scenes, blind=True)
+    on_combinations = exam_on_pictures(job, model, chat, "held_out_combinations", scenes)["sighted"]
+    items = exam("held_out", scenes, QUESTIONS_PER_SCENE)
+    in_words = score(items, chat.replies(model, [prompt(scene, q.text) for scene, q in items]))
     sighted = on_scenes.pop("sighted")
-    figures = {
+    return {
         "exact_match": sighted["exact_match"],
-        "exact_match_held_out_combinations": on_combinations["sighted"]["exact_match"],
+        "exact_match_held_out_combinations": on_combinations["exact_match"],
         **{name: result["exact_match"] for name, result in on_scenes.items()},
         "by_kind": {
             kind: {"sighted": value, **{name: result["by_kind"][kind] for name, result in on_scenes.items()}}
             for kind, value in sighted["by_kind"].items()
         },
-        "by_kind_held_out_combinations": on_combinations["sighted"]["by_kind"],
+        "by_kind_held_out_combinations": on_combinations["by_kind"],
         "names_evidence": sighted["names_evidence"],
         "text_exact_match_before": job.load("step5_rlhf").figures["exact_match"],
-        "text_exact_match": text["exact_match"],
+        "text_exact_match": in_words["exact_match"],
     }
-    config = {"llm": vars(llm.config), "vision": vars(eye.config), "processor": picture_settings(eye.config.image_size)}
-    history = {"loss, projection only": curve, "loss, projection and language model": curve_2}
-    job.save(
-        tensors=model.state_dict(),
-        config=config,
-        figures=figures,
-        history=history,
-        files={"gallery.json": gallery(chat, model, eye, job.seed)},
-    )
-    return figures
+
+
+def exam_on_pictures(job, model, chat: Chat, split: str, scenes: int, blind: bool = False) -> dict[str, dict]:
+    """The scores for questions about pictures of a split, by what the model is shown: "sighted", and the controls."""
+    items, side = exam(split, scenes, QUESTIONS_PER_SCENE), model.vision.config.image_size
+    features = look(model.vision, pixels([scene for scene, _ in items], side, 4321), job.device)
+    black = look(model.vision, np.zeros((1, 3, side, side), np.uint8), job.device)
+    asked, scores = [question.text for _, question in items], {}
+    for name, shown in {"sighted": features, **(controls(features, black) if blind else {})}.items():
+        with job.bar(len(items), f"exam {name}", unit="question") as bar, job.autocast():
+            scores[name] = score(items, chat.replies(model, asked, shown, each=bar.update))
+    return scores
 
 
 if __name__ == "__main__":
