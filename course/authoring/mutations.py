@@ -6,7 +6,7 @@ in place, a size taken from the first example.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from course.authoring.exercise import BEGIN, END
@@ -35,8 +35,10 @@ OPERATE = {
     ast.BitAnd: "|",
     ast.BitOr: "&",
 }
+SWAPPED = {ast.Sub: "-", ast.Div: "/", ast.MatMult: "@", ast.Mod: "%", ast.Pow: "**"}  # the order of terms matters
 FIRST = "size of the first example"
 DEVICE = "device left out"  # can be seen only where there is another device than the CPU
+Change = tuple[str, ast.expr | ast.stmt, str]  # which kind, the node to replace, its new text
 
 # What a mutated source may call. Each notes in APPLIED that it found something to change: to detach the result of a
 # function without gradients, say, makes no wrong answer.
@@ -149,28 +151,34 @@ def mutations(source: str, todo: str) -> Iterator[Mutation]:
             yield Mutation(function.name, kind, line, change, text, needs)
 
 
-def _of_function(source: str, function: Function):
+def _of_function(source: str, function: Function) -> Iterator[tuple[str, int, str, str, str]]:
+    """(kind, line, change, mutated source, needs) for each change inside a function's body, then around the whole."""
+    yield from _inside(source, function)
+    yield from _around(source, function)
+
+
+def _inside(source: str, function: Function) -> Iterator[tuple[str, int, str, str, str]]:
+    """One syntax node between the markers replaced by other text."""
     text = Text(source)
-    inside = range(
-        *(
-            number
-            for number, line in enumerate(split(source), 1)
-            if function.line < number <= function.last and line.strip() in (BEGIN, END)
-        )
-    )
+    lines = enumerate(split(source), 1)
+    marks = [n for n, line in lines if function.line < n <= function.last and line.strip() in (BEGIN, END)]
     done = set()
     for node in _walk(function.node):
-        if getattr(node, "lineno", 0) not in inside:
+        if getattr(node, "lineno", 0) not in range(*marks):
             continue
         for kind, old, new in _operators(node, text):
             start, stop = text.span(old)
             if (start, stop, new) in done:  # two operators may make the same of a place
                 continue
             done.add((start, stop, new))
-            shown = "as in the first example" if kind == FIRST else " ".join(new.split())
-            shown = f"{' '.join(source[start:stop].split())} -> {shown}"
-            yield kind, old.lineno, shown, source[:start] + new + source[stop:], "first" if kind == FIRST else ""
-    for kind, decorator, needs, shown in (
+            change = "as in the first example" if kind == FIRST else " ".join(new.split())
+            change = f"{' '.join(source[start:stop].split())} -> {change}"
+            yield kind, old.lineno, change, source[:start] + new + source[stop:], "first" if kind == FIRST else ""
+
+
+def _around(source: str, function: Function) -> Iterator[tuple[str, int, str, str, str]]:
+    """A decorator from PRELUDE above the function, which changes its result or its inputs."""
+    for kind, decorator, needs, change in (
         ("wrong type", '_changes_result("type")', "type", "the result's type changed"),
         ("wrong device", '_changes_result("device")', "device", "the result on another device"),
         ("no gradient", '_changes_result("gradient")', "gradient", "the result detached"),
@@ -179,7 +187,7 @@ def _of_function(source: str, function: Function):
         lines = split(source)
         first = lines[function.first - 1]
         lines.insert(function.first - 1, f"{first[: len(first) - len(first.lstrip())]}@{decorator}\n")
-        yield kind, function.line, shown, "".join(lines), needs
+        yield kind, function.line, change, "".join(lines), needs
 
 
 def _walk(node) -> Iterator[ast.AST]:
@@ -195,7 +203,7 @@ def _with_prelude(source: str) -> str:
     lines = split(source)
     body = ast.parse(source).body
     first = next(node for node in body if not isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)))
-    where = min([first.lineno, *(one.lineno for one in getattr(first, "decorator_list", []))]) - 1
+    where = min([first.lineno, *(decorator.lineno for decorator in getattr(first, "decorator_list", []))]) - 1
     return "".join(lines[:where]) + PRELUDE + "\n\n" + "".join(lines[where:])
 
 
@@ -219,76 +227,113 @@ class Text:
         return self.source[start:stop]
 
 
-def _operators(node, text: Text):
-    """(kind, the node to replace, its new text) for everything that can be done to one node."""
-    match node:
-        case ast.Constant(value=bool(value)):
+def _operators(node: ast.AST, text: Text) -> Iterator[Change]:
+    """Everything that can be done to one node."""
+    if type(node) in OPERATORS:
+        yield from OPERATORS[type(node)](node, text)
+    yield from _first_size(node, text)
+
+
+def _constant(node: ast.Constant, text: Text) -> Iterator[Change]:
+    match node.value:
+        case bool(value):
             yield "constant", node, str(not value)
-        case ast.Constant(value=int(value)):
+        case int(value):
             yield "constant", node, str(value + 1)
             if value:
                 yield "constant", node, str(value - 1)
-        case ast.Constant(value=float(value)):
+        case float(value):
             yield "constant", node, repr(value * 2 if value else 1.0)
+
+
+def _sign(node: ast.UnaryOp, text: Text) -> Iterator[Change]:
+    match node:
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(value))):
             yield "constant", node, str(1 - value)
             yield "constant", node, str(-1 - value)
         case ast.UnaryOp(op=ast.USub() | ast.Not() | ast.Invert(), operand=operand):
             yield "dropped sign", node, f"({text[operand]})"
-        case ast.Compare(left=left, ops=[op], comparators=[right]):
-            yield "comparison", node, f"{text[left]} {COMPARE[type(op)]} {text[right]}"
-        case ast.BoolOp(values=[first, *_, last]):
-            yield "dropped condition", node, f"({text[first]})"
-            yield "dropped condition", node, f"({text[last]})"
-        case ast.BinOp(left=left, op=op, right=right):
-            if type(op) in OPERATE:
-                yield "operator", node, f"({text[left]} {OPERATE[type(op)]} {text[right]})"
-            yield "dropped term", node, f"({text[left]})"
-            yield "dropped term", node, f"({text[right]})"
-            if isinstance(op, (ast.Add, ast.Sub)):
-                sign = "+" if isinstance(op, ast.Add) else "-"
-                yield "doubled term", node, f"({text[left]} {sign} 2 * ({text[right]}))"
-            if isinstance(op, (ast.Sub, ast.Div, ast.MatMult, ast.Mod, ast.Pow)):
-                sign = {ast.Sub: "-", ast.Div: "/", ast.MatMult: "@", ast.Mod: "%", ast.Pow: "**"}[type(op)]
-                yield "swapped terms", node, f"(({text[right]}) {sign} ({text[left]}))"
-        case ast.IfExp(test=test):
-            yield "condition", test, "True"
-            yield "condition", test, "False"
-        case ast.If(test=test) | ast.comprehension(ifs=[test]):
-            yield "condition", test, "True"
-            yield "condition", test, "False"
-        case ast.While(test=test):
-            yield "condition", test, "False"
-        case ast.AugAssign(target=target, op=op, value=value):
-            yield "dropped statement", node, "pass"
-            yield "operator", node, f"{text[target]} = {text[value]}"
-        case ast.Assign() | ast.Delete() | ast.Raise() | ast.Continue() | ast.Break():
-            yield "dropped statement", node, "pass"
-        case ast.Expr(value=ast.Call()):
-            yield "dropped statement", node, "pass"
-        case ast.Slice(lower=lower, upper=upper, step=None):
-            if lower and upper:
-                yield "slice", node, f":{text[upper]}"
-                yield "slice", node, f"{text[lower]}:"
-            elif lower or upper:
-                yield "slice", node, ":"
+
+
+def _comparison(node: ast.Compare, text: Text) -> Iterator[Change]:
+    if len(node.ops) == 1:
+        yield "comparison", node, f"{text[node.left]} {COMPARE[type(node.ops[0])]} {text[node.comparators[0]]}"
+
+
+def _and_or(node: ast.BoolOp, text: Text) -> Iterator[Change]:
+    yield "dropped condition", node, f"({text[node.values[0]]})"
+    yield "dropped condition", node, f"({text[node.values[-1]]})"
+
+
+def _arithmetic(node: ast.BinOp, text: Text) -> Iterator[Change]:
+    left, op, right = text[node.left], type(node.op), text[node.right]
+    if op in OPERATE:
+        yield "operator", node, f"({left} {OPERATE[op]} {right})"
+    yield "dropped term", node, f"({left})"
+    yield "dropped term", node, f"({right})"
+    if op in (ast.Add, ast.Sub):
+        yield "doubled term", node, f"({left} {'+' if op is ast.Add else '-'} 2 * ({right}))"
+    if op in SWAPPED:
+        yield "swapped terms", node, f"(({right}) {SWAPPED[op]} ({left}))"
+
+
+def _condition(node: ast.If | ast.IfExp, text: Text) -> Iterator[Change]:
+    yield "condition", node.test, "True"
+    yield "condition", node.test, "False"
+
+
+def _loop(node: ast.While, text: Text) -> Iterator[Change]:
+    yield "condition", node.test, "False"  # True would have no end
+
+
+def _statement(node: ast.stmt, text: Text) -> Iterator[Change]:
+    yield "dropped statement", node, "pass"
+
+
+def _expression_statement(node: ast.Expr, text: Text) -> Iterator[Change]:
+    if isinstance(node.value, ast.Call):
+        yield from _statement(node, text)
+
+
+def _augmented(node: ast.AugAssign, text: Text) -> Iterator[Change]:
+    yield from _statement(node, text)
+    yield "operator", node, f"{text[node.target]} = {text[node.value]}"
+
+
+def _slice(node: ast.Slice, text: Text) -> Iterator[Change]:
     match node:
-        case ast.Call(func=function, args=args, keywords=keywords):
-            if len(args) >= 2 and not _symmetric(function) and not any(isinstance(one, ast.Starred) for one in args):
-                swapped = [args[1], args[0], *args[2:]]
-                yield "swapped arguments", node, _call(text, function, swapped, keywords)
-            for keyword in keywords:
-                if keyword.arg:
-                    kind = DEVICE if keyword.arg == "device" else "dropped argument"
-                    yield kind, node, _call(text, function, args, [k for k in keywords if k != keyword])
-            if isinstance(function, ast.Attribute) and not _is_module(function.value):
-                yield "dropped call", node, text[function.value]
-            elif len(args) >= 1 and not isinstance(args[0], ast.Starred):
-                yield "dropped call", node, f"({text[args[0]]})"
-        case ast.Name(id="max" | "min" as name) | ast.Attribute(attr="max" | "min" as name):
-            start, stop = text.span(node)
-            yield "swapped names", node, text.source[start : stop - 3] + {"max": "min", "min": "max"}[name]
-    match node:  # sizes
+        case ast.Slice(lower=ast.AST() as lower, upper=ast.AST() as upper, step=None):
+            yield "slice", node, f":{text[upper]}"
+            yield "slice", node, f"{text[lower]}:"
+        case ast.Slice(lower=lower, upper=upper, step=None) if lower or upper:
+            yield "slice", node, ":"
+
+
+def _call(node: ast.Call, text: Text) -> Iterator[Change]:
+    function, args, keywords = node.func, node.args, node.keywords
+    starred = [isinstance(arg, ast.Starred) for arg in args]
+    if len(args) >= 2 and not _symmetric(function) and not any(starred):
+        yield "swapped arguments", node, _call_text(text, function, [args[1], args[0], *args[2:]], keywords)
+    for keyword in keywords:
+        if keyword.arg:
+            kind = DEVICE if keyword.arg == "device" else "dropped argument"
+            yield kind, node, _call_text(text, function, args, [other for other in keywords if other != keyword])
+    if isinstance(function, ast.Attribute) and not _is_module(function.value):
+        yield "dropped call", node, text[function.value]
+    elif args and not starred[0]:
+        yield "dropped call", node, f"({text[args[0]]})"
+
+
+def _extreme(node: ast.Name | ast.Attribute, text: Text) -> Iterator[Change]:
+    """max for min, and the other way round."""
+    name = node.id if isinstance(node, ast.Name) else node.attr
+    if name in ("max", "min"):
+        yield "swapped names", node, text[node][:-3] + {"max": "min", "min": "max"}[name]
+
+
+def _first_size(node: ast.AST, text: Text) -> Iterator[Change]:
+    """A size that stays what it was in the first example."""
+    match node:
         case (
             ast.Subscript(value=ast.Attribute(attr="shape"), ctx=ast.Load())
             | ast.Call(func=ast.Name(id="len"))
@@ -301,8 +346,31 @@ def _operators(node, text: Text):
             yield FIRST, shape, f'_first("{node.lineno}", tuple({text[shape]}))'
 
 
-def _call(text: Text, function, args, keywords) -> str:
-    parts = [text[one] for one in args]
+OPERATORS: dict[type, Callable[..., Iterator[Change]]] = {
+    ast.Constant: _constant,
+    ast.UnaryOp: _sign,
+    ast.Compare: _comparison,
+    ast.BoolOp: _and_or,
+    ast.BinOp: _arithmetic,
+    ast.If: _condition,
+    ast.IfExp: _condition,
+    ast.While: _loop,
+    ast.AugAssign: _augmented,
+    ast.Assign: _statement,
+    ast.Delete: _statement,
+    ast.Raise: _statement,
+    ast.Continue: _statement,
+    ast.Break: _statement,
+    ast.Expr: _expression_statement,
+    ast.Slice: _slice,
+    ast.Call: _call,
+    ast.Name: _extreme,
+    ast.Attribute: _extreme,
+}
+
+
+def _call_text(text: Text, function, args, keywords) -> str:
+    parts = [text[arg] for arg in args]
     parts += [f"{k.arg}={text[k.value]}" if k.arg else f"**{text[k.value]}" for k in keywords]
     return f"{text[function]}({', '.join(parts)})"
 
