@@ -260,7 +260,7 @@ def test_the_build_suits_the_machine(monkeypatch, torch, gpu, uv, pip, says):
 
 # A pip and a uv that write down how they were called, and put the dummy and a torch where they were told to.
 FAKE = """
-import os, pathlib, subprocess, sys
+import os, pathlib, re, sys
 
 words = sys.argv[1:]
 python = words.pop(words.index("--python") + 1) if "--python" in words else sys.executable
@@ -276,8 +276,18 @@ elif "install" in words:
     if "FAKE_FAILS" in os.environ:
         sys.exit("No space left on device")
     site = next(pathlib.Path(python).parents[1].glob("lib/python*/site-packages"))
-    (site / "coursedummy.py").write_text("VERSION = 'fake'")
+    for file in [words[i + 1] for i, word in enumerate(words) if word == "-r"]:
+        for name, version in re.findall("^(course.*)==(.*)$", pathlib.Path(file).read_text(), re.MULTILINE):
+            (site / f"{name}.py").write_text(f"VERSION = {version!r}")
     (site / ("torch-2.13.0+cpu.dist-info" if cpu else "torch-2.13.0.dist-info")).mkdir(exist_ok=True)
+"""
+
+# `setup` and `lint` beside the command that needs the dummy.
+VERBS = """    try:
+        if sys.argv[1] == "setup":
+            return setup.set_up(*sys.argv[2:])
+        if sys.argv[1] == "lint":
+            setup.ensure(("coursetool",), sys.argv[1:], "requirements-dev.txt")
 """
 
 
@@ -290,11 +300,7 @@ class Machine:
         (self.programs / "pip" / "__main__.py").write_text(FAKE)
         (self.programs / "pip" / "__init__.py").touch()
         cli = (copy / "course" / "cli.py").read_text()
-        cli = cli.replace(
-            "        setup.ensure(",
-            "        if sys.argv[1] == 'setup':\n            return setup.set_up(*sys.argv[2:])\n        setup.ensure(",
-        )
-        (copy / "course" / "cli.py").write_text(cli)
+        (copy / "course" / "cli.py").write_text(cli.replace("    try:\n", VERBS))
 
     def has(self, name: str, text: str) -> None:
         program = self.programs / name
@@ -390,9 +396,9 @@ def test_the_real_pip_and_uv_are_asked(monkeypatch, tmp_path):
         monkeypatch.delenv(key)
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     monkeypatch.setenv("PIP_FIND_LINKS", "/wheels")
-    pip = [sys.executable, "-m", "pip"]
-    assert set(installer.pip_settings(pip)) >= {"extra-index-url", "find-links"}
-    assert "timeout" not in installer.pip_settings(pip)
+    pip = installer.pip_of(sys.executable, Path(sys.executable))
+    assert {"extra-index-url", "find-links"} <= set(pip.settings) and "timeout" not in pip.settings
+    assert installer.pip_of(str(tmp_path / "python"), Path(sys.executable)) is None
     (tmp_path / "uv.toml").write_text('torch-backend = "cu126"\n')
     monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
     monkeypatch.setenv("UV_INDEX_URL", "https://c")
@@ -408,34 +414,32 @@ def test_cuda_is_chosen_on_linux_only(monkeypatch):
 # A file of requirements for one verb ------------------------------------------------------------------------
 
 
-def test_a_verb_brings_its_own_requirements_which_stay_up_to_date(copy):
-    wheel(copy / "wheels", name="coursetool")
-    (copy / "requirements-dev.txt").write_text("-r requirements.txt\ncoursetool==1.0\n")
-    assert went_on(call(copy), copy)
-    assert list(json.loads(marker(copy).read_text())["requirements"]) == ["requirements.txt"]
-    learners = (copy / "course" / "cli.py").read_text()
-    tool = learners.replace(
-        """("json", "coursedummy"), sys.argv[1:]""", """("coursetool",), sys.argv[1:], "requirements-dev.txt\""""
-    )
-    (copy / "course" / "cli.py").write_text(tool)
-    done = call(copy)
+@linux_only
+def test_a_verb_brings_its_own_requirements_which_stay_up_to_date(machine):
+    copy, learners, lint = machine.copy, "requirements.txt", "requirements-dev.txt"
+    (copy / lint).write_text(f"-r {learners}\ncoursetool==1.0\n")
+    assert went_on(machine.call("run"), copy)
+    assert list(json.loads(marker(copy).read_text())["requirements"]) == [learners]
+    done = machine.call("lint")
     assert went_on(done, copy) and "lacks coursetool" in done.stderr and "once" not in done.stderr
-    assert list(json.loads(marker(copy).read_text())["requirements"]) == ["requirements.txt", "requirements-dev.txt"]
-    wheel(copy / "wheels", "2.0", name="coursetool")
-    (copy / "requirements-dev.txt").write_text("-r requirements.txt\ncoursetool==2.0\n")
-    (copy / "course" / "cli.py").write_text(learners)
-    done = call(copy)
-    assert went_on(done, copy) and "requirements-dev.txt has changed" in done.stderr
-    (copy / "requirements-dev.txt").unlink()  # as in a copy for students
-    assert went_on(call(copy), copy)
+    assert list(json.loads(marker(copy).read_text())["requirements"]) == [learners, lint]
+    assert went_on(machine.call("run"), copy) and len(machine.installs()) == 2
+    (copy / lint).write_text(f"-r {learners}\ncoursetool==2.0\n")
+    done = machine.call("run")
+    assert went_on(done, copy) and f"{lint} has changed" in done.stderr and len(machine.installs()) == 3
+    assert machine.installs()[2].startswith(f"-r {learners} -r {lint}")
+    (copy / lint).unlink()  # as in a copy for students
+    assert went_on(machine.call("run"), copy)
 
 
-def test_what_an_earlier_version_set_up_is_updated(copy):
-    assert went_on(call(copy), copy)
-    marker(copy).write_text(json.dumps({"state": "done", "made": True, "requirements": "a hash"}))
-    done = call(copy)
-    assert went_on(done, copy) and "requirements.txt has changed" in done.stderr
-    assert went_on(call(copy), copy) and call(copy).stderr == ""
+@linux_only
+def test_what_an_earlier_version_set_up_is_updated(machine):
+    assert went_on(machine.call("run"), machine.copy)
+    marker(machine.copy).write_text(json.dumps({"state": "done", "made": True, "requirements": "a hash"}))
+    done = machine.call("run")
+    assert went_on(done, machine.copy) and "requirements.txt has changed" in done.stderr
+    done = machine.call("run")
+    assert went_on(done, machine.copy) and done.stderr == ""
 
 
 def test_without_ensurepip_the_pip_outside_installs(copy):

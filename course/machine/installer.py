@@ -34,9 +34,7 @@ def chooses() -> bool:
 
 def sees_gpu() -> bool:
     """Does the driver list an NVIDIA GPU?"""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return b"GPU 0" in subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=30).stdout
-    return False
+    return b"GPU 0" in said_by("nvidia-smi", "-L")
 
 
 def build(torch: str, gpu: bool) -> str:
@@ -86,16 +84,19 @@ def find(python: Path) -> Installer | None:
 
     Where pip has been told where packages come from, it is pip, since uv does not read its settings.
     """
-    pip = next(filter(None, (pip_of(one, python) for one in (str(python), sys.executable, base_python()))), None)
-    told = pip_settings(pip) if pip else ()
+    pips = (pip_of(one, python) for one in (str(python), sys.executable, base_python()))
+    pip = next(filter(None, pips), None)
     uv = shutil.which("uv")
-    if (
-        uv
-        and not told
-        and b"--torch-backend" in subprocess.run([uv, "pip", "install", "-h"], capture_output=True).stdout
-    ):
+    if uv and not (pip and pip.settings) and b"--torch-backend" in said_by(uv, "pip", "install", "-h"):
         return Installer("uv", (uv, "pip", "install", "--python", str(python)), uv_settings())
-    return Installer("pip", (*pip, "install"), told) if pip else None
+    return pip
+
+
+def said_by(*command: str) -> bytes:
+    """What a program prints; nothing where it fails."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    return b""
 
 
 def base_python() -> str:
@@ -103,20 +104,17 @@ def base_python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def pip_of(python: str, target: Path) -> list[str] | None:
-    """How to call the pip of `python` so that it installs for `target`; None if it has none that can."""
-    pip = [python, "-m", "pip"] + ([] if python == str(target) else ["--python", str(target)])
-    with contextlib.suppress(OSError):
-        if subprocess.run([*pip, "--version"], capture_output=True).returncode == 0:
-            return pip
-    return None
-
-
-def pip_settings(pip: list[str]) -> tuple[str, ...]:
-    """Which of SETTINGS pip has from its files and from the environment."""
-    said = subprocess.run([*pip, "config", "list"], capture_output=True, text=True).stdout
-    found = re.findall(r"^\S*\.([\w-]+)='(.+)'$", said, re.MULTILINE)
-    return tuple(dict.fromkeys(key for key, value in found if key in SETTINGS["pip"] and value not in ("0", "false")))
+def pip_of(python: str, target: Path) -> Installer | None:
+    """The pip of `python`, installing for `target`, and which of SETTINGS it has from its files and from the
+    environment; None if there is no pip that can."""
+    pip = (python, "-m", "pip", *([] if python == str(target) else ["--python", str(target)]))
+    try:
+        done = subprocess.run([*pip, "config", "list"], capture_output=True, text=True)
+    except OSError:
+        return None
+    found = re.findall(r"^\S*\.([\w-]+)='(.+)'$", done.stdout, re.MULTILINE)
+    told = dict.fromkeys(key for key, value in found if key in SETTINGS["pip"] and value not in ("0", "false"))
+    return Installer("pip", (*pip, "install"), tuple(told)) if done.returncode == 0 else None
 
 
 def uv_settings() -> tuple[str, ...]:
