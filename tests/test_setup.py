@@ -377,6 +377,9 @@ def test_settings_of_pip_win_and_are_named(machine):
     assert done.returncode == 0 and machine.installs() == ["-r requirements.txt"]
     assert "settings of pip (find-links, constraint) say where packages come from" in done.stderr
     assert "0.4 GB to download" in done.stderr and "3 GB to download and 5.3 GB on disk" in done.stderr
+    assert machine.call("setup", "cpu").returncode == 0 and Venv(machine.copy).torch() == "cpu"  # without the settings
+    done = machine.call("setup", "cuda", FAKE_SETTINGS=":env:.find-links='/wheels'")
+    assert done.returncode == 0 and "so they decide" in done.stderr and Venv(machine.copy).torch() == "cpu"
 
 
 @linux_only

@@ -12,6 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
 from course.steps import ROOT
 
 TOOLS = {
@@ -52,10 +55,8 @@ def broken_links(root: Path) -> Iterator[str]:
                     yield f"{page.relative_to(root)}, {place}: {target}: {fault}"
 
 
-def inline(page: Path) -> Iterator[tuple]:
+def inline(page: Path) -> Iterator[tuple[str, Token]]:
     """(where it stands, token) of everything in a page, or in a notebook's text cells, that is no code block."""
-    from markdown_it import MarkdownIt  # of requirements-dev.txt: learners do not have it
-
     parser = MarkdownIt("commonmark").enable("table")
     text = page.read_text(encoding="utf-8")
     parts = {"": text}
@@ -71,7 +72,7 @@ def inline(page: Path) -> Iterator[tuple]:
             before = token.type
 
 
-def targets(token) -> Iterator[str]:
+def targets(token: Token) -> Iterator[str]:
     """Where a token's links and pictures lead."""
     for part in token.children or [token]:
         if target := part.attrGet("href") or part.attrGet("src"):

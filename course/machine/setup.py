@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from course.errors import CourseError
@@ -53,7 +54,7 @@ def torch_version() -> tuple[int, ...] | None:
     return tuple(int(number) for number in numbers.groups()) if numbers else None
 
 
-def missing(modules) -> list[str]:
+def missing(modules: Collection[str]) -> list[str]:
     """Which of `modules` this Python lacks; a torch below the floor counts as missing."""
     importlib.invalidate_caches()
     lacking = [name for name in modules if importlib.util.find_spec(name) is None]
@@ -99,11 +100,11 @@ class Venv:
         files = said if isinstance(said, dict) else {REQUIREMENTS: ""} if said else {}  # a text: the course before
         return {name: text for name, text in files.items() if (self.root / name).exists()}
 
-    def wanted(self, files) -> dict[str, str]:
+    def wanted(self, files: Iterable[str]) -> dict[str, str]:
         """The same for files as they are now."""
         return {name: hashlib.sha256((self.root / name).read_bytes()).hexdigest() for name in files}
 
-    def mark(self, state: str, made: bool, torch: str, files) -> None:
+    def mark(self, state: str, made: bool, torch: str, files: Iterable[str]) -> None:
         """Note how far an install of these files got."""
         said = {"state": state, "made": made, "torch": torch, "requirements": self.wanted(files)}
         write(self.marker, json.dumps(said))
@@ -124,7 +125,7 @@ class Venv:
             return subprocess.run([self.python, "-c", ""], capture_output=True).returncode == 0
         return False
 
-    def lacks(self, modules) -> list[str]:
+    def lacks(self, modules: Collection[str]) -> list[str]:
         """What its Python would say to `missing(modules)`."""
         code = (
             f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import missing; "
@@ -135,7 +136,7 @@ class Venv:
 
 
 @contextlib.contextmanager
-def alone(venv: Venv):
+def alone(venv: Venv) -> Iterator[None]:
     """One set-up at a time; the system lets go of the lock when its holder dies."""
     try:
         venv.lock.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +162,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def ensure(modules, arguments: list[str], requirements: str = REQUIREMENTS, venv: Venv | None = None) -> None:
+def ensure(
+    modules: Collection[str], arguments: list[str], requirements: str = REQUIREMENTS, venv: Venv | None = None
+) -> None:
     """Return if this Python has `modules`; else go on in .venv, made or mended, and do not return.
 
     `requirements` is the file that brings them.
@@ -181,7 +184,7 @@ def ensure(modules, arguments: list[str], requirements: str = REQUIREMENTS, venv
     go_on(venv, arguments, rounds + 1)
 
 
-def prepare(venv: Venv, modules, lacking: list[str], requirements: str = REQUIREMENTS) -> None:
+def prepare(venv: Venv, modules: Collection[str], lacking: list[str], requirements: str = REQUIREMENTS) -> None:
     """Make sure that .venv has `modules`: as it is, mended, or new."""
     torch = venv.state().get("torch", "auto")
     made = mend(venv)
@@ -193,9 +196,8 @@ def prepare(venv: Venv, modules, lacking: list[str], requirements: str = REQUIRE
             try:
                 install(venv, made, torch, files)
             except SetupError as error:
-                venv.mark(
-                    "done", made, torch, files
-                )  # with today's texts: what is there will do, and is not tried again
+                # With today's texts: what is there will do, and is not tried again.
+                venv.mark("done", made, torch, files)
                 say(f"{error}\nGoing on with what is installed.")
         return
     say(f"This Python ({sys.executable}) lacks {reasons(lacking)}.")
@@ -218,32 +220,35 @@ def set_up(torch: str | None = None, venv: Venv | None = None) -> None:
         torch = torch or venv.state().get("torch", "auto")
         files = dict.fromkeys((*venv.installed(), REQUIREMENTS))
         made = mend(venv)
-        there, build = venv.torch(), installer.build(torch, installer.sees_gpu())
-        if there is None or there == build or program(venv).settings:
-            create(venv)
-            install(venv, made, torch, files)
-            return
-        if venv.is_current() or not made:
-            raise SetupError(
-                f"{venv.folder} has the {there.upper()} build of torch, and "
-                + (
-                    "you are working in it: leave it (`deactivate`)"
-                    if made
-                    else "the course did not make it: remove it"
-                )
-                + " and run the command again."
-            )
-        say(f"{venv.folder} has the {there.upper()} build of torch. It stays until the new environment is there.")
-        shutil.rmtree(venv.before, ignore_errors=True)
-        venv.folder.rename(venv.before)
-        try:
-            create(venv)
-            install(venv, made, torch, files)
-        except BaseException:
-            shutil.rmtree(venv.folder, ignore_errors=True)
-            venv.before.rename(venv.folder)
-            raise
-        shutil.rmtree(venv.before, ignore_errors=True)
+        there, gpu = venv.torch(), installer.sees_gpu()
+        if there not in (None, installer.build(torch, gpu)):
+            by = program(venv)
+            if not by.settings:
+                renew(venv, made, torch, files)
+                return
+            say(by.about(torch, gpu))
+        create(venv)
+        install(venv, made, torch, files)
+
+
+def renew(venv: Venv, made: bool, torch: str, files: Iterable[str]) -> None:
+    """Make .venv anew with another build of torch; what was there stays until that is done."""
+    has = f"{venv.folder} has the {str(venv.torch()).upper()} build of torch"
+    if venv.is_current():
+        raise SetupError(f"{has}, and you are working in it: leave it (`deactivate`) and run the command again.")
+    if not made:
+        raise SetupError(f"{has}, and the course did not make it: remove it and run the command again.")
+    say(f"{has}. It stays until the new environment is there.")
+    shutil.rmtree(venv.before, ignore_errors=True)
+    venv.folder.rename(venv.before)
+    try:
+        create(venv)
+        install(venv, made, torch, files)
+    except BaseException:
+        shutil.rmtree(venv.folder, ignore_errors=True)
+        venv.before.rename(venv.folder)
+        raise
+    shutil.rmtree(venv.before, ignore_errors=True)
 
 
 def mend(venv: Venv) -> bool:
@@ -318,7 +323,7 @@ def program(venv: Venv) -> installer.Installer:
     return found
 
 
-def install(venv: Venv, made: bool, torch: str, files) -> None:
+def install(venv: Venv, made: bool, torch: str, files: Iterable[str]) -> None:
     """Install files of requirements in .venv, in full view; what went wrong becomes advice."""
     by, gpu = program(venv), installer.sees_gpu()
     if not venv.marker.exists():
