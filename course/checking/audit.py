@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from course import checking, steps
-from course.authoring.mutations import DEVICE, mutations
+from course.authoring.mutations import DEVICE, Mutation, mutations
 
 PATIENCE = 3.0  # seconds for one call of a wrong answer; some never end
 NAMED = 0.85  # the share of the catalogued mistakes that must be called by their names
@@ -41,53 +41,36 @@ class Result:
 
     @property
     def unexplained(self) -> list[Survivor]:
-        return [one for one in self.survivors if not one.reason]
+        return [survivor for survivor in self.survivors if not survivor.reason]
 
 
 def audit_todo(step, todo: str, seed: int = 0) -> Result:
-    """Put all wrong answers to one TODO to its check. An automatic one is tried with three seeds and must fail for each
-    of them, because a learner runs a check once."""
+    """Put all wrong answers to one TODO to its check."""
     torch.set_num_threads(1)
-    elsewhere = "cuda" if torch.cuda.is_available() else None
     lesson = checking.lesson(step)
     result = Result(f"{lesson.step.short}.{todo}")
+    _put_mistakes(lesson, todo, seed, result)
+    _put_mutations(lesson, todo, seed, result)
+    return result
+
+
+def _put_mistakes(lesson: checking.Lesson, todo: str, seed: int, result: Result) -> None:
     for mistake in lesson.mistakes[todo]:
-        found = checking.check(lesson.step, lesson.wrong(mistake), todo, seed=seed, seconds=PATIENCE)
+        finding = checking.check(lesson.step, lesson.wrong(mistake), todo, seed=seed, seconds=PATIENCE)
         result.catalogued += 1
-        result.caught += not found.passed
-        result.named += found.mistake_name == mistake.name
-        if found.passed:
-            result.survivors.append(Survivor(mistake.name, "catalogued", found.line or 0))
-    reasons = dict(lesson.harmless.get(todo, {}))
+        result.caught += not finding.passed
+        result.named += finding.mistake_name == mistake.name
+        if finding.passed:
+            result.survivors.append(Survivor(mistake.name, "catalogued", finding.line or 0))
+
+
+def _put_mutations(lesson: checking.Lesson, todo: str, seed: int, result: Result) -> None:
+    other_device = "cuda" if torch.cuda.is_available() else None
+    reasons = lesson.harmless.get(todo, {})
     unused = set(reasons)
     for mutation in mutations(lesson.source, todo):
-        if mutation.kind == DEVICE and elsewhere is None:
-            result.unreached.append(mutation.id)
-            continue
-        passed, applied = False, not mutation.needs
-        for trial in range(3):
-            try:
-                module = steps.execute(
-                    mutation.source,
-                    lesson.step.file("solution"),
-                    "course_mutation",
-                    shown_as=f"<{lesson.step.name} mutated>",
-                )
-            except Exception:  # caught before it runs
-                applied = True
-                break
-            found = checking.check(
-                lesson.step,
-                module,
-                todo,
-                seed=seed + trial,
-                seconds=PATIENCE,
-                diagnose=False,
-                device=elsewhere if mutation.kind == DEVICE else "cpu",
-            )
-            applied |= mutation.needs in getattr(module, "APPLIED", ())
-            steps.forget(module)
-            passed |= found.passed
+        device = other_device if mutation.kind == DEVICE else "cpu"
+        applied, passed = _tried(lesson, todo, mutation, seed, device) if device else (False, False)
         if not applied:
             result.unreached.append(mutation.id)
             continue
@@ -97,7 +80,25 @@ def audit_todo(step, todo: str, seed: int = 0) -> Result:
             unused.discard(mutation.id)
             result.survivors.append(Survivor(mutation.id, mutation.kind, mutation.line, reasons.get(mutation.id, "")))
     result.stale = sorted(unused)
-    return result
+
+
+def _tried(lesson: checking.Lesson, todo: str, mutation: Mutation, seed: int, device: str) -> tuple[bool, bool]:
+    """(whether the mutation had something to change, whether it passed). It is tried with three seeds and must fail for
+    each of them, because a learner runs a check once."""
+    applied, passed = not mutation.needs, False
+    path, shown_as = lesson.step.file("solution"), f"<{lesson.step.name} mutated>"
+    for trial in range(3):
+        try:
+            module = steps.execute(mutation.source, path, "course_mutation", shown_as=shown_as)
+        except Exception:  # caught before it runs
+            return True, passed
+        finding = checking.check(
+            lesson.step, module, todo, seed=seed + trial, seconds=PATIENCE, diagnose=False, device=device
+        )
+        applied |= mutation.needs in getattr(module, "APPLIED", ())
+        passed |= finding.passed
+        steps.forget(module)
+    return applied, passed
 
 
 def _job(task) -> Result:
@@ -117,39 +118,41 @@ def audit(tasks, seed: int = 0, workers: int | None = None, each=lambda result: 
 
 def problems(results: list[Result]) -> list[str]:
     """What keeps an audit from being clean; empty when nothing does."""
-    found = [
-        f"{one.todo}: {survivor.id} passes (line {survivor.line}, {survivor.kind})"
-        for one in results
-        for survivor in one.unexplained
+    faults = [
+        f"{result.todo}: {survivor.id} passes (line {survivor.line}, {survivor.kind})"
+        for result in results
+        for survivor in result.unexplained
     ]
-    found += [
-        f"{one.todo}: HARMLESS has {key!r}, which is caught or no longer there" for one in results for key in one.stale
+    faults += [
+        f"{result.todo}: HARMLESS has {key!r}, which is caught or no longer there"
+        for result in results
+        for key in result.stale
     ]
-    named, catalogued = sum(one.named for one in results), sum(one.catalogued for one in results)
+    named, catalogued = sum(result.named for result in results), sum(result.catalogued for result in results)
     if named < NAMED * catalogued:
-        found.append(f"only {named} of {catalogued} catalogued mistakes are named; the bound is {NAMED:.0%}")
-    return found
+        faults.append(f"only {named} of {catalogued} catalogued mistakes are named; the bound is {NAMED:.0%}")
+    return faults
 
 
 HEADER = f"{'':<28} {'known':>6} {'caught':>7} {'named':>6}   {'automatic':>9} {'caught':>7} {'harmless':>9}"
 
 
-def row(one: Result) -> str:
+def row(result: Result) -> str:
     """A result as a line under HEADER."""
-    harmless = sum(bool(survivor.reason) for survivor in one.survivors)
+    harmless = sum(bool(survivor.reason) for survivor in result.survivors)
     return (
-        f"{one.todo:<28} {one.catalogued:>6} {one.caught:>7} {one.named:>6}   "
-        f"{one.automatic:>9} {one.rejected:>7} {harmless:>9}"
+        f"{result.todo:<28} {result.catalogued:>6} {result.caught:>7} {result.named:>6}   "
+        f"{result.automatic:>9} {result.rejected:>7} {harmless:>9}"
     )
 
 
 def total(results: list[Result]) -> Result:
     """The sums, as one more result."""
     whole = Result("all")
-    for one in results:
+    for result in results:
         for name in ("catalogued", "caught", "named", "automatic", "rejected"):
-            setattr(whole, name, getattr(whole, name) + getattr(one, name))
-        whole.survivors += one.survivors
+            setattr(whole, name, getattr(whole, name) + getattr(result, name))
+        whole.survivors += result.survivors
     return whole
 
 

@@ -1,6 +1,4 @@
-"""Running the learner's code inside this process: seeded, with its prints kept and its exceptions put in
-words.
-"""
+"""Running the learner's code inside this process: seeded, with its prints kept and its exceptions put in words."""
 
 import contextlib
 import ctypes
@@ -67,8 +65,8 @@ def limit(seconds: float | None):
     if not seconds or main and signal.getitimer(signal.ITIMER_REAL)[0] > 0:  # an outer limit holds already
         yield
         return
-    said = f"still running after {seconds:g} seconds: is there an endless loop?"
-    with _by_signal(seconds, said) if main else _by_thread(seconds, said):
+    text = f"still running after {seconds:g} seconds: is there an endless loop?"
+    with _by_signal(seconds, text) if main else _by_thread(seconds, text):
         yield
 
 
@@ -76,9 +74,9 @@ AGAIN = 1.0  # seconds until the next interruption, should a `finally` have swal
 
 
 @contextlib.contextmanager
-def _by_signal(seconds, said):
+def _by_signal(seconds, text):
     def stop(signum, frame):
-        raise TooSlow(said)
+        raise TooSlow(text)
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
@@ -90,9 +88,10 @@ def _by_signal(seconds, said):
 
 
 @contextlib.contextmanager
-def _by_thread(seconds, said):
+def _by_thread(seconds, text):
     ask, thread = ctypes.pythonapi.PyThreadState_SetAsyncExc, ctypes.c_ulong(threading.get_ident())
-    kind = type("TooSlow", (TooSlow,), {"__str__": lambda self: said})  # it takes a class and makes the exception later
+    # `ask` takes a class, and makes the exception from it later, without arguments.
+    kind = type("TooSlow", (TooSlow,), {"__str__": lambda self: text})
     over, lock = threading.Event(), threading.Lock()
 
     def watch():
@@ -109,7 +108,7 @@ def _by_thread(seconds, said):
     finally:
         with lock:
             over.set()
-        ask(thread, None)  # one that is on its way comes no more
+        ask(thread, None)  # takes back an interruption that was asked for and has not come yet
 
 
 BITS = np.random.MT19937()  # in place of NumPy's own, whose state takes long to read and to put back
@@ -117,9 +116,7 @@ BITS = np.random.MT19937()  # in place of NumPy's own, whose state takes long to
 
 @contextlib.contextmanager
 def same_world(seed: int):
-    """Seed Python's, NumPy's and torch's random numbers, and put them and torch's switches back
-    afterwards.
-    """
+    """Seed Python's, NumPy's and torch's random numbers; put them and torch's switches back afterwards."""
     before = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state(), torch.is_grad_enabled()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
@@ -168,8 +165,8 @@ class Kept(io.TextIOBase):
 
 
 def run(function, file: str, *, seed: int = 0, kept: Kept | None = None, seconds: float | None = SECONDS):
-    """`function()` with everything around it kept in order: (its value, None), or (None, Raised) whatever it
-    raised.
+    """Call `function()`: (its value, None), or (None, Raised) for whatever it raised. Random numbers and torch's
+    switches are afterwards what they were before; what is printed goes to `kept`.
 
     `file` is the learner's: the frames of a Raised are those whose code was compiled under this name.
     """
@@ -195,16 +192,16 @@ def _in_words(error: BaseException, file: str) -> Raised:
     except BaseException:
         message = "(an exception that cannot say what it is)"
     frames, values, line = [], [], None
-    where = error.__traceback__
-    while where is not None:
-        code = where.tb_frame.f_code
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
         if code.co_filename == file:
-            line = where.tb_lineno
+            line = traceback.tb_lineno
             text = linecache.getline(file, line).strip()
             name = getattr(code, "co_qualname", code.co_name)
             frames.append((line, name.replace("<module>", "the file"), text))
-            values = _values(where.tb_frame)
-        where = where.tb_next
+            values = _values(traceback.tb_frame)
+        traceback = traceback.tb_next
     raised = Raised(kind, message, frames, values, line)
     if isinstance(error, NotImplementedError) and message.startswith("TODO "):
         raised.waiting_for, raised.values = message[5:].partition(":")[0].strip(), []
@@ -212,10 +209,12 @@ def _in_words(error: BaseException, file: str) -> Raised:
 
 
 def _values(frame) -> list[str]:
-    said = []
+    """A frame's tensors and numbers, in words."""
+    described = []
     for name, value in frame.f_locals.items() if frame.f_code.co_name != "<module>" else ():
         if type(value) is torch.Tensor:
-            said.append(f"{name} is {list(value.shape)} {str(value.dtype).removeprefix('torch.')}")
+            described.append(f"{name} is {list(value.shape)} {str(value.dtype).removeprefix('torch.')}")
         elif type(value) in (int, float, bool) and not name.startswith("_"):
-            said.append(f"{name} = {value}" if type(value) is not int or abs(value) < 10**12 else f"{name} is huge")
-    return said[:12]
+            huge = type(value) is int and abs(value) >= 10**12
+            described.append(f"{name} is huge" if huge else f"{name} = {value}")
+    return described[:12]

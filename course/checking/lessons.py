@@ -13,17 +13,14 @@ from course.errors import CourseError
 
 @dataclass
 class Lesson:
-    """A step's checks, mistakes and solution, loaded; in a copy for students, `stored` in place of the
-    last two."""
+    """A step's checks, mistakes and solution, loaded; in a copy for students, `stored` in place of the last two."""
 
     step: steps.Step
     checks: dict[str, Check]
     mistakes: dict[str, list[Mistake]]
     solution: ModuleType | None
     source: str  # the solution's; the exercise's where there is none
-    harmless: dict[
-        str, dict[str, str]
-    ]  # changes of the solution that are no mistakes, and why (course/checking/audit.py)
+    harmless: dict[str, dict[str, str]]  # changes of the solution that are no mistakes, and why (see audit.py)
     stored: Stored | None = None
     patched: dict[str, ModuleType] = field(default_factory=dict)  # mistakes, by their sources' hashes
 
@@ -49,7 +46,7 @@ class Lesson:
         return self.patched[key]
 
 
-_lessons: dict = {}
+_lessons: dict = {}  # a step's folder: (its files as they were read, the lesson)
 
 
 def lesson(step) -> Lesson:
@@ -59,35 +56,32 @@ def lesson(step) -> Lesson:
         return _without_solution(step)
     files = [step.file(which) for which in ("checks", "mistakes", "solution")]
     texts = [file.read_bytes() if file.exists() or file.name != "mistakes.py" else b"" for file in files]
-    have = _lessons.get(step.folder)
-    if have is None or have[0] != (step, texts):
+    read, loaded = _lessons.get(step.folder, (None, None))
+    if read != (step, texts):
         checks = steps.load(step, "checks").CHECKS
-        known = steps.load(step, "mistakes") if texts[1] else None
-        have = (
-            (step, texts),
-            Lesson(
-                step,
-                {check.id: check for check in checks},
-                getattr(known, "MISTAKES", {}),
-                steps.load(step, "solution"),
-                texts[2].decode(),
-                getattr(known, "HARMLESS", {}),
-            ),
+        mistakes = steps.load(step, "mistakes") if texts[1] else None
+        loaded = Lesson(
+            step,
+            {check.id: check for check in checks},
+            getattr(mistakes, "MISTAKES", {}),
+            steps.load(step, "solution"),
+            texts[2].decode(),
+            getattr(mistakes, "HARMLESS", {}),
         )
-        _lessons[step.folder] = have
-    return have[1]
+        _lessons[step.folder] = (step, texts), loaded
+    return loaded
 
 
 def _without_solution(step) -> Lesson:
-    found = [step.file(which).stat() for which in ("checks", "stored")]
-    stamp = step, [(one.st_mtime_ns, one.st_size) for one in found]
-    have = _lessons.get(step.folder)
-    if have is None or have[0] != stamp:
+    stats = [step.file(which).stat() for which in ("checks", "stored")]
+    stamp = step, [(stat.st_mtime_ns, stat.st_size) for stat in stats]  # one file is large: its text is not compared
+    read, loaded = _lessons.get(step.folder, (None, None))
+    if read != stamp:
         try:
             stored = load(step.file("stored"))
         except ValueError as error:
             raise CourseError(f"{error}. Get the file again from where you have the course.") from None
         checks = {check.id: check for check in steps.load(step, "checks").CHECKS}
-        have = stamp, Lesson(step, checks, stored.mistakes, None, stored.exercise, {}, stored)
-        _lessons[step.folder] = have
-    return have[1]
+        loaded = Lesson(step, checks, stored.mistakes, None, stored.exercise, {}, stored)
+        _lessons[step.folder] = stamp, loaded
+    return loaded

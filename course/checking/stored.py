@@ -1,8 +1,8 @@
-"""A step without its solution: cases that were drawn when a copy for students was made, with the solution's
-answers and those of the known mistakes.
+"""A step without its solution: cases that were drawn when a copy for students was made, with the solution's answers
+and those of the known mistakes.
 
-One file per step, a plain value as course/checking/wire.py writes it. It holds the exercise as it was
-generated, so that `reset` works, and several sets of cases, one of which a check draws.
+One file per step, a plain value as course/checking/wire.py writes it. It holds the exercise as it was generated, so
+that `reset` works, and several sets of cases, one of which a check draws.
 """
 
 from dataclasses import dataclass
@@ -37,5 +37,5 @@ def load(path: Path) -> Stored:
     return Stored(
         held["exercise"],
         held["sets"],
-        {todo: [Mistake(name, "", "", says) for name, says in said] for todo, said in held["mistakes"].items()},
+        {todo: [Mistake(name, "", "", says) for name, says in known] for todo, known in held["mistakes"].items()},
     )

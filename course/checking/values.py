@@ -1,7 +1,7 @@
 """Plain values: what cases and answers are made of, how they are copied, described and compared.
 
-Plain are tensors, int, float, bool, str, bytes, None, and lists and dicts of these. Types are taken exactly
-as they are: no object that says of itself that it equals everything gets any further than `plain`.
+Plain are tensors, int, float, bool, str, bytes, None, and lists and dicts of these, of just these types: an object of
+another class, which may say of itself that it equals everything, gets no further than `plain`.
 """
 
 import math
@@ -27,9 +27,9 @@ class NotPlain(TypeError):
 
 
 def plain(value, where: str = "answer", depth: int = 0):
-    """A copy of `value` that holds plain values only: tensors detached, tuples and ranges as lists,
-    NumPy's numbers as Python's, a subclass of tuple or dict as what is in it. Raises NotPlain for everything
-    else: NumPy arrays, generators, sets, other subclasses, objects.
+    """A copy of `value` that holds plain values only: tensors detached, tuples and ranges as lists, NumPy's numbers as
+    Python's, a subclass of tuple or dict as what is in it. Raises NotPlain for everything else: NumPy arrays,
+    generators, sets, other subclasses, objects.
     """
     kind = type(value)
     if depth > DEEPEST:
@@ -127,14 +127,14 @@ def untouched(value, handed) -> bool:
 def describe(value) -> str:
     """A value in a few words: "tensor [2, 3, 5] float32", "list of 4", "'text'"."""
     if isinstance(value, torch.Tensor):
-        one = f" = {_number(value.item())}" if value.numel() == 1 and value.dim() == 0 else ""
-        return f"tensor {list(value.shape)} {_dtype(value)}{one}"
+        number = f" = {_number(value.item())}" if value.dim() == 0 else ""
+        return f"tensor {list(value.shape)} {_dtype(value)}{number}"
     if isinstance(value, (list, dict)):
-        inside = repr(value) if not _has_tensor(value) else ""
-        if inside and len(inside) <= 70:
-            return inside
+        text = repr(value) if not _has_tensor(value) else ""
+        if text and len(text) <= 70:
+            return text
         if isinstance(value, list):
-            return f"list of {len(value)}" + (f": {inside[:60]}..." if inside else "")
+            return f"list of {len(value)}" + (f": {text[:60]}..." if text else "")
         names = ", ".join(str(key) for key in list(value)[:8])
         return f"dict of {len(value)}: {names}{', ...' if len(value) > 8 else ''}"
     if isinstance(value, float):
@@ -182,46 +182,43 @@ def compare(answer, expected, rtol: float = 1e-4, atol: float = 1e-5, where: str
         return _compare_numbers(answer, expected, rtol, atol, where)
     if type(answer) is not type(expected):
         return [_type_differs(answer, expected, where)]
-    problems = []
     if isinstance(expected, dict):
-        missing = [key for key in expected if key not in answer]
-        extra = [key for key in answer if key not in expected]
-        if missing or extra:
-            said = [
-                f"{words} {', '.join(repr(key) for key in keys[:5])}{', ...' if len(keys) > 5 else ''}"
-                for words, keys in (("lacks", missing), ("has, beyond what is expected,", extra))
-                if keys
-            ]
-            problems.append(
-                Problem(f"{where} keys", f"{where} {' and '.join(said)}", describe(expected), describe(answer))
-            )
+        problems = _compare_keys(answer, expected, where)
         pairs = [(_place(where, key), answer[key], expected[key]) for key in expected if key in answer]
+    elif problems := _compare_lengths(answer, expected, rtol, atol, where):
+        return problems
     else:
-        if len(answer) != len(expected):
-            first = next(
-                (
-                    number
-                    for number, (a, e) in enumerate(zip(answer, expected, strict=False))
-                    if compare(a, e, rtol, atol)
-                ),
-                min(len(answer), len(expected)),
-            )
-            return [
-                Problem(
-                    f"{where} length",
-                    f"{where} has {len(answer)} items, not {len(expected)}; the first difference is at [{first}]",
-                    describe(expected),
-                    describe(answer),
-                )
-            ]
         pairs = [(f"{where}[{number}]", answer[number], expected[number]) for number in range(len(expected))]
-    for place, a, e in pairs:
+    for place, inner_answer, inner_expected in pairs:
         if problems and place in GRADIENTS:
             break  # the gradients of a wrong output say nothing new
-        problems += compare(a, e, rtol, atol, place)
+        problems += compare(inner_answer, inner_expected, rtol, atol, place)
         if len(problems) > 20:
             break
     return problems
+
+
+def _compare_keys(answer, expected, where):
+    missing = [key for key in expected if key not in answer]
+    extra = [key for key in answer if key not in expected]
+    faults = [
+        f"{words} {', '.join(repr(key) for key in keys[:5])}{', ...' if len(keys) > 5 else ''}"
+        for words, keys in (("lacks", missing), ("has, beyond what is expected,", extra))
+        if keys
+    ]
+    if not faults:
+        return []
+    return [Problem(f"{where} keys", f"{where} {' and '.join(faults)}", describe(expected), describe(answer))]
+
+
+def _compare_lengths(answer, expected, rtol, atol, where):
+    if len(answer) == len(expected):
+        return []
+    pairs = enumerate(zip(answer, expected, strict=False))
+    shorter = min(len(answer), len(expected))
+    first = next((number for number, (got, wanted) in pairs if compare(got, wanted, rtol, atol)), shorter)
+    text = f"{where} has {len(answer)} items, not {len(expected)}; the first difference is at [{first}]"
+    return [Problem(f"{where} length", text, describe(expected), describe(answer))]
 
 
 def _place(where, key):
@@ -320,63 +317,61 @@ def _compare_tensors(answer, expected, rtol, atol, where):
         and torch.equal(answer, expected)
     ):
         return []  # bit for bit, as most right answers are: many times faster than what follows
-    said = describe(expected), describe(answer)
     if answer is None:
         return [_nothing(where, expected)]
     if not isinstance(answer, torch.Tensor):
         return [_type_differs(answer, expected, where)]
+    forms = describe(expected), describe(answer)
     if answer.shape != expected.shape:
-        return [
-            Problem(f"{where} shape", f"{where} has the shape {list(answer.shape)}, not {list(expected.shape)}", *said)
-        ]
+        text = f"{where} has the shape {list(answer.shape)}, not {list(expected.shape)}"
+        return [Problem(f"{where} shape", text, *forms)]
     if answer.dtype != expected.dtype:
-        return [Problem(f"{where} dtype", f"{where} is of dtype {_dtype(answer)}, not {_dtype(expected)}", *said)]
+        return [Problem(f"{where} dtype", f"{where} is of dtype {_dtype(answer)}, not {_dtype(expected)}", *forms)]
     if answer.device.type != expected.device.type:
-        return [Problem(f"{where} device", f"{where} lies on {answer.device}, not on {expected.device}", *said)]
-    a, e = answer.cpu(), expected.cpu()
-    if a.is_complex():
-        a, e = torch.view_as_real(a), torch.view_as_real(e)
-    if not a.is_floating_point():
-        return _differences(where, a, e, a != e, said)
-    if a.dtype in (torch.float16, torch.bfloat16):
+        return [Problem(f"{where} device", f"{where} lies on {answer.device}, not on {expected.device}", *forms)]
+    got, wanted = answer.cpu(), expected.cpu()
+    if got.is_complex():
+        got, wanted = torch.view_as_real(got), torch.view_as_real(wanted)
+    if not got.is_floating_point():
+        return _differences(where, got, wanted, got != wanted, forms)
+    return _compare_floats(got, wanted, rtol, atol, where, forms)
+
+
+def _compare_floats(got, wanted, rtol, atol, where, forms):
+    """Two floating tensors of one shape and dtype, on the CPU."""
+    if got.dtype in (torch.float16, torch.bfloat16):
         rtol, atol = max(rtol, 2e-2), max(atol, 2e-2)
-    coarse = a.dtype != torch.float64
-    a, e = a.double(), e.double()
-    if coarse and atol and e.isfinite().any():
+    coarse = got.dtype != torch.float64
+    got, wanted = got.double(), wanted.double()
+    if coarse and atol and wanted.isfinite().any():
         # A small number among large ones is a sum of large ones, and no more exact than they are.
-        atol = max(atol, ROUNDING * e[e.isfinite()].abs().max().item())
-    strange = a.isnan() & ~e.isnan()
+        atol = max(atol, ROUNDING * wanted[wanted.isfinite()].abs().max().item())
+    strange = got.isnan() & ~wanted.isnan()
     if strange.any():
-        first = strange.nonzero()[0].tolist()
-        return [
-            Problem(
-                f"{where} nan",
-                f"{where} holds NaN (not a number) in {int(strange.sum())} of {a.numel()} places, first at {first}",
-                *said,
-            )
-        ]
-    close = (a == e) | (a.isnan() & e.isnan()) | ((a - e).abs() <= atol + rtol * e.abs()) & e.isfinite()
-    return _differences(where, a, e, ~close, said)
+        places, first = f"{int(strange.sum())} of {got.numel()} places", strange.nonzero()[0].tolist()
+        return [Problem(f"{where} nan", f"{where} holds NaN (not a number) in {places}, first at {first}", *forms)]
+    equal = (got == wanted) | (got.isnan() & wanted.isnan())
+    close = ((got - wanted).abs() <= atol + rtol * wanted.abs()) & wanted.isfinite()
+    return _differences(where, got, wanted, ~(equal | close), forms)
 
 
-def _differences(where, a, e, wrong, said):
+def _differences(where, got, wanted, wrong, forms):
+    """What there is to say of two tensors that differ at the places `wrong`."""
     if not wrong.any():
         return []
     first = tuple(wrong.nonzero()[0].tolist())
-    text = f"expected {_number(e[first].item())}, got {_number(a[first].item())}"
-    if a.dim():
+    text = f"expected {_number(wanted[first].item())}, got {_number(got[first].item())}"
+    if got.dim():
         text = f"the first difference is at {list(first)}: {text}"
-    if a.numel() > 1:
-        text += f"; {int(wrong.sum())} of {a.numel()} values differ"
-        if a.dtype == torch.float64:
-            text += f", by up to {(a - e)[wrong].abs().max().item():.3g}"
-    return [Problem(f"{where} values", f"{where}: {text}", *said)]
+    if got.numel() > 1:
+        text += f"; {int(wrong.sum())} of {got.numel()} values differ"
+        if got.dtype == torch.float64:
+            text += f", by up to {(got - wanted)[wrong].abs().max().item():.3g}"
+    return [Problem(f"{where} values", f"{where}: {text}", *forms)]
 
 
 def nothing_returned(answer, expected) -> list[Problem]:
-    """Where an answer, or one of the values that it names, is None and the solution's is not: for checks
-    with a judge.
-    """
+    """For checks with a judge: where the answer, or a value that it names, is None and the solution's is not."""
     if answer is None and expected is not None:
         return [_nothing("answer", expected)]
     if isinstance(answer, dict) and isinstance(expected, dict):

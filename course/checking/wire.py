@@ -1,10 +1,9 @@
 """Plain values as bytes, without pickle: a fixed prefix, a JSON header, and the raw bytes of tensors.
 
-A message is a plain value (see course/checking/values.py). Scalars, text and lists stand in the JSON as they
-are; everything else is an object with one key: {"t": [dtype, shape]} for a tensor and {"b": length} for
-bytes, whose contents follow in order after the header, {"d": [[key, value], ...]} for a dict, {"k": [...]}
-for a tuple used as a key. So nothing that arrives can point anywhere, name a type outside the table, or be
-larger than what was sent for it.
+A message is a plain value (see course/checking/values.py). Scalars, text and lists stand in the JSON as they are.
+Everything else is an object with one key: {"t": [dtype, shape]} for a tensor and {"b": length} for bytes, whose
+contents follow in order after the header; {"d": [[key, value], ...]} for a dict; {"k": [...]} for a tuple used as a
+key. So nothing that arrives can point anywhere, name a type outside the table, or be larger than what was sent for it.
 """
 
 import json
@@ -42,8 +41,7 @@ class Fault(Exception):
 
 
 def pack(value, header_most: int = HEADER, raw_most: int = RAW) -> tuple[bytes, bytes]:
-    """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the
-    table."""
+    """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the table."""
     raw: list = []
     try:
         header = json.dumps(_packed(value, raw), separators=(",", ":")).encode()
@@ -100,34 +98,34 @@ def _unpacked(tree, raw, at, depth):
         return tree, at
     if len(tree) != 1:
         raise Fault("the header names no value")
-    ((kind, said),) = tree.items()
+    ((kind, content),) = tree.items()
     if kind == "t":
-        return _tensor(said, raw, at)
+        return _tensor(content, raw, at)
     if kind == "b":
-        if type(said) is not int or not 0 <= said <= len(raw) - at:
+        if type(content) is not int or not 0 <= content <= len(raw) - at:
             raise Fault("bytes are missing")
-        return bytes(raw[at : at + said]), at + said
-    if kind == "k" and type(said) is list:
-        items, at = _items(said, raw, at, depth)
+        return bytes(raw[at : at + content]), at + content
+    if kind == "k" and type(content) is list:
+        items, at = _items(content, raw, at, depth)
         return tuple(map(_key, items)), at
-    if kind == "d" and type(said) is list:
-        found = {}
-        for pair in said:
+    if kind == "d" and type(content) is list:
+        value = {}
+        for pair in content:
             if type(pair) is not list or len(pair) != 2:
                 raise Fault("a dict is no list of pairs")
-            (key, value), at = _items(pair, raw, at, depth)
-            found[_key(key)] = value
-        return found, at
+            (key, item), at = _items(pair, raw, at, depth)
+            value[_key(key)] = item
+        return value, at
     raise Fault("the header names no value")
 
 
 def _items(items, raw, at, depth):
-    found = []
+    unpacked = []
     for item in items:
         if type(item) in (list, dict):
             item, at = _unpacked(item, raw, at, depth + 1)
-        found.append(item)
-    return found, at
+        unpacked.append(item)
+    return unpacked, at
 
 
 def _key(key):
@@ -136,12 +134,13 @@ def _key(key):
     return key
 
 
-def _tensor(said, raw, at):
-    if type(said) is not list or len(said) != 2 or type(said[0]) is not str or type(said[1]) is not list:
+def _tensor(content, raw, at):
+    if type(content) is not list or len(content) != 2:
         raise Fault("a tensor has no dtype and shape")
-    dtype, shape = DTYPES.get(said[0]), said[1]
-    if dtype is None or len(shape) > DIMS:
+    name, shape = content
+    if type(name) is not str or name not in DTYPES or type(shape) is not list or len(shape) > DIMS:
         raise Fault("a tensor has no dtype and shape")
+    dtype = DTYPES[name]
     count = 1
     for size in shape:
         if type(size) is not int or not 0 <= size < 2**31:
