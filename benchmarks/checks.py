@@ -33,15 +33,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model_exercise.py"
         for step in steps.STEPS:
-            a, right_all, wrong_all = lesson(step), 0.0, 0.0
-            for todo in a.checks:
-                path.write_text(authoring.filled(a.source, step), encoding="utf-8")
+            material, right_all, wrong_all = lesson(step), 0.0, 0.0
+            for todo in material.checks:
+                path.write_text(authoring.filled(material.source, step), encoding="utf-8")
                 right = seconds(step, path, todo, 3)
                 wrong = []
-                for mistake in a.mistakes[todo]:
-                    path.write_text(
-                        authoring.filled(a.source.replace(mistake.old, mistake.new), step), encoding="utf-8"
-                    )
+                for mistake in material.mistakes[todo]:
+                    path.write_text(authoring.filled(mistake.applied(material.source), step), encoding="utf-8")
                     wrong.append((seconds(step, path, todo, 1), mistake.name))
                 slowest, name = max(wrong)
                 right_all, wrong_all = right_all + right, wrong_all + slowest

@@ -179,9 +179,8 @@ def on_cpu(config, rows: int, context: int, rounds: int) -> None:
 
 def matrix_products(model, new: int):
     """What is left of generation if everything but the large matrix products cost nothing, as a program."""
-    matrices = [
-        matrix for one in map(OneToken, model.model.layers) for matrix in (one.qkv, one.o, one.gate_up, one.down)
-    ]
+    layers = map(OneToken, model.model.layers)
+    matrices = [matrix for layer in layers for matrix in (layer.qkv, layer.o, layer.gate_up, layer.down)]
     matrices.append(laid_out(model.lm_head.weight))
     inputs = [torch.randn(1, len(matrix) if matrix.dim() == 2 else matrix.shape[2]) for matrix in matrices]
 

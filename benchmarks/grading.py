@@ -142,36 +142,39 @@ for _check in CHECKS.values():
 
 def on_top(step, count: int) -> dict:
     """Seconds per submission beyond the student's own computing, as the child measures that."""
-    a = lesson(step)
-    head, _, rest = authoring.filled(a.source, step).partition("\nimport ")
+    material = lesson(step)
+    head, _, rest = authoring.filled(material.source, step).partition("\nimport ")
     source = (
         f"{head}\nimport time; _start = time.perf_counter()\nimport {rest}\n"
         "print('took', time.perf_counter() - _start)\n"
     ).encode()
-    reference = Reference(a, 1)
+    reference = Reference(material, 1)
     torch.set_num_threads(1)
 
     def warm() -> float:
         start = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
             module = steps.execute(source, "model_exercise.py", "benchmark")
-        for check in a.checks.values():
+        for check in material.checks.values():
             for case in reference.cases(check):
                 answered(check, module, case, seed=2)
         steps.forget(module)
         return time.perf_counter() - start
 
     calls, start = stage.calls, time.perf_counter()
-    with mock.patch.object(stage, "calls", lambda *said: calls(*said) + TIMED), Batch(reference, trusted=True) as batch:
+    with (
+        mock.patch.object(stage, "calls", lambda *given: calls(*given) + TIMED),
+        Batch(reference, trusted=True) as batch,
+    ):
         once, more, own, again = time.perf_counter() - start, [], [], [warm()]
         for _ in range(count):
             start = time.perf_counter()
             answers = batch.run(source)
-            found = findings(reference, answers)
+            verdicts = findings(reference, answers)
             whole = time.perf_counter() - start
-            assert all(finding.passed for finding in found)
+            assert all(finding.passed for finding in verdicts)
             took = re.findall(r"took (\S+)", answers.printed + "".join(answers.output.values()))
-            assert len(took) == 1 + sum(len(reference.cases(check)) for check in a.checks.values())
+            assert len(took) == 1 + sum(len(reference.cases(check)) for check in material.checks.values())
             own.append(sum(map(float, took)))
             more.append(whole - own[-1])
             again.append(warm())

@@ -61,8 +61,8 @@ def peers() -> dict:
 
 def training(texts, rounds: int) -> None:
     programs = {"ours": ours, "ours, one process": functools.partial(ours, count=tok.count_pieces), **peers()}
-    one = ours(texts).merges
-    assert one == ours(texts, count=tok.count_pieces).merges, "several processes learn other merges than one"
+    merges = ours(texts).merges
+    assert merges == ours(texts, count=tok.count_pieces).merges, "several processes learn other merges than one"
     seconds = best_seconds({name: functools.partial(run, texts) for name, run in programs.items()}, rounds)
     print(f"\nTraining, {sum(len(text.encode()) for text in texts) / 1e6:.1f} MB to {VOCAB:,} tokens, best of {rounds}")
     for name, value in seconds.items():

@@ -125,8 +125,8 @@ class Work:
         self.ours.eval()
         self.theirs.eval()
         logits = self.theirs(input_ids=self.long, pixel_values=self.pictures, attention_mask=self.mask).logits
-        mine = self.ours(self.ids, self.ours.see(self.pictures))[0]
-        difference = (logits - mine).abs().max().item()
+        our_logits = self.ours(self.ids, self.ours.see(self.pictures))[0]
+        difference = (logits - our_logits).abs().max().item()
         assert difference < 1e-3, f"the logits differ by {difference}"
         if self.device.type == "cpu":
             assert torch.equal(self.generate_ours(), self.generate_theirs()), "the answers differ"

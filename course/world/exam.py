@@ -22,8 +22,8 @@ def conversation(
     `evidence` is the share of answers that name their evidence; `told` puts the scene into words in the first
     question (otherwise a picture has to show it); `nameless` leaves colours blank, which then have no name.
     """
-    # A description is as long as all other answers together, and copied sooner than looked up: one row in four has
-    # it. What is learned last is asked twice.
+    # A description is as long as all other answers together, and it can be copied, where others must be looked up: one
+    # row in four has it. The kinds that a model learns last are asked twice.
     kinds = [kind for kind in KINDS if kind != "describe" or rng.random() < 0.25] + ["where", "color", "relation"]
     asked = (
         colorless(questions(scene, rng, 3 * turns, kinds))[:turns] if nameless else questions(scene, rng, turns, kinds)

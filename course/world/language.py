@@ -193,8 +193,6 @@ def questions(
 
 
 _COLORS = "|".join(COLORS)
-
-
 BLANK = "___"
 
 
@@ -230,9 +228,9 @@ def names_evidence(scene: Scene, reply: str) -> bool:
     """Whether a reply points at something in the scene, and at nothing that is not there."""
     if EVIDENCE not in reply:
         return False
-    found = _PHRASE.findall(reply.split(EVIDENCE, 1)[1])
+    named = _PHRASE.findall(reply.split(EVIDENCE, 1)[1])
     there = {(s.color, s.shape, s.place) for s in scene.shapes}
-    return bool(found) and all(phrase in there for phrase in found)
+    return bool(named) and all(shape in there for shape in named)
 
 
 def preference(scene: Scene, reply: str, other: str) -> float:
@@ -295,8 +293,7 @@ def story(scene: Scene, rng: random.Random) -> str:
     """A short text about one scene: what is in it, a look at each shape, a few thoughts; half of the time all again.
 
     From the third sentence on, much can be guessed by looking it up in what was said before, by a shape's place or by
-    its name. So a model that has to guess learns to look things up, and that is what answering questions will ask of
-    it.
+    its name. So a model that has to guess learns to look things up, as it will have to when it answers questions.
     """
     told = describe(scene)
     thoughts = [_thought(scene, rng) for _ in range(rng.randint(2, 5))]
