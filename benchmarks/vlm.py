@@ -1,11 +1,9 @@
-"""The VLM of step 6 beside transformers' LlavaForConditionalGeneration: the same size, the same weights, the
-same work.
+"""The VLM of step 6 beside transformers' LlavaForConditionalGeneration: the same size, the same weights, the same work.
 
     python3 -m benchmarks.vlm
 
-Both look at every picture with the frozen eye, in training and in generation; both train projection and
-language model with fused AdamW, and answer greedily with a KV cache. That they compute the same is seen to
-first.
+Both look at every picture with the frozen eye, in training and in generation; both train projection and language model
+with fused AdamW, and answer greedily with a KV cache. That they compute the same is seen to first.
 """
 
 import argparse
@@ -27,9 +25,7 @@ IMAGE, PAD, END = 1, 0, 2  # ids
 
 
 def pair(device: torch.device):
-    """(our VLM, transformers' LLaVA) with the same random weights, and the batch: ids [B, T], pictures [B, 3,
-    H, W].
-    """
+    """(our VLM, transformers' LLaVA) with the same random weights, and the batch: ids [B, T], pictures [B, 3, H, W]."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()

@@ -1,8 +1,7 @@
 """What is asked of the TODOs of this lesson, and with which inputs.
 
-The model that is trained and measured here is the stand-in of `course.checking`, whose weights are part of
-the case. Plain gradient descent stands in for AdamW: it changes weights by the gradient itself, so a wrong
-scale is seen.
+The model that is trained and measured here is the stand-in of `course.checking`, whose weights are part of the case.
+Plain gradient descent stands in for AdamW: it changes weights by the gradient itself, so a wrong scale is seen.
 """
 
 import torch

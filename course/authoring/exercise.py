@@ -42,9 +42,8 @@ class AuthorError(ValueError):
 
 
 def generate(solution_source: str, step: steps.StepName) -> str:
-    """The exercise of a solution: what stands between the markers becomes `raise NotImplementedError("TODO
-    ...")`, and the block of test functions follows. Raises AuthorError where markers, TODO lines and the
-    step's list disagree.
+    """The exercise of a solution: what stands between the markers becomes `raise NotImplementedError("TODO ...")`, and
+    the block of test functions follows. Raises AuthorError where markers, TODO lines and the step's list disagree.
     """
     step = steps.find_step(step)
     lines = split(solution_source)
@@ -67,10 +66,8 @@ def _tests(step) -> str:
 
 
 def _marked(source: str, step):
-    """[(function, (BEGIN's line, END's line))] of every TODO function; AuthorError when anything is out of
-    place.
-    """
-    lines, taken, found = split(source), set(), []
+    """[(function, (BEGIN's line, END's line))] of every TODO function; AuthorError when anything is out of place."""
+    lines, taken, marked = split(source), set(), []
     marks = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip() in (BEGIN, END)}
     for function in functions(source).values():
         inside = [number for number in marks if function.node.lineno < number <= function.last]
@@ -82,21 +79,21 @@ def _marked(source: str, step):
                 f"needs one {BEGIN!r} and then one {END!r} in its body"
             )
         taken.update(inside)
-        found.append((function, tuple(inside)))
+        marked.append((function, tuple(inside)))
     stray = sorted(set(marks) - taken)
     if stray:
         raise AuthorError(
             f"{step.name}, line {stray[0]}: {marks[stray[0]]!r} stands in no function with a "
             f"`# TODO id` line directly above it"
         )
-    have = list(todo_functions(source))
-    if sorted(have) != sorted(step.todos):
+    todos = list(todo_functions(source))
+    if sorted(todos) != sorted(step.todos):
         raise AuthorError(
-            f"{step.name}: the solution marks the TODOs {', '.join(have) or 'none'}; "
+            f"{step.name}: the solution marks the TODOs {', '.join(todos) or 'none'}; "
             f"course/steps.py lists {', '.join(step.todos)}"
         )
     ast.parse(source)
-    return found
+    return marked
 
 
 def _fingerprint(text: str) -> str:
@@ -108,18 +105,14 @@ def _stamped(text: str) -> str:
 
 
 def edited(exercise_source: str) -> bool:
-    """Whether an exercise differs from what was generated, whenever that was: its last line carries a
-    fingerprint.
-    """
-    text, found, stamp = exercise_source.rpartition(STAMP)
-    return not found or _fingerprint(text.rstrip()) != stamp.strip()
+    """Whether an exercise differs from what was generated, whenever that was: its last line carries a fingerprint."""
+    text, mark, stamp = exercise_source.rpartition(STAMP)
+    return not mark or _fingerprint(text.rstrip()) != stamp.strip()
 
 
 @dataclass
 class Report:
-    """What `build` did or would do: print it; `ok` is False when something is out of date, broken or
-    missing.
-    """
+    """What `build` did or would do: print it; `ok` is False when something is out of date, broken or missing."""
 
     lines: list[str] = field(default_factory=list)
     ok: bool = True
@@ -133,14 +126,13 @@ class Report:
 
 
 def build(check: bool = False, force: bool = False, which: Iterable[steps.StepName] | None = None) -> Report:
-    """Generate every step's exercise and strip the outputs of its notebooks; `check` only says what would
-    change.
+    """Generate every step's exercise and strip the outputs of its notebooks; `check` only says what would change.
 
     An exercise that somebody edited is reported and left alone; with `force` it is replaced and a backup lies
     beside it. `which` limits the work to these steps.
     """
     report = Report()
-    for step in [steps.find_step(one) for one in which] if which else steps.ROOMS:
+    for step in [steps.find_step(name) for name in which] if which else steps.ROOMS:
         _build_exercise(step, check, force, report)
         if step.file("solution").exists():
             for path in sorted(step.folder.glob("*.ipynb")):

@@ -18,9 +18,7 @@ def code_cells(text: str) -> list[str]:
 
 
 def stripped(text: str) -> str:
-    """A notebook's text without outputs, execution counts and traces of who ran it, laid out the same
-    every time.
-    """
+    """A notebook's text without outputs, execution counts and traces of who ran it, laid out the same every time."""
     notebook = json.loads(text)
     if not isinstance(notebook, dict) or "cells" not in notebook:
         raise ValueError("no cells")
@@ -46,23 +44,23 @@ def tests_called(text: str) -> list[str]:
 
 def problems(text: str, step: Step) -> list[str]:
     """What breaks the rules in a notebook of this step; an empty list when nothing does."""
-    found, called = [], tests_called(text)
+    faults, called = [], tests_called(text)
     for todo in step.todos:
         if called.count(todo) != 1:
-            found.append(f"`model_exercise.test_{todo}()` is called {called.count(todo)} times, not once")
-    found += [
+            faults.append(f"`model_exercise.test_{todo}()` is called {called.count(todo)} times, not once")
+    faults += [
         f"`model_exercise.test_{todo}()` is no TODO of this step" for todo in sorted(set(called) - set(step.todos))
     ]
     for number, cell in enumerate(code_cells(text), 1):
         if "plt.show(" in cell:
-            found.append(f"code cell {number} shows a plot without words: plots.show(figure, text)")
+            faults.append(f"code cell {number} shows a plot without words: plots.show(figure, text)")
         if re.search(r"^\s*[%!]", cell, re.MULTILINE):
             continue  # magics are IPython's, not Python's
         try:
             compile(cell, f"code cell {number}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         except SyntaxError as error:
-            found.append(f"code cell {number} does not compile: {error}")
-    return found
+            faults.append(f"code cell {number} does not compile: {error}")
+    return faults
 
 
 def translates(name: str) -> bool:
@@ -84,20 +82,21 @@ def translation_problems(lesson: str, text: str) -> list[str]:
     """Where a translation has other cells than the lesson, other code, headings of other levels, or speaks of other
     names (what stands in `backticks`).
     """
-    original, other = json.loads(lesson)["cells"], json.loads(text)["cells"]
-    ids = [[(cell["id"], cell["cell_type"]) for cell in cells] for cells in (original, other)]
-    if ids[0] != ids[1]:
-        found = [f"cell {name} is not in the lesson" for name, _ in ids[1] if name not in dict(ids[0])]
-        found += [f"cell {name} of the lesson is missing" for name, _ in ids[0] if name not in dict(ids[1])]
-        return found or ["the cells stand in another order than in the lesson"]
-    found = []
-    for one, its in zip(original, other):
-        ours, theirs = "".join(one["source"]), "".join(its["source"])
-        if one["cell_type"] == "code":
-            if ours != theirs:
-                found.append(f"cell {one['id']} has other code than in the lesson")
-        elif re.findall(r"^#+ ", ours, re.MULTILINE) != re.findall(r"^#+ ", theirs, re.MULTILINE):
-            found.append(f"cell {one['id']} has other headings than in the lesson")
-        elif names := set(re.findall(r"`[^`\n]+`", ours)) ^ set(re.findall(r"`[^`\n]+`", theirs)):
-            found.append(f"cell {one['id']}: {', '.join(sorted(names))} only here or only in the lesson")
-    return found
+    cells, translated = json.loads(lesson)["cells"], json.loads(text)["cells"]
+    ids = [(cell["id"], cell["cell_type"]) for cell in cells]
+    translated_ids = [(cell["id"], cell["cell_type"]) for cell in translated]
+    if ids != translated_ids:
+        faults = [f"cell {name} is not in the lesson" for name, _ in translated_ids if name not in dict(ids)]
+        faults += [f"cell {name} of the lesson is missing" for name, _ in ids if name not in dict(translated_ids)]
+        return faults or ["the cells stand in another order than in the lesson"]
+    faults = []
+    for cell, its_translation in zip(cells, translated):
+        name, source, other = cell["id"], "".join(cell["source"]), "".join(its_translation["source"])
+        if cell["cell_type"] == "code":
+            if source != other:
+                faults.append(f"cell {name} has other code than in the lesson")
+        elif re.findall(r"^#+ ", source, re.MULTILINE) != re.findall(r"^#+ ", other, re.MULTILINE):
+            faults.append(f"cell {name} has other headings than in the lesson")
+        elif names := set(re.findall(r"`[^`\n]+`", source)) ^ set(re.findall(r"`[^`\n]+`", other)):
+            faults.append(f"cell {name}: {', '.join(sorted(names))} only here or only in the lesson")
+    return faults

@@ -1,5 +1,4 @@
-"""Whole functions in and out of a file, by qualified name: the one mechanism behind generate, reset, upgrade
-and chain.
+"""Whole functions in and out of a file, by qualified name: the one mechanism behind generate, reset, upgrade and chain.
 
 Everything here works on source text with `ast` positions, runs none of it, and leaves the rest of the text
 byte for byte. A SyntaxError in a text comes through.
@@ -24,9 +23,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Function:
-    """Where a function stands: lines count from 1; `first` includes decorators, `last` its trailing
-    comments.
-    """
+    """Where a function stands: lines count from 1; `first` includes decorators, `last` its trailing comments."""
 
     name: str  # qualified: "Projection.forward"
     node: Definition
@@ -40,18 +37,14 @@ class Function:
 
 
 def split(source: str) -> list[str]:
-    """Lines with their ends, cut where Python's parser cuts (str.splitlines also cuts at form feeds and
-    others).
-    """
+    """Lines with their ends, cut where Python's parser cuts (str.splitlines also cuts at form feeds and others)."""
     return list(io.StringIO(source, newline=""))
 
 
 @functools.lru_cache(maxsize=64)  # a step's checks ask for the same two sources dozens of times
 def functions(source: str) -> dict[str, Function]:
-    """Every function and method of a source by qualified name; of two with one name the last, as in
-    Python.
-    """
-    lines, found = split(source), {}
+    """Every function and method of a source by qualified name; of two with one name the last, as in Python."""
+    lines, by_name = split(source), {}
 
     def visit(body, prefix):
         for node in body:
@@ -61,19 +54,17 @@ def functions(source: str) -> dict[str, Function]:
                 first = min([node.lineno] + [decorator.lineno for decorator in node.decorator_list])
                 above = MARK.match(lines[first - 2].strip()) if first > 1 else None
                 name = prefix + node.name
-                found[name] = Function(name, node, first, _last(lines, node), above and above.group(1))
+                by_name[name] = Function(name, node, first, _last(lines, node), above and above.group(1))
             else:
                 for part in ("body", "orelse", "finalbody"):  # an `if` or `try` around definitions
                     visit(getattr(node, part, []), prefix)
 
     visit(ast.parse(source).body, "")
-    return found
+    return by_name
 
 
 def _last(lines, node) -> int:
-    """The last line of a function with the comments that follow its last statement and are indented deeper
-    than it.
-    """
+    """The last line of a function with the comments that follow its last statement and are indented deeper than it."""
     last = node.end_lineno
     for number in range(node.end_lineno, len(lines)):
         text = lines[number].strip()
@@ -90,17 +81,15 @@ def _indent(line: str) -> int:
 
 def todo_functions(source: str) -> dict[str, list[str]]:
     """The TODOs that a solution or exercise marks: {id: [qualified names]}, in the order of the file."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for function in functions(source).values():
         if function.todo:
-            found.setdefault(function.todo, []).append(function.name)
-    return found
+            names.setdefault(function.todo, []).append(function.name)
+    return names
 
 
 def unwritten(source: str, todo: str) -> list[Function]:
-    """The functions in which `raise NotImplementedError("TODO <todo>...")` still stands, in the order of
-    the file.
-    """
+    """The functions in which `raise NotImplementedError("TODO <todo>...")` still stands, in the order of the file."""
 
     def stands(node):
         return (
@@ -119,11 +108,9 @@ def unwritten(source: str, todo: str) -> list[Function]:
 
 
 def untouched(source: str, todo: str) -> bool:
-    """Whether nothing of this TODO is written yet: all of its functions still raise NotImplementedError("TODO
-    ...").
+    """Whether nothing of this TODO is written yet: all of its functions still raise NotImplementedError("TODO ...").
 
-    Its functions are those marked `# TODO <todo>`; a function whose mark was lost counts as long as it
-    raises.
+    Its functions are those marked `# TODO <todo>`; a function whose mark was lost counts as long as it raises.
     """
     waiting = {function.name for function in unwritten(source, todo)}
     return bool(waiting) and waiting.issuperset(todo_functions(source).get(todo, ()))
@@ -131,11 +118,11 @@ def untouched(source: str, todo: str) -> bool:
 
 def same_function(source: str, other: str, name: str) -> bool:
     """Whether both sources define `name` with the same code; comments, layout and docstring do not count."""
-    mine, theirs = functions(source).get(name), functions(other).get(name)
-    if mine is None or theirs is None:
+    function, other_function = functions(source).get(name), functions(other).get(name)
+    if function is None or other_function is None:
         return False
-    one, two = _bare(mine.node), _bare(theirs.node)
-    return len(one.body) == len(two.body) and ast.dump(one) == ast.dump(two)
+    bare, other_bare = _bare(function.node), _bare(other_function.node)
+    return len(bare.body) == len(other_bare.body) and ast.dump(bare) == ast.dump(other_bare)
 
 
 def _bare(function: Definition) -> Definition:
@@ -152,28 +139,24 @@ def transplant(target: str, donor: str, names: Iterable[str]) -> str:
     function that the target lacks is added at the end of its class or of the file. Raises KeyError, with the
     qualified name, for one that the donor lacks or whose class the target lacks.
     """
-    lines, have, give = split(target), functions(target), functions(donor)
-    donor_lines = split(donor)
+    lines, old = split(target), functions(target)
+    donor_lines, new = split(donor), functions(donor)
     newline = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
     edits = []
     for name in names:
-        if name not in give:
+        if name not in new:
             raise KeyError(name)
-        body = _dedented(donor_lines, give[name])
-        if name in have:
-            first, last, column = have[name].first, have[name].last, _prefix(lines[have[name].first - 1])
+        body = _dedented(donor_lines, new[name])
+        if name in old:
+            first, last, column = old[name].first, old[name].last, _prefix(lines[old[name].first - 1])
         else:
             first, last, column = _end_of_scope(target, name, len(lines))
             body = [""] + body if column else ["", ""] + body
-        edits.append(
-            (
-                first,
-                last,
-                [column + line if line.strip() else "" for line in body]
-                if not _spans(body)
-                else _reindented(body, column),
-            )
-        )
+        if _spans(body):
+            body = _reindented(body, column)
+        else:
+            body = [column + line if line.strip() else "" for line in body]
+        edits.append((first, last, body))
     for first, last, body in sorted(edits, key=lambda edit: edit[0], reverse=True):
         ends = last >= len(lines) and lines and not lines[-1].endswith(("\n", "\r")) and first <= last
         text = newline.join(body) + ("" if ends else newline)
@@ -204,9 +187,7 @@ def _inside_strings(text: str) -> set[int]:
 
 
 def _dedented(lines: list[str], function: Function) -> list[str]:
-    """A function's lines without line ends, moved to the left margin; the insides of long strings stay as
-    they are.
-    """
+    """A function's lines without line ends, moved to the left margin; the insides of long strings stay as they are."""
     body = [line.rstrip("\r\n") for line in lines[function.first - 1 : function.last]]
     prefix = _prefix(body[0])
     if not prefix:
@@ -248,15 +229,14 @@ def graft(target: str, fragment: str, names: Iterable[str]) -> str:
     """`target` with a fragment of somebody else's code in place: the functions `names` that it defines, and
     what they bring along (imports, helper functions, constants, further methods of the same classes).
 
-    Alternatives in tests/alternatives come in by this door. Raises KeyError where the fragment has none of
-    `names`.
+    Alternatives in tests/alternatives come in by this door. Raises KeyError where the fragment has none of `names`.
     """
-    give = functions(fragment)
-    wanted = [name for name in names if name in give]
+    defined = functions(fragment)
+    wanted = [name for name in names if name in defined]
     if not wanted:
         raise KeyError(", ".join(names))
     classes = {name.partition(".")[0] for name in wanted if "." in name}
-    helpers = [name for name in give if "." in name and name not in wanted and name.partition(".")[0] in classes]
+    helpers = [name for name in defined if "." in name and name not in wanted and name.partition(".")[0] in classes]
     lines, extra = split(fragment), []
     for node in ast.parse(fragment).body:
         if getattr(node, "name", None) in classes | set(wanted) or isinstance(node, ast.Expr):
@@ -272,10 +252,10 @@ def graft(target: str, fragment: str, names: Iterable[str]) -> str:
 def before_definitions(source: str, code: str) -> str:
     """`source` with more code in front of its first function or class, and of the comments above that one."""
     first = next(node for node in ast.parse(source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
-    where, out = min([first.lineno] + [decorator.lineno for decorator in first.decorator_list]) - 1, split(source)
-    while where and out[where - 1].startswith("#"):
+    where, lines = min([first.lineno] + [decorator.lineno for decorator in first.decorator_list]) - 1, split(source)
+    while where and lines[where - 1].startswith("#"):
         where -= 1
-    return "".join(out[:where] + [code] + out[where:])
+    return "".join(lines[:where] + [code] + lines[where:])
 
 
 def fingerprint_of(source: str | bytes) -> str:

@@ -16,9 +16,7 @@ KEPT = 16  # verdicts (and hints) remembered per step: going back to an earlier 
 
 
 def fingerprint(step, path=None) -> str:
-    """A hash of an exercise's text and of all that judges it: the step's other files and the code of the
-    checks.
-    """
+    """A hash of an exercise's text and of all that judges it: the step's other files and the code of the checks."""
     step = steps.find_step(step)
     digest = hashlib.sha256()
     files = [Path(path) if path is not None else step.file("exercise")]

@@ -17,9 +17,7 @@ class StandInConfig:
 
 
 class StandInCache:
-    """What the model remembers of the tokens so far: the decayed sum of their vectors [B, D] and of their
-    weights.
-    """
+    """What the model remembers of the tokens so far: the decayed sum of their vectors [B, D] and of their weights."""
 
     def __init__(self):
         self.total = None  # [B, D]

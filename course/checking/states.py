@@ -32,9 +32,7 @@ def verdicts(step, path=None) -> dict:
 
 
 def _computed(step, path) -> tuple[dict, bool]:
-    """The verdict, and whether it would be the same again: not when somebody pressed Ctrl-C or the time
-    was up.
-    """
+    """The verdict, and whether it would be the same again: not when somebody pressed Ctrl-C or the time was up."""
     module, raised, _ = checking.imported(step, path)
     if raised is not None:
         where = f", line {raised.line}" if raised.line else ""

@@ -13,12 +13,11 @@ HELD_OUT_SHARE = 0.1
 def corpus(name: str, split: str = "train", characters: int = 1_000_000, seed: int = 0) -> str:
     """At most about `characters` characters of text.
 
-    "stories": short stories about scenes; "world": stories and quizzes; "pydoc": the language reference that
-    every CPython carries for its help() (`pydoc_data.topics`); anything else: a text file, or a folder whose
-    text files are read in the order of their names. `split` is "train" or "held_out": for the world, by scene;
-    for other text, the last tenth is held out.
-    Raises ValueError for an unknown split, FileNotFoundError for a name that is none of these, and ValueError
-    for a file that is not UTF-8 text.
+    "stories": short stories about scenes; "world": stories and quizzes; "pydoc": the language reference that every
+    CPython carries for its help() (`pydoc_data.topics`); anything else: a text file, or a folder whose text files are
+    read in the order of their names. `split` is "train" or "held_out": for the world, by scene; for other text, the
+    last tenth is held out. Raises ValueError for an unknown split, FileNotFoundError for a name that is none of these,
+    and ValueError for a file that is not UTF-8 text.
     """
     if split not in ("train", "held_out"):
         raise ValueError(f"unknown split {split!r}; there are train, held_out")
