@@ -526,13 +526,13 @@ def test_weights(tmp_path):
 def test_only_what_a_check_needs_can_block_it(tmp_path):
     from course.checking.calling import Raised
     from course.checking.judging import Answer
-    from course.grading.runner import Answers
+    from course.grading.outcome import Outcome
 
     a = lesson(toy.lesson(tmp_path))
     waits = Answer(
         raised=Raised("NotImplementedError", "TODO mean: write mean", [(3, "f", "raise")], waiting_for="mean")
     )
-    found = marking.findings(Reference(a, 1), Answers(calls={todo: [waits] for todo in a.checks}))
+    found = marking.findings(Reference(a, 1), Outcome(calls={todo: [waits] for todo in a.checks}))
     assert [(one.todo, one.status) for one in found] == [
         ("mean", "raised"),
         ("projection", "raised"),

@@ -10,6 +10,7 @@ back values.
     zygote    the process that has imported torch already, and forks a monitor and a child per submission
     child     executes the submission and answers calls
     runner    the trusted end of it: time limits, restarts, what came back
+    outcome   what came of one submission, and that as a subject for the verdict
     level     how well a child is confined on this machine, found out by trying
     marking   answers -> findings -> points
     flags     what a human should look at, by text search

@@ -27,7 +27,8 @@ from course.errors import UsageError
 from course.grading import gradebook, intake, outputs
 from course.grading.flags import flags
 from course.grading.marking import Weights, findings, not_run
-from course.grading.runner import Answers, Batch, Limits
+from course.grading.outcome import Outcome
+from course.grading.runner import Batch, Limits
 from course.grading.text import clean, file_name
 from course.machine.files import write
 from course.steps import Step
@@ -127,9 +128,9 @@ def _run(settings: Settings, reference: Reference, todo, key, records, weights, 
         if batch.level.why:
             say(clean(batch.level.why))
         write(out / "batch.json", json.dumps({"step": a.step.name, "seed": reference.seed}) + "\n")
-        for one, data, fault, answers in _answered(batch, todo):
-            found = not_run(reference, fault) if fault else _judged(reference, answers)
-            record = {**_record(one, data, fault, answers, found, key, a), **level}
+        for one, data, fault, outcome in _outcomes(batch, todo):
+            found = not_run(reference, fault) if fault else _judged(reference, outcome)
+            record = {**_record(one, data, fault, outcome, found, key, a), **level}
             records[one.student] = record
             write(_place(out, one.student), json.dumps(record, indent=1) + "\n")
             say(outputs.line(record, weights))
@@ -201,13 +202,12 @@ def _read(one) -> tuple[bytes, str]:
         return b"", str(unfit)
 
 
-def _answered(batch: Batch, submissions):
-    """(submission, its bytes, its fault, its answers) as they are done; at most two per worker are held at
-    a time."""
+def _outcomes(batch: Batch, submissions):
+    """(submission, its bytes, its fault, its outcome) as they are done; at most two per worker are held at a time."""
 
     def work(one):
         data, fault = _read(one)
-        return one, data, fault, Answers() if fault else batch.run(data)
+        return one, data, fault, Outcome() if fault else batch.run(data)
 
     waiting: set[concurrent.futures.Future] = set()
     left = iter(submissions)
@@ -228,16 +228,16 @@ def _answered(batch: Batch, submissions):
             raise
 
 
-def _judged(reference: Reference, answers: Answers):
+def _judged(reference: Reference, outcome: Outcome):
     try:
-        return findings(reference, answers)
+        return findings(reference, outcome)
     except Exception as error:  # the solution's answers are there already: it is theirs that we stumble over
         return not_run(reference, f"The answers could not be judged ({type(error).__name__}).")
 
 
-def _record(one, data: bytes, fault: str, answers: Answers, found, key, a) -> dict:
+def _record(one, data: bytes, fault: str, outcome: Outcome, found, key, a) -> dict:
     noticed = flags(data, a.step.name, a.exercise())
-    replaced = sorted({name for names in answers.replaced.values() for name in names})
+    replaced = sorted({name for names in outcome.replaced.values() for name in names})
     if replaced:
         noticed.append(f"replaces {', '.join(replaced[:4])}")
     return {
@@ -246,12 +246,12 @@ def _record(one, data: bytes, fault: str, answers: Answers, found, key, a) -> di
         "ids": list(one.ids),
         "file": one.file,
         "fault": fault,
-        "imported": answers.imported is None,
+        "imported": outcome.imported is None,
         "sha256": hashlib.sha256(data).hexdigest(),
         "key": key,
         "seed": found[0].seed,
-        "seconds": round(answers.seconds, 3),
-        "restarts": answers.restarts,
+        "seconds": round(outcome.seconds, 3),
+        "restarts": outcome.restarts,
         "flags": noticed,
         "findings": [finding.to_dict() for finding in found],
     }

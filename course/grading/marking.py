@@ -4,53 +4,19 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course.checking import calling
 from course.checking.finding import Finding
-from course.checking.judging import Answer
-from course.checking.parts import Check, Problem
+from course.checking.parts import Check
 from course.checking.reference import Reference
 from course.checking.verdict import judged, plain_finding
 from course.errors import CourseError
 from course.grading.child import FILE
-from course.grading.runner import Answers
+from course.grading.outcome import ConfinedSubject, Outcome
 
 
-class Answered:
-    """A subject for `judged` whose answers a confined process has given already."""
-
-    file = FILE
-
-    def __init__(self, reference: Reference, answers: Answers):
-        self.reference, self.answers = reference, answers
-
-    def lines(self) -> dict[str, int]:
-        return self.answers.lines
-
-    def untouched(self, name: str) -> bool:
-        return name in self.answers.untouched
-
-    def answer(self, check: Check, number: int, case: dict, *, seed, kept, seconds) -> Answer:
-        if number == 0:
-            kept.write(self.answers.output.get(check.id, ""))
-        have = self.answers.calls.get(check.id, [])
-        if number >= len(have):
-            return Answer(raised=calling.Raised("Stopped", "", note="There was no answer."))
-        replaced = self.answers.replaced.get(check.id)
-        if replaced and check.judge is not None and have[number].raised is None:
-            return Answer(
-                refused=Problem(
-                    "replaced",
-                    f"the code replaces {', '.join(replaced)}, on which this check "
-                    "relies: leave what is not yours as it is",
-                )
-            )
-        return have[number]
-
-
-def findings(reference: Reference, answers: Answers) -> list[Finding]:
+def findings(reference: Reference, outcome: Outcome) -> list[Finding]:
     """A finding per TODO, as a learner's own check would give."""
-    subject, lesson = Answered(reference, answers), reference.lesson
-    if answers.imported is not None:
+    subject, lesson = ConfinedSubject(outcome), reference.lesson
+    if outcome.imported is not None:
         return [
             plain_finding(
                 lesson,
@@ -58,23 +24,19 @@ def findings(reference: Reference, answers: Answers) -> list[Finding]:
                 todo,
                 "raised",
                 reference.seed,
-                line=answers.imported.line,
-                output=answers.printed,
-                error=answers.imported.text(FILE),
-                note=" ".join(
-                    filter(
-                        None, ("The file cannot be imported, so nothing in it can be tested.", answers.imported.note)
-                    )
-                ),
+                line=outcome.imported.line,
+                output=outcome.printed,
+                error=outcome.imported.text(FILE),
+                note=f"The file cannot be imported, so nothing in it can be tested. {outcome.imported.note}".rstrip(),
             )
             for todo in lesson.checks
         ]
-    found = judged(subject, reference, list(lesson.checks))
-    for finding in found:  # a claim of their code that costs nothing to make, and may be worth points
+    verdicts = judged(subject, reference, list(lesson.checks))
+    for finding in verdicts:  # "blocked" is their code's own claim: it costs nothing, and may be worth points
         if finding.status == "blocked" and finding.blocked_by not in _needs(lesson, finding.todo):
             finding.status, finding.error = "raised", f"NotImplementedError: TODO {finding.blocked_by}"
             finding.blocked_by = ""
-    return found
+    return verdicts
 
 
 def _needs(lesson, todo: str) -> set[str]:
@@ -88,7 +50,7 @@ def not_run(reference: Reference, why: str) -> list[Finding]:
     return [
         plain_finding(
             reference.lesson,
-            Answered(reference, Answers()),
+            ConfinedSubject(Outcome()),
             todo,
             "raised",
             reference.seed,

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from course.checking import calling, wire
@@ -24,6 +24,7 @@ from course.checking.reference import Reference
 from course.errors import CourseError
 from course.grading import level as levels
 from course.grading import stage, zygote
+from course.grading.outcome import Outcome
 from course.grading.text import clean
 
 
@@ -35,21 +36,6 @@ class Limits:
     grace: float = 3.0  # seconds beyond that, after which the child is killed
     submission: float = 300.0  # seconds for all of it
     memory: int = 2 << 30  # bytes on top of what torch takes
-
-
-@dataclass
-class Answers:
-    """What came of one submission."""
-
-    lines: dict[str, int] = field(default_factory=dict)
-    untouched: list[str] = field(default_factory=list)
-    imported: calling.Raised | None = None  # why the file could not be imported
-    printed: str = ""  # while it was imported
-    calls: dict[str, list[Answer]] = field(default_factory=dict)
-    output: dict[str, str] = field(default_factory=dict)
-    replaced: dict[str, list[str]] = field(default_factory=dict)  # functions that it exchanged, by TODO
-    restarts: int = 0
-    seconds: float = 0.0  # of its own: from the request to the answer, summed
 
 
 ANSWERS = 2**27  # bytes that a submission may answer in all
@@ -158,7 +144,7 @@ class Batch:
             self.errors.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def run(self, source: bytes) -> Answers:
+    def run(self, source: bytes) -> Outcome:
         """Everything that the submission answers. Never raises for anything that it does."""
         return Run(self, source).all()
 
@@ -177,36 +163,36 @@ class Run:
     """One submission: its lifeline to a monitor, and the data socket of the child that is alive now."""
 
     def __init__(self, batch: Batch, source: bytes):
-        self.batch, self.source, self.got = batch, source, Answers()
+        self.batch, self.source, self.outcome = batch, source, Outcome()
         self.deadline = time.monotonic() + batch.limits.submission
         self.data: socket.socket | None = None
         self.received = 0
 
-    def all(self) -> Answers:
+    def all(self) -> Outcome:
         with self.batch._lifeline() as self.lifeline:
             try:
                 self._begin()
-                if self.got.imported is None:
+                if self.outcome.imported is None:
                     for todo in self.batch.todos:
                         self._todo(todo)
             except Stopped as stopped:
-                self.got.imported = stopped.raised
+                self.outcome.imported = stopped.raised
             finally:
                 if self.data is not None:
                     self.data.close()
-        return self.got
+        return self.outcome
 
     def _todo(self, todo: str) -> None:
-        answers, printed = self.got.calls.setdefault(todo, []), []
+        answers, printed = self.outcome.calls.setdefault(todo, []), []
         try:
             if self.data is None:
-                self.got.restarts += 1
+                self.outcome.restarts += 1
                 self._begin()
-                if self.got.imported is not None:
+                if self.outcome.imported is not None:
                     raise Stopped(
                         "ImportError",
                         "After the process was started again the file could not be imported: "
-                        + self.got.imported.headline,
+                        + self.outcome.imported.headline,
                     )
             for number, (case, request) in enumerate(self.batch.requests[todo]):
                 said = self._ask(request, number + 2)
@@ -216,8 +202,8 @@ class Run:
                     break
         except Stopped as stopped:
             answers.append(Answer(raised=stopped.raised))
-            self.got.imported = None
-        self.got.output[todo] = "".join(printed)[: calling.KEPT]
+            self.outcome.imported = None
+        self.outcome.output[todo] = "".join(printed)[: calling.KEPT]
 
     def _begin(self) -> None:
         """Start a child, and let it import the file."""
@@ -229,14 +215,14 @@ class Run:
                 raise Stopped(*_ending(self._status())) from None
         hello = self._ask(wire.pack({"source": self.source, "seconds": self.batch.limits.call}), 0)
         self._drain()
-        self.got.lines = {
+        self.outcome.lines = {
             name: line for name, line in _dict(hello.get("lines")).items() if type(name) is str and type(line) is int
         }
-        self.got.untouched = [name for name in _list(hello.get("untouched")) if type(name) is str]
+        self.outcome.untouched = [name for name in _list(hello.get("untouched")) if type(name) is str]
         said = self._ask(wire.pack({}), 1)
-        self.got.imported = _raised(said.get("raised"))
+        self.outcome.imported = _raised(said.get("raised"))
         self._replaced(said, "the import")
-        self.got.printed = _text(said.get("printed"), calling.KEPT)
+        self.outcome.printed = _text(said.get("printed"), calling.KEPT)
 
     def _answer(self, said: dict, todo: str, case: dict) -> Answer:
         self._replaced(said, todo)
@@ -248,7 +234,7 @@ class Run:
 
     def _replaced(self, said: dict, when: str) -> None:
         if replaced := [_text(name, 80) for name in _list(said.get("replaced"))[:8]]:
-            self.got.replaced[when] = replaced
+            self.outcome.replaced[when] = replaced
 
     def _ask(self, request: tuple[bytes, bytes], number: int) -> dict:
         """Send a request and wait for the answer that carries its number. Raises Stopped."""
@@ -285,7 +271,7 @@ class Run:
         except (OSError, EOFError):
             raise Stopped(*_ending(self._status())) from None
         finally:
-            self.got.seconds += time.monotonic() - began
+            self.outcome.seconds += time.monotonic() - began
 
     def _send(self, data: bytes, until: float) -> None:
         assert self.data is not None  # the child runs
