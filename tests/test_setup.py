@@ -436,6 +436,15 @@ def test_a_verb_brings_its_own_requirements_which_stay_up_to_date(machine):
 
 
 @linux_only
+def test_where_lint_came_first_the_pins_of_all_are_kept_up_to_date(machine):
+    (machine.copy / "requirements-dev.txt").write_text("-r requirements.txt\ncoursetool==1.0\n")
+    assert went_on(machine.call("lint"), machine.copy)
+    (machine.copy / "requirements.txt").write_text(f"{NAME}==2.0\n")
+    done = machine.call("run")
+    assert went_on(done, machine.copy) and "running 2.0" in done.stdout, done.stderr
+
+
+@linux_only
 def test_what_an_earlier_version_set_up_is_updated(machine):
     assert went_on(machine.call("run"), machine.copy)
     marker(machine.copy).write_text(json.dumps({"state": "done", "made": True, "requirements": "a hash"}))

@@ -188,7 +188,7 @@ def prepare(venv: Venv, modules: Collection[str], lacking: list[str], requiremen
     """Make sure that .venv has `modules`: as it is, mended, or new."""
     torch = venv.state().get("torch", "auto")
     made = mend(venv)
-    files = dict.fromkeys((*venv.installed(), requirements))
+    files = dict.fromkeys((REQUIREMENTS, *venv.installed(), requirements))
     if venv.folder.exists() and not venv.is_current() and not venv.lacks(modules):
         changed = [name for name, text in venv.installed().items() if venv.wanted([name])[name] != text]
         if changed:
