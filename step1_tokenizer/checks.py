@@ -225,7 +225,7 @@ def call_special_tokens(module, case):
     allowed = case["allowed"] if case["allowed"] == "all" else set(case["allowed"])
     names = [*case["special"]]
     if len(names) != 3:
-        names = tuple(names)  # as SPECIAL_TOKENS is
+        names = tuple(names)  # SPECIAL_TOKENS is a tuple as well
     return {
         "split_special": module.split_special(case["text"], names),
         "its tokens afterwards": names,

@@ -54,8 +54,11 @@ def read(name: str, characters: int, seed: int) -> list[str]:
 
 
 def cut(text: str, size: int = SHARE) -> list[str]:
-    """Parts of at least `size` characters that have the pieces of the whole: a part ends with a line, before a line
-    that begins with no space. A piece that holds a line break ends with one, so no piece reaches across."""
+    """Parts of at least `size` characters that together have the same pieces as the whole text.
+
+    Each part ends with a line, and the next line does not begin with a space. A piece that holds a line break ends with
+    one, so no piece reaches across.
+    """
     parts, begin = [], 0
     while border := LINE.search(text, begin + size):
         parts.append(text[begin : border.end()])
@@ -90,7 +93,7 @@ def train(job) -> dict:
     if tokenizer.vocab_size < settings["vocab_size"]:
         job.note(f"The text has no more pairs: {tokenizer.vocab_size} tokens, not {settings['vocab_size']}.")
 
-    # Measured on text that training has not seen. A tokenizer of fewer merges is the beginning of this one.
+    # Measured on text that training has not seen. A smaller tokenizer has the first of these merges, and no others.
     held_out = {"": corpus("world", "held_out", HELD_OUT, job.seed), "_pydoc": corpus("pydoc", "held_out", HELD_OUT)}
     sizes = [0] + [2**n for n in range(4, 20) if 2**n < len(tokenizer.merges)] + [len(tokenizer.merges)]
     history = {f"bytes_per_token{name}": [] for name in held_out}

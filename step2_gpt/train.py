@@ -23,7 +23,8 @@ PRESETS = {
         num_key_value_heads=1,
         max_position_embeddings=256,
     ),
-    # Much to look up and little to know: more layers of attention, and narrower MLPs than a Llama has.
+    # The little world asks for much looking up and little knowledge: so there are more layers of attention, and
+    # narrower MLPs, than a Llama has.
     "tiny": dict(
         hidden_size=128,
         intermediate_size=160,

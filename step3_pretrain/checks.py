@@ -41,7 +41,7 @@ def next_token_batch_cases(g):
             "much too short": between(g, 0, context - 2),
             "long": between(g, 40_000, 50_000),
         }.get(kind, between(g, 20, 40))
-        tokens = 300 + torch.randperm(N, generator=g)  # no token twice: each tells where it stood
+        tokens = 300 + torch.randperm(N, generator=g)  # no token twice, so each tells where it stood
         if kind == "long":  # more places than an int16 can count; here a few tokens tell
             tokens = torch.randint(0, 32_000, (N,), generator=g)
         windows = max(1, N - context + 1)
@@ -50,7 +50,7 @@ def next_token_batch_cases(g):
         # Well inside the share that belongs to a start, so that no way of rounding the product matters.
         uniforms = (starts + 0.1 + 0.8 * torch.rand(B, generator=g)) / windows
         uniforms[1], uniforms[2] = 0.0, 1 - 2**-20
-        uniforms[3] = 0.9 / windows  # the first start, if nobody rounds up
+        uniforms[3] = 0.9 / windows  # start 0, unless somebody rounds up
         if kind == "one row":
             uniforms = uniforms[4:5]
         yield {
@@ -172,7 +172,7 @@ def text(g, B: int, T: int, V: int, ignored: float = 0.0) -> dict[str, torch.Ten
     """A micro-batch, in which a share of the labels is left out."""
     ids = torch.randint(0, V, (B, T), generator=g)
     labels = ids.masked_fill(torch.rand(B, T, generator=g) < ignored, IGNORE)
-    labels[0, 1] = ids[0, 1]  # never all of them
+    labels[0, 1] = ids[0, 1]  # at least one label counts
     return {"input_ids": ids, "labels": labels}
 
 
@@ -212,7 +212,7 @@ def surprise(network, rows):
 
 def call_train_step(module, case):
     model = stand_in(case)
-    model.spare = torch.nn.Parameter(next(model.parameters()).new_ones(3))  # used by nothing
+    model.spare = torch.nn.Parameter(next(model.parameters()).new_ones(3))  # no gradient reaches it
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in case["frozen"])
         if name in case["old_gradients"]:

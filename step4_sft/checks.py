@@ -239,7 +239,7 @@ def collate_cases(g):
             lengths = [longest] * B
         pad = 0 if kind == "defaults" else between(g, 3, 9)
         rows = [numbers(g, length, 10, 60) for length in lengths]
-        rows[0][between(g, 0, lengths[0] - 1)] = pad  # a token like any other where it stands in a row
+        rows[0][between(g, 0, lengths[0] - 1)] = pad  # inside a row the pad id is a token like any other
         labels = None
         if "labels" in kind or kind == "defaults":
             learned = [torch.rand(length, generator=g) < 0.6 for length in lengths]

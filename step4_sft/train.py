@@ -49,7 +49,7 @@ def batches(chat: Chat, batch_size: int, turns: int, evidence: float, seed: int)
 
 
 def examine(job, chat: Chat, model, split: str, scenes: int, label: str) -> dict:
-    """Ask the model questions about scenes it has never read; see chat.score."""
+    """The model's score on questions about scenes of a split, which are told to it in words."""
     items = exam(split, scenes, QUESTIONS_PER_SCENE)
     with job.bar(len(items), label, unit="question") as bar, job.autocast():
         return score(items, chat.replies(model, [prompt(s, q.text) for s, q in items], each=bar.update))

@@ -33,12 +33,12 @@ def sequence_logprobs_cases(g):
         labels = torch.randint(0, V, (B, T), generator=g)
         for row in labels:
             prompt, reply = between(g, 1, 3), between(g, 3, T - 4)
-            row[prompt + 1] = 0  # the first byte of the vocabulary is a token like any other
+            row[prompt + 1] = 0  # id 0 is a token like any other
             if kind == "two turns":
                 row[prompt + 2] = IGNORE
             if kind != "edges":
                 row[:prompt] = IGNORE
-                row[prompt + reply :] = IGNORE  # the longest row has no padding at times, the others do
+                row[prompt + reply :] = IGNORE  # padding
         if kind == "edges":
             labels[1] = IGNORE  # no reply at all: the sum over nothing
         yield {

@@ -3,7 +3,7 @@
     python3 -m step6_vlm.train --vision openai/clip-vit-base-patch16 --llm HuggingFaceTB/SmolLM2-135M-Instruct \\
         --data llava.json --images pictures/ --preset small
 
-The learner's code and the two stages are those of train.py. Other is what real data bring along: a folder of
+The learner's code and the two stages are those of train.py. New is what real data bring along: a folder of
 pictures of any size, rows without a picture, entries that are broken, the checkpoint's own tokenizer and chat
 template, and the question how much memory it takes. The picture stands in front of the conversation, wherever
 `<image>` stands in the text. Left out: several pictures in one conversation, encoding each picture only once.
@@ -84,7 +84,7 @@ class DataError(CourseError):
 
 
 def add_arguments(parser) -> None:
-    """The flags by which train.py comes here."""
+    """Add the flags that make train.py train with real weights."""
     parser.add_argument(
         "--vision", metavar="CLIP", help="real weights: a CLIP's folder, or its name on the Hugging Face hub"
     )
@@ -149,7 +149,7 @@ class Entry:
 def read_conversations(
     path: Path, images: Path, special_tokens: Sequence[str] = (), skip_broken: bool = False, note=print
 ) -> list[Entry]:
-    """The entries of a JSON file in LLaVA's format; none may say one of the special tokens.
+    """The entries of a JSON file in LLaVA's format; no text may contain one of the special tokens.
 
     Raises DataError, which names what is wrong by the entry's number; with skip_broken these entries are left
     out, and `note` is told.
@@ -235,13 +235,13 @@ class Conversations:
     batch_size: int
     seed: int
     skip_broken: bool = False  # leave out rows whose picture cannot be read
-    stride: int = 1  # how far apart the batches are that this process asks for
+    stride: int = 1  # this process asks for every stride-th batch
     kept: tuple = (None, [])  # the newest epoch and its batches
     waiting: dict[int, Future] = field(default_factory=dict)
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AHEAD + 1))
 
     def epoch(self, number: int) -> list[list[Entry]]:
-        """All entries in batches; as many in every epoch."""
+        """All entries in batches; every epoch has the same number of them."""
         if self.kept[0] != number:
             rng = random.Random(f"{self.seed} llava {number}")
             batches = []
@@ -301,7 +301,7 @@ class Conversations:
         return batch
 
     def looked_at(self, batch: dict) -> dict[str, torch.Tensor]:
-        """The batch with what the eye says in the place of the pictures."""
+        """The batch with the eye's features in place of the pictures."""
         pictures = batch.pop("pixel_values", None)
         return batch if pictures is None else {**batch, "features": self.see(pictures.to(self.chat.device))}
 
@@ -313,7 +313,7 @@ class Conversations:
 
 
 def held_out(entries: Sequence[Entry], count: int, seed: int) -> tuple[list[Entry], list[Entry]]:
-    """(entries to train on, up to `count` with pictures to measure on): never more than a tenth."""
+    """(entries to train on, entries to measure on): of those with pictures up to `count`, but no more than a tenth."""
     seen = [entry for entry in entries if entry.image is not None]
     kept = random.Random(f"{seed} held out").sample(seen, min(count, len(seen) // 10))
     numbers = {entry.number for entry in kept}

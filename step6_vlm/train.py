@@ -41,7 +41,7 @@ PRESETS = {
         text_every=3,
         nameless_every=4,
     ),
-    # Few questions a row: what is asked later can be looked up in the answers before it, without a look at the picture.
+    # Few questions a row: later ones can be answered from the answers before them, without a look at the picture.
     "tiny": dict(
         scenes=16_000,
         batch_size=8,
@@ -96,7 +96,7 @@ def add_arguments(parser) -> None:
 
 
 def choose(preset: str, options) -> tuple[dict, str]:
-    """Settings and the folder's name under artifacts/: with real weights both are others."""
+    """The settings, and the name of the folder under artifacts/. Training with real weights has its own."""
     real = llava.settings(preset, options)
     return (PRESETS[preset], preset) if real is None else (real, f"llava_{preset}")
 
@@ -167,7 +167,7 @@ def controls(features: torch.Tensor, black: torch.Tensor) -> dict[str, torch.Ten
     """What a blind model is shown instead of N pictures' features: black paper, the next picture, nothing at all."""
     return {
         "blind_black": black.expand_as(features),
-        "blind_other_picture": features.roll(7, 0),  # questions about one scene stand together: 7 is another scene
+        "blind_other_picture": features.roll(7, 0),  # 7 further on it is another scene's
         "blind_text_only": None,
     }
 

@@ -54,8 +54,7 @@ def normalize(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 
 class TextTower(nn.Module):
-    """CLIP's other half: a caption of words becomes one vector. Only training the eye and searching captions need
-    it."""
+    """CLIP's other half: a caption becomes one vector. It is needed only to train the eye and to search captions."""
 
     def __init__(self, hidden_size: int = 128, num_hidden_layers: int = 2, num_attention_heads: int = 4):
         super().__init__()
@@ -99,7 +98,7 @@ class CLIP(nn.Module):
         self.patch_projection = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, embed_dim, bias=False))
 
     def embed_both(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[B, 3, H, W] -> twice [B, D], of length 1: as the class token says it, and as the patches do together."""
+        """[B, 3, H, W] -> two vectors [B, D] of length 1: of the class token, and of the patches together."""
         kept = []
         hook = self.vision_model.encoder.layers[-2].register_forward_hook(lambda block, args, out: kept.append(out))
         by_class = self.embed_pictures(pixel_values)
@@ -122,9 +121,8 @@ def twin(scene: Scene, rng: random.Random) -> Scene:
     while True:
         i = rng.randrange(len(scene.shapes))
         old = scene.shapes[i]
-        attribute = rng.choice(
-            ("color", "shape", "shape", "shape", "size", "place")
-        )  # shapes are the hardest to tell apart
+        # Shapes are the hardest to tell apart, so they change most often.
+        attribute = rng.choice(("color", "shape", "shape", "shape", "size", "place"))
         values = {"color": list(COLORS), "shape": SHAPES, "size": SIZES, "place": PLACES}[attribute]
         value = rng.choice([v for v in values if v != getattr(old, attribute)])
         if attribute == "place" and any(s.place == value for s in scene.shapes):
@@ -183,11 +181,11 @@ def twin_accuracy(clip: CLIP, scenes: list[Scene], seed: int = 1) -> float:
 def train(
     clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0, pool: int = 100_000, every: int = 250
 ) -> list:
-    """Train in place; returns the curve [[step, loss], ...]. Pictures are drawn once, then used in new company."""
+    """Train in place; returns the curve [[step, loss], ...]. Each picture is drawn once; batches mix the families anew."""
     device = clip.logit_scale.device
     rng = random.Random(seed)
     scenes = sample_scenes(min(pool, steps * batch) // FAMILY, "train", seed)
-    scenes = [s for scene in scenes for s in (scene, *(twin(scene, rng) for _ in range(FAMILY - 1)))]  # side by side
+    scenes = [s for scene in scenes for s in (scene, *(twin(scene, rng) for _ in range(FAMILY - 1)))]  # families
     pictures = pixels(scenes, clip.vision_model.config.image_size, seed)
     decay = [p for p in clip.parameters() if p.dim() > 1]
     plain = [p for p in clip.parameters() if p.dim() <= 1]
@@ -228,7 +226,7 @@ def train(
 
 
 def build(module, config: dict | None = None) -> CLIP:
-    """A CLIP with fresh weights whose eye is `module`'s CLIPVisionModel (module: this step's code, anybody's)."""
+    """A CLIP with fresh weights whose eye is the CLIPVisionModel of `module`: the learner's code of this step, or the solution."""
     return CLIP(module.CLIPVisionModel(module.CLIPVisionConfig(**(config or {}))))
 
 

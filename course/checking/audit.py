@@ -22,7 +22,7 @@ class Survivor:
     id: str
     kind: str
     line: int
-    reason: str = ""  # why it is none: from HARMLESS in the step's mistakes.py
+    reason: str = ""  # why it is not wrong after all: from HARMLESS in the step's mistakes.py
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Result:
     named: int = 0
     automatic: int = 0
     rejected: int = 0  # of the automatic
-    unreached: list[str] = field(default_factory=list)  # changes that no case, or no device here, gives anything to do
+    unreached: list[str] = field(default_factory=list)  # changes that no case touches, or that need another device
     survivors: list[Survivor] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)  # in HARMLESS, but caught or no longer there
 

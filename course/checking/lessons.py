@@ -74,7 +74,7 @@ def lesson(step) -> Lesson:
 
 def _without_solution(step) -> Lesson:
     stats = [step.file(which).stat() for which in ("checks", "stored")]
-    stamp = step, [(stat.st_mtime_ns, stat.st_size) for stat in stats]  # one file is large: its text is not compared
+    stamp = step, [(stat.st_mtime_ns, stat.st_size) for stat in stats]  # not their text: one of them is large
     read, loaded = _lessons.get(step.folder, (None, None))
     if read != stamp:
         try:

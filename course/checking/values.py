@@ -15,7 +15,7 @@ from course.checking.parts import Problem
 
 LARGEST = 2**27  # numbers in one tensor
 DEEPEST = 32
-GRADIENTS = ("grad", "parameters")  # where with_grad puts them: None there is not a missing `return`
+GRADIENTS = ("grad", "parameters")  # where with_grad puts gradients: None there is no missing `return`
 
 
 class NotPlain(TypeError):

@@ -155,6 +155,6 @@ def _tensor(content, raw, at):
         return torch.empty(shape, dtype=dtype), at
     if dtype is torch.bool:  # a byte that is neither 0 nor 1 is no bool to rely on
         return (torch.frombuffer(raw, dtype=torch.uint8, count=count, offset=at) != 0).view(shape), end
-    if at % dtype.itemsize:  # behind something of odd length: a number has to lie at a multiple of its size
+    if at % dtype.itemsize:  # torch reads numbers at multiples of their size only, and this begins elsewhere: copy it
         return torch.frombuffer(raw[at:end], dtype=dtype).view(shape), end
     return torch.frombuffer(raw, dtype=dtype, count=count, offset=at).view(shape), end

@@ -11,7 +11,7 @@ from course.world.scenes import COLORS, Scene
 
 SUPERSAMPLE = 4  # drawn this many times larger, then averaged: Pillow's own shapes have hard edges
 PAPER = 225, 250  # the darkest and the lightest grey of the paper
-NAMELESS = 90  # how far, in red, green and blue together, a colour is from all named ones if it shall have no name
+NAMELESS = 90  # how far a colour without a name is from each named one, in red, green and blue together
 
 
 def draw(scene: Scene, size: int = 64, rng: random.Random | None = None, nameless: bool = False) -> Image.Image:
