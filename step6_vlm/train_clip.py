@@ -181,7 +181,7 @@ def twin_accuracy(clip: CLIP, scenes: list[Scene], seed: int = 1) -> float:
 def train(
     clip: CLIP, loss_fn, steps: int, batch: int, lr: float, seed: int = 0, pool: int = 100_000, every: int = 250
 ) -> list:
-    """Train in place; returns the curve [[step, loss], ...]. Each picture is drawn once; batches mix the families anew."""
+    """Train in place; returns the curve [[step, loss], ...]. Pictures are drawn once; batches mix the families."""
     device = clip.logit_scale.device
     rng = random.Random(seed)
     scenes = sample_scenes(min(pool, steps * batch) // FAMILY, "train", seed)
@@ -226,7 +226,7 @@ def train(
 
 
 def build(module, config: dict | None = None) -> CLIP:
-    """A CLIP with fresh weights whose eye is the CLIPVisionModel of `module`: the learner's code of this step, or the solution."""
+    """A CLIP with fresh weights whose eye is the CLIPVisionModel of `module`: this step's code, whoever wrote it."""
     return CLIP(module.CLIPVisionModel(module.CLIPVisionConfig(**(config or {}))))
 
 
