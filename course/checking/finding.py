@@ -73,7 +73,7 @@ class Finding:
         """What there is to say, as (label, text) in reading order."""
         if self.status == "passed":
             why = f"python3 -m course explain {self.id}" if self.command else ""
-            return [(label, said) for label, said in (("printed", self.output), ("why so", why)) if said]
+            return [(label, text) for label, text in (("printed", self.output), ("why so", why)) if text]
         rows = [("asked", self.asks), ("where", self.place), ("", self.note)]
         if self.status in ("wrong", "raised"):
             alike = self.expected == self.got

@@ -9,10 +9,9 @@ from torch import nn
 def with_grad(fn, inputs: dict, cotangent=None, module: nn.Module | None = None) -> dict:
     """Call `fn(**inputs)` and return its output together with its gradients, as values.
 
-    Every floating tensor among `inputs` gets a gradient: that of `(output * cotangent).sum()`, where
-    `cotangent` has the output's shape (of a tuple: a list of them; None: the output is a scalar, such as a
-    loss). With `module`, its trainable parameters get theirs too, by name. No gradient, because nothing
-    reaches the tensor, is None.
+    Every floating tensor among `inputs` gets a gradient: that of `(output * cotangent).sum()`, where `cotangent` has
+    the output's shape (of a tuple: a list of them; None: the output is a scalar, such as a loss). With `module`, its
+    trainable parameters get theirs too, by name. No gradient, because nothing reaches the tensor, is None.
 
     Returns {"output", "grad": {name: tensor | None}, "inputs": the floating tensors as they are after the
     call}, and "parameters": {name: tensor | None} where a module was given. If the output is not what can be
@@ -40,22 +39,23 @@ def with_grad(fn, inputs: dict, cotangent=None, module: nn.Module | None = None)
 def _gradients(output, cotangent, wanted):
     outputs = list(output) if isinstance(output, (tuple, list)) else [output]
     given = [cotangent] if cotangent is None or isinstance(cotangent, torch.Tensor) else list(cotangent)
-    if len(outputs) != len(given) or not all(isinstance(one, torch.Tensor) for one in outputs):
+    if len(outputs) != len(given) or not all(isinstance(output, torch.Tensor) for output in outputs):
         return [None] * len(wanted)
     total = None
-    for one, weight in zip(outputs, given, strict=True):
-        if not one.requires_grad or (
-            one.numel() != 1 if weight is None else (one.shape, one.device) != (weight.shape, weight.device)
+    for output, weight in zip(outputs, given, strict=True):
+        if not output.requires_grad or (
+            output.numel() != 1 if weight is None else (output.shape, output.device) != (weight.shape, weight.device)
         ):
             continue
-        part = one.sum() if weight is None else (one * weight.to(one)).sum()
+        part = output.sum() if weight is None else (output * weight.to(output)).sum()
         total = part if total is None else total + part
     if total is None or not wanted:
         return [None] * len(wanted)
-    found = torch.autograd.grad(total, wanted, allow_unused=True)
-    # To an empty tensor (the pictures of a row without pictures) nothing can be said to reach, or not to.
+    gradients = torch.autograd.grad(total, wanted, allow_unused=True)
+    # For an empty tensor (the pictures of a row without pictures) it makes no difference whether a gradient reaches it.
     return [
-        torch.zeros_like(one) if one.numel() == 0 else gradient for one, gradient in zip(wanted, found, strict=True)
+        torch.zeros_like(tensor) if tensor.numel() == 0 else gradient
+        for tensor, gradient in zip(wanted, gradients, strict=True)
     ]
 
 
@@ -64,7 +64,7 @@ def first_float(case):
     if isinstance(case, torch.Tensor):
         return case if case.is_floating_point() else None
     items = case.values() if isinstance(case, dict) else case if isinstance(case, list) else ()
-    return next((found for found in map(first_float, items) if found is not None), None)
+    return next((tensor for tensor in map(first_float, items) if tensor is not None), None)
 
 
 def first_tensor(case):
@@ -72,15 +72,13 @@ def first_tensor(case):
     if isinstance(case, torch.Tensor):
         return case
     items = case.values() if isinstance(case, dict) else case if isinstance(case, list) else ()
-    return next((found for found in map(first_tensor, items) if found is not None), None)
+    return next((tensor for tensor in map(first_tensor, items) if tensor is not None), None)
 
 
 def like(case, module: nn.Module, weights: dict | None = None) -> nn.Module:
-    """`module` on the case's device and in its floating dtype, with `weights` (name -> tensor) loaded
-    strictly.
+    """`module` on the case's device and in its floating dtype, with `weights` (name -> tensor) loaded strictly.
 
-    `like(case, module.Projection(5, 7), case["weights"])` in a `call` makes the check work in float64 and on
-    a GPU.
+    `like(case, module.Projection(5, 7), case["weights"])` in a `call` makes the check work in float64 and on a GPU.
     """
     tensor = first_float(case)
     if tensor is not None:

@@ -1,5 +1,5 @@
-"""The three parts of a check, apart: a grader makes cases and judges answers on its side, and runs
-`answered` in a confined process that has never seen the solution.
+"""The three parts of a check, apart: a grader makes cases and judges answers on its side, and runs `answered` in a
+confined process that has never seen the solution.
 """
 
 from dataclasses import dataclass, replace
@@ -13,9 +13,8 @@ from course.checking.values import NotPlain, compare, fresh, nothing_returned, p
 
 
 def make_cases(check: Check, seed: int, device="cpu", dtype=torch.float32) -> list[dict]:
-    """The check's cases for a seed, floating tensors in `dtype` and all on `device`. Raises NotPlain for a
-    case that holds what cannot be handed over, and ValueError when there is none: both are the check's
-    fault, not the learner's.
+    """The check's cases for a seed, floating tensors in `dtype` and all on `device`. Raises NotPlain for a case that
+    holds what cannot be handed over, and ValueError when there is none: both are the check's fault, not the learner's.
     """
     generator = torch.Generator().manual_seed(seed)
     cases = [placed(plain(case, f"case {number}"), device, dtype) for number, case in enumerate(check.cases(generator))]
@@ -79,24 +78,26 @@ def _problems(check, case, answer, expected):
     if answer.refused is not None:
         return [answer.refused]
     if check.judge is None:
-        found = compare(answer.value, expected, check.rtol, check.atol)
+        faults = compare(answer.value, expected, check.rtol, check.atol)
     else:
-        found = nothing_returned(answer.value, expected)
-    if check.judge is not None and not found:
-        try:
-            found = list(check.judge(fresh(case), fresh(answer.value), fresh(expected)))
-        except Exception as error:  # an answer of another build than the judge expects
-            found = [
-                one
-                for one in compare(answer.value, expected, check.rtol, check.atol)
-                if not one.property.endswith(("values", "nan"))
-            ]
-            found = found or [Problem("form", f"the answer has not the form that was asked for ({error!r})")]
-    if not found:
-        found = [
-            Problem("inputs", IN_PLACE + one.text) for one in compare(answer.after, case, 0.0, 0.0, "the input")[:1]
-        ]
-    return [replace(one, text=IN_PLACE + one.text) if one.text.startswith("inputs[") else one for one in found]
+        faults = nothing_returned(answer.value, expected) or _judged(check, case, answer, expected)
+    if not faults:
+        changed = compare(answer.after, case, 0.0, 0.0, "the input")[:1]
+        return [Problem("inputs", IN_PLACE + fault.text) for fault in changed]
+    return [
+        replace(fault, text=IN_PLACE + fault.text) if fault.text.startswith("inputs[") else fault for fault in faults
+    ]
+
+
+def _judged(check, case, answer, expected):
+    """What the check's own judge says; where it stumbles over an answer of another form than it expects, what is wrong
+    with the form."""
+    try:
+        return list(check.judge(fresh(case), fresh(answer.value), fresh(expected)))
+    except Exception as error:
+        faults = compare(answer.value, expected, check.rtol, check.atol)
+        faults = [fault for fault in faults if not fault.property.endswith(("values", "nan"))]
+        return faults or [Problem("form", f"the answer has not the form that was asked for ({error!r})")]
 
 
 def shown_as(module) -> str:

@@ -37,26 +37,25 @@ class Reference:
         """The solution's answer. Raises RuntimeError where it has none, which is the check's fault."""
         key = (check.id, number)
         if key not in self._solved:
-            a = self.lesson
-            assert a.solution is not None  # a copy for students has a StoredReference
-            answer = answered(check, a.solution, self.cases(check)[number], seed=self.seed)
+            solution, name = self.lesson.solution, f"{self.lesson.step.short}.{check.id}"
+            assert solution is not None  # a copy for students has a StoredReference
+            answer = answered(check, solution, self.cases(check)[number], seed=self.seed)
             if problem := answer.raised or answer.refused:
-                why = answer.raised.text(shown_as(a.solution)) if answer.raised else problem.text
-                raise RuntimeError(f"the check of {a.step.short}.{check.id} does not work on the solution: {why}")
+                why = answer.raised.text(shown_as(solution)) if answer.raised else problem.text
+                raise RuntimeError(f"the check of {name} does not work on the solution: {why}")
             self._solved[key] = answer
         return self._solved[key]
 
     def mistakes(self, todo: str) -> list[Mistake]:
-        """The TODO's known mistakes. Tests see to it that all of them execute; a learner is not to suffer
-        otherwise."""
-        found = []
+        """The TODO's known mistakes. Tests see to it that all of them execute; a learner is not to suffer otherwise."""
+        mistakes = []
         for mistake in self.lesson.mistakes.get(todo, ()):
             try:
                 self.lesson.wrong(mistake)
-                found.append(mistake)
+                mistakes.append(mistake)
             except Exception:
                 continue
-        return found
+        return mistakes
 
     def mistaken(self, check: Check, mistake: Mistake, number: int) -> Answer:
         """A known mistake's answer."""
@@ -68,27 +67,29 @@ class Reference:
         return self._mistaken[key]
 
 
-HEAVY = 2**18  # bytes of a case; a heavier one is left out where there are others, as every mistake answers it too
+HEAVY = (
+    2**18
+)  # bytes of a case; heavier ones are left out where there are others: each mistake's answer is kept as well
 
 
 def save(lesson, path: Path, seeds) -> None:
     """Write the file of a lesson that has its solution, with a set of cases per seed."""
     sets = []
     for seed in seeds:
-        reference, one = Reference(lesson, seed), {}
+        reference, drawn = Reference(lesson, seed), {}
         for todo, check in lesson.checks.items():
             cases = reference.cases(check)
             light = [n for n, case in enumerate(cases) if len(wire.pack(case)[1]) <= HEAVY]
             numbers = light or list(range(len(cases)))
-            one[todo] = {
+            drawn[todo] = {
                 "cases": [cases[n] for n in numbers],
-                "solved": [_said(reference.solved(check, n), cases[n]) for n in numbers],
+                "solved": [_as_value(reference.solved(check, n), cases[n]) for n in numbers],
                 "mistaken": {
-                    mistake.name: [_said(reference.mistaken(check, mistake, n), cases[n]) for n in numbers]
+                    mistake.name: [_as_value(reference.mistaken(check, mistake, n), cases[n]) for n in numbers]
                     for mistake in reference.mistakes(todo)
                 },
             }
-        sets.append(one)
+        sets.append(drawn)
     held = {
         "exercise": lesson.exercise(),
         "sets": sets,
@@ -100,16 +101,16 @@ def save(lesson, path: Path, seeds) -> None:
     path.write_bytes(wire.PREFIX.pack(1, len(header), len(raw)) + header + raw)
 
 
-def _said(answer: Answer, case: dict) -> dict:
+def _as_value(answer: Answer, case: dict) -> dict:
     """An answer as a plain value; inputs that it left alone are not kept twice."""
-    said = {"value": answer.value}
+    value = {"value": answer.value}
     if answer.after is not None and answer.after is not case:
-        said["after"] = answer.after
+        value["after"] = answer.after
     if answer.raised is not None:
-        said["raised"] = [answer.raised.kind, answer.raised.message]
+        value["raised"] = [answer.raised.kind, answer.raised.message]
     if answer.refused is not None:
-        said["refused"] = [answer.refused.property, answer.refused.text]
-    return said
+        value["refused"] = [answer.refused.property, answer.refused.text]
+    return value
 
 
 class StoredReference(Reference):
@@ -131,9 +132,9 @@ class StoredReference(Reference):
     def mistaken(self, check: Check, mistake: Mistake, number: int) -> Answer:
         return self._answer(self.held[check.id]["mistaken"][mistake.name][number], self.cases(check)[number])
 
-    def _answer(self, said: dict, case: dict) -> Answer:
-        raised = said.get("raised") and calling.Raised(*said["raised"])
-        refused = said.get("refused") and Problem(*said["refused"])
-        value = placed(said["value"], self.device, self.dtype)
-        after = None if raised else placed(said.get("after", case), self.device, self.dtype)
+    def _answer(self, held: dict, case: dict) -> Answer:
+        raised = held.get("raised") and calling.Raised(*held["raised"])
+        refused = held.get("refused") and Problem(*held["refused"])
+        value = placed(held["value"], self.device, self.dtype)
+        after = None if raised else placed(held.get("after", case), self.device, self.dtype)
         return Answer(value, after, raised, refused)

@@ -9,10 +9,10 @@ import torch
 
 from course import steps
 from course.authoring.source import same_function, todo_functions
-from course.checking import calling
+from course.checking import calling, lessons
 from course.checking.finding import Finding, display
 from course.checking.judging import Answer, problems
-from course.checking.lessons import Lesson, lesson
+from course.checking.lessons import Lesson
 from course.checking.parts import Check
 from course.checking.record import note
 from course.checking.reference import Reference, StoredReference
@@ -32,15 +32,14 @@ def check(
     seconds: float | None = calling.SECONDS,
     diagnose: bool = True,
 ) -> Finding:
-    """Check one TODO of a loaded module and say what was found. Never raises for anything the module's code
-    does.
+    """Check one TODO of a loaded module and say what was found. Never raises for anything the module's code does.
 
     Cases come from `seed`, or are new each time. When the TODO fails and one that it needs fails too, the
     finding is "blocked". `diagnose=False` leaves out the search for a known mistake.
     """
-    a = lesson(step)
-    reference = _reference(a, _seed(seed), device, dtype)
-    return judged(Module(a, module), reference, [todo], seconds=seconds, diagnose=diagnose)[0]
+    lesson = lessons.lesson(step)
+    reference = _reference(lesson, _seed(seed), device, dtype)
+    return judged(Module(lesson, module), reference, [todo], seconds=seconds, diagnose=diagnose)[0]
 
 
 def judged(subject, reference: Reference, todos, *, seconds=calling.SECONDS, diagnose=True) -> list[Finding]:
@@ -49,27 +48,27 @@ def judged(subject, reference: Reference, todos, *, seconds=calling.SECONDS, dia
     return [_check(reference.lesson, subject, todo, reference, seconds, diagnose, known) for todo in todos]
 
 
-def _reference(a: Lesson, *arguments) -> Reference:
-    return StoredReference(a, *arguments) if a.stored is not None else Reference(a, *arguments)
+def _reference(lesson: Lesson, *arguments) -> Reference:
+    return StoredReference(lesson, *arguments) if lesson.stored is not None else Reference(lesson, *arguments)
 
 
 def _seed(seed):
     return int.from_bytes(os.urandom(4), "little") if seed is None else seed
 
 
-def _check(a: Lesson, subject, todo, reference, seconds, diagnose, known) -> Finding:
+def _check(lesson: Lesson, subject, todo, reference, seconds, diagnose, known) -> Finding:
     if todo in known:
         return known[todo]
-    if todo not in a.checks:
-        raise steps.unknown(f"check in {a.step.name} called", todo, list(a.checks))
-    finding, answers = _verdict(a, subject, todo, reference, seconds)
+    if todo not in lesson.checks:
+        raise steps.unknown(f"check in {lesson.step.name} called", todo, list(lesson.checks))
+    finding, answers = _verdict(lesson, subject, todo, reference, seconds)
     known[todo] = finding
     if finding.status in ("wrong", "raised"):
-        for need in a.checks[todo].needs:
-            other = _check(a, subject, need, reference, seconds, diagnose, known)
+        for need in lesson.checks[todo].needs:
+            other = _check(lesson, subject, need, reference, seconds, diagnose, known)
             if not other.passed:
                 finding = plain_finding(
-                    a,
+                    lesson,
                     subject,
                     todo,
                     "blocked",
@@ -80,110 +79,117 @@ def _check(a: Lesson, subject, todo, reference, seconds, diagnose, known) -> Fin
                 break
         else:
             if diagnose:
-                _recognise(a, todo, finding, answers, reference)
+                _recognise(lesson, todo, finding, answers, reference)
     known[todo] = finding
     return finding
 
 
-def plain_finding(a, subject, todo, status, seed, **more) -> Finding:
+def plain_finding(lesson, subject, todo, status, seed, **more) -> Finding:
     """A finding with what is known of the TODO; `more` are its other fields."""
-    one = a.checks[todo]
+    check = lesson.checks[todo]
     finding = Finding(
-        a.step.name,
+        lesson.step.name,
         todo,
         status,
-        asks=one.asks,
-        points=one.points,
+        asks=check.asks,
+        points=check.points,
         seed=seed,
-        hint=one.hints[0] if one.hints else "",
+        hint=check.hints[0] if check.hints else "",
         file=subject.file,
-        command=f"python3 -m course hint {a.step.short}.{todo}",
+        command=f"python3 -m course hint {lesson.step.short}.{todo}",
     )
-    finding.line = _line(a, subject, todo)
+    finding.line = _line(lesson, subject, todo)
     for name, value in more.items():
         setattr(finding, name, value)
     return finding
 
 
-def _names(a: Lesson, todo) -> list[str]:
-    return todo_functions(a.source).get(todo, [])
+def _names(lesson: Lesson, todo) -> list[str]:
+    return todo_functions(lesson.source).get(todo, [])
 
 
-def _line(a, subject, todo) -> int | None:
+def _line(lesson, subject, todo) -> int | None:
     """The line of the TODO's first function that is not written yet, or of its first function."""
-    have = subject.lines()
-    names = [name for name in _names(a, todo) if name in have]
-    waiting = [name for name in names if _not_written(a, subject, name)]
-    return have[(waiting or names)[0]] if names else None
+    lines = subject.lines()
+    names = [name for name in _names(lesson, todo) if name in lines]
+    waiting = [name for name in names if _not_written(lesson, subject, name)]
+    return lines[(waiting or names)[0]] if names else None
 
 
-def _not_written(a, subject, name) -> bool:
+def _not_written(lesson, subject, name) -> bool:
     if not subject.untouched(name):
         return False
-    return a.stored is not None or not same_function(a.exercise(), a.source, name)  # it may be given
+    given = lesson.stored is None and same_function(lesson.exercise(), lesson.source, name)
+    return not given
 
 
-def _verdict(a, subject, todo, reference, seconds):
+def _verdict(lesson, subject, todo, reference, seconds):
     """The finding without diagnosis, and the answers: those up to the first exception."""
-    one, kept, answers, seed = a.checks[todo], calling.Kept(), [], reference.seed
+    check, kept, answers, seed = lesson.checks[todo], calling.Kept(), [], reference.seed
     first = None  # the first case that went wrong
-    for number, case in enumerate(reference.cases(one)):
-        answer = subject.answer(one, number, case, seed=seed + 1, kept=kept, seconds=seconds)
+    for number, case in enumerate(reference.cases(check)):
+        answer = subject.answer(check, number, case, seed=seed + 1, kept=kept, seconds=seconds)
         answers.append(answer)
         if answer.raised is None or not answer.raised.frames:
-            expected = reference.solved(one, number)
+            expected = reference.solved(check, number)
         if answer.raised is None:
-            found = problems(one, case, answer, expected.value)
-            if found and first is None:
-                first = (case, answer, expected.value, found)
+            faults = problems(check, case, answer, expected.value)
+            if faults and first is None:
+                first = (case, answer, expected.value, faults)
         else:
             first = first or (case, answer, None, [])
             break
     if first is None:
-        unwritten = [name for name in _names(a, todo) if _not_written(a, subject, name)]
+        unwritten = [name for name in _names(lesson, todo) if _not_written(lesson, subject, name)]
         if unwritten:  # a check that does not reach a part must not pass it
-            return _not_started(a, subject, todo, seed, unwritten), answers
-        return plain_finding(a, subject, todo, "passed", seed, output=str(kept)), answers
-    case, answer, expected, found = first
+            return _not_started(lesson, subject, todo, seed, unwritten), answers
+        return plain_finding(lesson, subject, todo, "passed", seed, output=str(kept)), answers
+    case, answer, expected, faults = first
     if answer.raised is not None and answer.raised.waiting_for:
-        finding = _waiting(a, subject, todo, seed, answer.raised)
+        finding = _waiting(lesson, subject, todo, seed, answer.raised)
         if finding is not None:
             return finding, answers
     finding = plain_finding(
-        a, subject, todo, "raised" if answer.raised else "wrong", seed, called=_shown(one, case), output=str(kept)
+        lesson,
+        subject,
+        todo,
+        "raised" if answer.raised else "wrong",
+        seed,
+        called=_shown(check, case),
+        output=str(kept),
     )
     if answer.raised:
         finding.error = answer.raised.text(os.path.basename(finding.file))
         finding.line = answer.raised.line or finding.line
-        finding.note = _explained(a, subject, todo, answer.raised)
+        finding.note = _explained(lesson, subject, todo, answer.raised)
     else:
-        finding.difference, finding.more = found[0].text, [problem.text for problem in found[1:4]]
-        finding.expected, finding.got = found[0].expected, found[0].got
-        if not one.judge and not finding.expected and answer.refused is None:
+        finding.difference, finding.more = faults[0].text, [fault.text for fault in faults[1:4]]
+        finding.expected, finding.got = faults[0].expected, faults[0].got
+        if not check.judge and not finding.expected and answer.refused is None:
             finding.expected, finding.got = describe(expected), describe(answer.value)
     return finding, answers
 
 
-def _shown(one: Check, case) -> str:
+def _shown(check: Check, case) -> str:
     try:
-        said = one.shows(case) if callable(one.shows) else one.shows
+        text = check.shows(case) if callable(check.shows) else check.shows
     except Exception:
-        said = ""
-    return said or f"{one.id}({', '.join(f'{key} = {describe(value)}' for key, value in case.items())})"
+        text = ""
+    return text or f"{check.id}({', '.join(f'{key} = {describe(value)}' for key, value in case.items())})"
 
 
-def _not_started(a, subject, todo, seed, names) -> Finding:
-    return plain_finding(a, subject, todo, "not started", seed, note=f"To write: {', '.join(names)}.")
+def _not_started(lesson, subject, todo, seed, names) -> Finding:
+    return plain_finding(lesson, subject, todo, "not started", seed, note=f"To write: {', '.join(names)}.")
 
 
-def _waiting(a, subject, todo, seed, raised) -> Finding | None:
+def _waiting(lesson, subject, todo, seed, raised) -> Finding | None:
     """The finding for a `raise NotImplementedError("TODO ...")` that was reached."""
     waiting = raised.waiting_for
     if waiting != todo:
-        if waiting not in a.checks:
+        if waiting not in lesson.checks:
             return None
         return plain_finding(
-            a,
+            lesson,
             subject,
             todo,
             "blocked",
@@ -191,11 +197,11 @@ def _waiting(a, subject, todo, seed, raised) -> Finding | None:
             blocked_by=waiting,
             note=f"It calls {waiting}, which is not written yet: start there.",
         )
-    names = [name for name in _names(a, todo) if _not_written(a, subject, name)]
-    return _not_started(a, subject, todo, seed, names) if names else None
+    names = [name for name in _names(lesson, todo) if _not_written(lesson, subject, name)]
+    return _not_started(lesson, subject, todo, seed, names) if names else None
 
 
-def _explained(a, subject, todo, raised) -> str:
+def _explained(lesson, subject, todo, raised) -> str:
     """One sentence about an exception, where there is one that helps."""
     if raised.note:
         return raised.note
@@ -209,8 +215,8 @@ def _explained(a, subject, todo, raised) -> str:
             if raised.kind == "SystemExit"
             else "The call was interrupted here."
         )
-    have = subject.lines()
-    missing = [name for name in _names(a, todo) if name not in have] if have else []
+    lines = subject.lines()
+    missing = [name for name in _names(lesson, todo) if name not in lines] if lines else []
     if missing:
         return f"{missing[0]} is no longer in the file: give it back its name and signature."
     if "modified by an inplace operation" in raised.message:
@@ -227,44 +233,43 @@ def _explained(a, subject, todo, raised) -> str:
     return "The function returned, but its value could not be used: is it what the docstring promises?"
 
 
-def _recognise(a: Lesson, todo, finding, answers, reference) -> None:
-    """Give the finding the words of the known mistake that answers alike; or fails exactly the same
-    properties; or answers alike as far as the case that is shown, when more is wrong later on.
+def _recognise(lesson: Lesson, todo, finding, answers, reference) -> None:
+    """Give the finding the words of the known mistake that answers alike in all cases; or else of the only one that
+    fails exactly the same properties; or of the only one that answers alike up to the case that is shown.
     """
-    one, alike, so_far = a.checks[todo], [], []
-    mine = _properties(one, answers, reference) if one.judge else set()
-    if any(name.endswith("values") for (name, *_) in mine):  # many a mistake makes other numbers
-        mine = set()
-    cases = reference.cases(one)
-    shown = _first_wrong(one, answers, reference)
+    check, alike, so_far = lesson.checks[todo], [], []
+    failed = _properties(check, answers, reference) if check.judge else set()
+    if any(name.endswith("values") for (name, *_) in failed):  # many different mistakes make other numbers
+        failed = set()
+    cases = reference.cases(check)
+    shown = _first_wrong(check, answers, reference)
     for mistake in reference.mistakes(todo):
-        theirs = []
+        mistaken = []
         for number in range(len(answers)):
-            theirs.append(reference.mistaken(one, mistake, number))
-            if not _alike(answers[number], theirs[-1], one):
+            mistaken.append(reference.mistaken(check, mistake, number))
+            if not _alike(answers[number], mistaken[-1], check):
                 break
         else:
             finding.mistake, finding.mistake_name = mistake.says, mistake.name
             return
         if number > shown:
             so_far.append(mistake)
-        if mine and not _slow(theirs[-1]):
-            theirs += [
-                reference.mistaken(one, mistake, number) for number in range(len(theirs), min(len(answers), len(cases)))
-            ]
-            if _properties(one, theirs, reference) == mine:
+        if failed and not _slow(mistaken[-1]):
+            left = range(len(mistaken), min(len(answers), len(cases)))
+            mistaken += [reference.mistaken(check, mistake, number) for number in left]
+            if _properties(check, mistaken, reference) == failed:
                 alike.append(mistake)
-    for found in (alike, so_far):
-        if len({mistake.says for mistake in found}) == 1:  # two that fail alike: neither's words are safe
-            finding.mistake, finding.mistake_name = found[0].says, found[0].name
+    for candidates in (alike, so_far):
+        if len({mistake.says for mistake in candidates}) == 1:  # where they differ, none of their words are safe
+            finding.mistake, finding.mistake_name = candidates[0].says, candidates[0].name
             return
 
 
-def _first_wrong(one: Check, answers, reference) -> int:
+def _first_wrong(check: Check, answers, reference) -> int:
     """The number of the first case that went wrong: the one that the finding shows."""
     for number, answer in enumerate(answers):
-        case, expected = reference.cases(one)[number], reference.solved(one, number).value
-        if answer.raised or problems(one, case, answer, expected):
+        case, expected = reference.cases(check)[number], reference.solved(check, number).value
+        if answer.raised or problems(check, case, answer, expected):
             return number
     return len(answers)
 
@@ -273,21 +278,21 @@ def _slow(answer: Answer) -> bool:
     return answer.raised is not None and answer.raised.kind == "TooSlow"
 
 
-def _alike(one: Answer, other: Answer, asked: Check) -> bool:
-    if _slow(one) or _slow(other):
-        return _slow(one) and _slow(other)
-    if one.raised or other.raised:
-        return bool(
-            one.raised
-            and other.raised
-            and (one.raised.kind, one.raised.message) == (other.raised.kind, other.raised.message)
-        )
-    if one.refused or other.refused:
-        return bool(one.refused and other.refused and one.refused.text == other.refused.text)
-    return not compare(one.value, other.value, asked.rtol, asked.atol) and not compare(one.after, other.after, 0.0, 0.0)
+def _alike(answer: Answer, other: Answer, check: Check) -> bool:
+    if _slow(answer) or _slow(other):
+        return _slow(answer) and _slow(other)
+    if answer.raised and other.raised:
+        return (answer.raised.kind, answer.raised.message) == (other.raised.kind, other.raised.message)
+    if answer.raised or other.raised:
+        return False
+    if answer.refused or other.refused:
+        return bool(answer.refused and other.refused and answer.refused.text == other.refused.text)
+    if compare(answer.value, other.value, check.rtol, check.atol):
+        return False
+    return not compare(answer.after, other.after, 0.0, 0.0)
 
 
-def _properties(one: Check, answers, reference) -> set[tuple]:
+def _properties(check: Check, answers, reference) -> set[tuple]:
     """Which properties fail, as {(property,)}, over all the cases; an exception counts by its case, its type
     and its message without the numbers, for two errors of one type may have nothing in common.
     """
@@ -296,8 +301,8 @@ def _properties(one: Check, answers, reference) -> set[tuple]:
         if answer.raised:
             failed.add(("raised", answer.raised.kind, re.sub(r"\d+", "#", answer.raised.message), number))
         else:
-            case, expected = reference.cases(one)[number], reference.solved(one, number).value
-            failed.update((problem.property,) for problem in problems(one, case, answer, expected))
+            case, expected = reference.cases(check)[number], reference.solved(check, number).value
+            failed.update((problem.property,) for problem in problems(check, case, answer, expected))
     return failed
 
 
@@ -311,29 +316,28 @@ def imported(step, path) -> tuple[ModuleType | None, calling.Raised | None, str]
 def check_step(
     step, target=None, *, seed: int | None = None, device="cpu", dtype=torch.float32, todos=None, diagnose: bool = True
 ) -> list[Finding]:
-    """The findings for all TODOs (or `todos`) of a step, in order. `target` is a module or the path of a
-    file; without one it is the step's exercise. A file that cannot be imported gives each TODO a finding
-    that says why.
+    """The findings for all TODOs (or `todos`) of a step, in order. `target` is a module or the path of a file; without
+    one it is the step's exercise. A file that cannot be imported gives each TODO a finding that says why.
     """
-    a, seed = lesson(step), _seed(seed)
-    wanted, module = list(todos or a.checks), target
+    lesson, seed = lessons.lesson(step), _seed(seed)
+    wanted, module = list(todos or lesson.checks), target
     if not isinstance(target, ModuleType):
-        path = Path(target) if target is not None else a.step.file("exercise")
-        module, raised, output = imported(a.step, path)
+        path = Path(target) if target is not None else lesson.step.file("exercise")
+        module, raised, output = imported(lesson.step, path)
         if raised is not None:
-            return [_unimportable(a, path, todo, raised, output, seed) for todo in wanted]
-    found = judged(Module(a, module), _reference(a, seed, device, dtype), wanted, diagnose=diagnose)
+            return [_unimportable(lesson, path, todo, raised, output, seed) for todo in wanted]
+    findings = judged(Module(lesson, module), _reference(lesson, seed, device, dtype), wanted, diagnose=diagnose)
     if module is not target:
         steps.forget(module)
-    return found
+    return findings
 
 
-def _unimportable(a, path, todo, raised, output, seed) -> Finding:
+def _unimportable(lesson, path, todo, raised, output, seed) -> Finding:
     blank = ModuleType("unimportable")
     blank.__file__ = str(path)
     return plain_finding(
-        a,
-        Module(a, blank),
+        lesson,
+        Module(lesson, blank),
         todo,
         "raised",
         seed,
@@ -346,10 +350,10 @@ def _unimportable(a, path, todo, raised, output, seed) -> Finding:
 
 def check_solution(step, **options) -> list[Finding]:
     """The findings for the solution itself; options as for `check_step`."""
-    a = lesson(step)
-    if a.solution is None:
-        raise CourseError(f"This copy of the course has no solution of {a.step.name}.")
-    return check_step(step, a.solution, **options)
+    lesson = lessons.lesson(step)
+    if lesson.solution is None:
+        raise CourseError(f"This copy of the course has no solution of {lesson.step.name}.")
+    return check_step(step, lesson.solution, **options)
 
 
 def check_file(path, todo: str, step=None) -> None:
@@ -370,9 +374,9 @@ def check_file(path, todo: str, step=None) -> None:
 
 def _step_of(path: Path, step) -> steps.Step:
     here = path.parent
-    for one in steps.ROOMS:
-        if one.name == step or (step is None and Path(one.name).name == here.name):
-            return one
+    for room in steps.ROOMS:
+        if room.name == step or (step is None and Path(room.name).name == here.name):
+            return room
     if isinstance(step, steps.Step):
         return step
     if (here / "checks.py").is_file():  # a lesson outside the list
