@@ -97,7 +97,7 @@ class StandInAttention(nn.Module):
 
 def rms_norm_cases(g):
     B, T, D = between(g, 2, 3), between(g, 4, 6), between(g, 7, 11)
-    loudness = 10 ** (2 * uniform(g, B, T, 1) - 1.5)  # beside faint tokens eps counts
+    loudness = 10 ** (2 * uniform(g, B, T, 1) - 1.5)  # some tokens are so faint that eps matters
     yield {
         "x": (normal(g, B, T, D) + 0.5) * loudness,
         "weight": normal(g, D),
@@ -135,7 +135,7 @@ def rope_cases(g):
             "cotangent": normal(g, B, H, T, d),
             "half": False,
         }
-    # In half precision, and as far on in a text that an angle rounded to it would be another angle.
+    # In half precision, and far on in a text: rounded to half precision, such a large angle would be another one.
     yield {
         "x": uniform(g, 2, 3, 4, d) - 0.5,
         "angles": 400 + 100 * uniform(g, 1, 1, 4, d // 2),
@@ -176,7 +176,7 @@ def attention_cases(g):
     large = case(B, H, T, T, None, 16)
     large["q"] = 32.0 * torch.randint(-2, 3, (B, H, T, 16), generator=g)
     large["k"] = 32.0 * torch.randint(-2, 3, (B, H, T, 16), generator=g)
-    # The first query may look at its own key only, which it fits worse than -10,000.
+    # The first query may look at its own key only, and these two fit badly: their score is below -10,000.
     large["k"][:, :, 0] = 64.0
     large["q"][:, :, 0] = -64.0
     large["v"], large["cotangent"] = normal(g, B, H, T, 16), None  # gradients would not be as exact
@@ -211,7 +211,7 @@ def grouped_query_attention_cases(g):
         D, layers = H * d, 2 if kind == "cache" else 1
         mask = any_mask(g, B, T, T) if "mask" in kind else None
         if kind == "cache and mask":
-            mask[..., 0], mask[..., 1] = True, False  # in every piece there is something to look at, and something not
+            mask[..., 0], mask[..., 1] = True, False  # each query of each piece sees something, and not all
         size = {"q": (D, D), "k": (K * d, D), "v": (K * d, D), "o": (D, D)}
         same_rows = between(g, 0, 1)
         yield {
@@ -283,7 +283,7 @@ def block_cases(g):
         B, T, D, d = between(g, 2, 3), between(g, 4, 5), 2 * between(g, 3, 4), 2
         mask = any_mask(g, B, T, T) if "mask" in kind else None
         if kind == "cache and mask":
-            mask[..., 0], mask[..., 1] = True, False  # in every piece there is something to look at, and something not
+            mask[..., 0], mask[..., 1] = True, False  # each query of each piece sees something, and not all
         yield {
             "config": {"hidden_size": D, "num_attention_heads": D // d, "num_key_value_heads": 1},
             "x": 2 * normal(g, B, T, D),
@@ -337,9 +337,9 @@ def gpt_forward_cases(g):
             labels = torch.randint(0, V, (B, T), generator=g)
             ignored = uniform(g, B, T) < 0.3
             ignored[0, 1], ignored[0, 2], ignored[0, 3] = True, False, False
-            ignored[1, 0] = False  # whoever shifts all rows as one would be judged by it
+            ignored[1, 0] = False  # counts: so it shows if all rows are shifted as if they were one
             if mask is not None:
-                mask[1, :2], ignored[1, 1] = 0, False  # the labels alone say what counts, at padding too
+                mask[1, :2], ignored[1, 1] = 0, False  # a label at padding counts: labels alone decide
             labels[ignored] = -100
         weight = torch.ones(B, T) if mask is None else mask.float()
         case = {
@@ -431,11 +431,11 @@ def sample_cases(g):
         logits = 2 * normal(g, B, V)
         logits[0, 0], logits[1, -1] = -3, -3
         uniforms = uniform(g, B)
-        uniforms[0], uniforms[1] = 0, 1 - 2**-20  # the first and last token must not come out if not kept
+        uniforms[0], uniforms[1] = 0, 1 - 2**-20  # first and last token: not to be chosen unless kept
         yield {"logits": logits, "uniforms": uniforms, "temperature": p(0.5, 2), "top_k": top_k, "top_p": top_p}
     yield {"logits": normal(g, 1, 9), "uniforms": uniform(g, 1), "temperature": 1.0, "top_k": None, "top_p": None}
-    # Thousands of probabilities, whose running sum ends a little above or below 1, and the largest float32 under 1:
-    # it is the last token, which has half of the ruler, and not the one after it.
+    # The running sum of thousands of probabilities ends a little above or below 1. The largest float32 under 1 has to
+    # choose the last token, which has half of the ruler, and not one behind it.
     B, V = between(g, 70, 80), between(g, 3000, 4000)
     logits = normal(g, B, V)
     logits[:, -1] = logits[:, :-1].logsumexp(-1)
@@ -446,7 +446,7 @@ def sample_cases(g):
         "top_k": None,
         "top_p": None,
     }
-    # The same where the last token is not kept: it is the last of those that are.
+    # The same where top_k leaves out the last token: then the last of the kept ones is to be chosen.
     logits = normal(g, B, V)
     logits[:, -1] = -5
     yield {

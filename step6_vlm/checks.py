@@ -152,7 +152,7 @@ def call_clip_vit(module, case):
         case["cotangent"],
         eye,
     )
-    weights = dict(eye.named_parameters())  # a block that need not run may have run
+    weights = dict(eye.named_parameters())  # a block that need not run may have run all the same
     result["parameters"] = {
         name: torch.zeros_like(weights[name]) if gradient is None else gradient
         for name, gradient in result["parameters"].items()
@@ -360,7 +360,7 @@ def moves(state, expected, when, whose):
 
 
 def projection_cases(g):
-    # the lesson's own sizes (large, so for the shape only); then sizes that fit nothing else, and a VLM's
+    # The lesson's own sizes, so large that only the shape is judged; then sizes that fit nothing else; one in a VLM.
     for B, P, V, D, inside in (
         (2, 196, 768, 512, False),
         (3, 5, 7, 11, False),
@@ -663,7 +663,7 @@ def lined_up(g, counts, P, T):
 
 
 def place_tokens_cases(g):
-    # half precision: as under autocast on a GPU
+    # The pictures or the text may be in half precision, as under autocast on a GPU.
     for counts, P, T, D, half in (
         ((2, 0, 1), 3, 9, 5, ""),
         ((1, 1), 4, 6, 3, ""),
@@ -684,7 +684,7 @@ def place_tokens_cases(g):
             "places": places,
             "cotangent": torch.randn(len(counts), T, D, generator=g),
         }
-    # counts of the pictures, counts of the places
+    # How many pictures each row is given, and for how many it keeps places.
     for wrong, given, kept, width in (
         ("other rows, the same total", (1, 2, 1), (2, 1, 1), 0),
         ("too few", (1, 1, 0), (1, 1, 1), 0),
@@ -771,7 +771,7 @@ def vlm_labels_cases(g):
                 talk += [marks["<|assistant|>"], *spoken(1, 2), *shown, *spoken(0, 2), marks["<|end|>"]]
             rows.append(talk if row else talk[:-1])  # cut off behind: an answer without its end
         rows[-1] += [marks["<|user|>"], *picture, *spoken(1, 2)]  # a question without an answer
-        # Answers: of one word, with the word 0 and padding, none, and cut off after one word.
+        # Two rows of short answers: of one word; with the word 0 and padding in it, empty, cut off after one word.
         rows.append([marks["<|assistant|>"], *spoken(1, 1), marks["<|end|>"], *spoken(1, 2)])
         rows.append(
             [
@@ -857,15 +857,16 @@ def vlm_forward_cases(g):
             "words": words,
             "num_patches": P or 8,
             "features": torch.randn(B, P, V, generator=g) if P else None,
-            "image_token_id": -1 if P else words,
-            "fits": True,  # an id is set, and no place kept
+            "image_token_id": -1 if P else words,  # without a picture: an id for which the words keep no place
+            "fits": True,
             "labels": labels if labelled else None,
             "attention_mask": mask if masked else None,
             **lm_weights(g, words, V, D),
             "embeds_cotangent": torch.randn(B, P + T, D, generator=g),
             "cotangent": torch.randn(B, P + T, words, generator=g),
         }
-    # pictures in their places: several in a row, or none; places and no features; pictures in other rows than places
+    # Pictures in their places, several in a row or none. The last two do not fit: no features, and pictures in other
+    # rows than the places.
     for counts, P, T, V, D, given in (
         ((2, 0, 1), 2, 7, 5, 4, (2, 0, 1)),
         ((1, 0), 3, 5, 4, 6, (1, 0)),
@@ -1138,7 +1139,7 @@ def contrastive_loss_cases(g):
             "text": 0.5 * torch.randn(B, D, generator=g),
             "logit_scale": 0.5 + 2 * torch.rand((), generator=g),
         }
-    # Where CLIP's own scale ends, and beyond; far from it; and one pair alone, which cannot be mistaken.
+    # The largest scale that CLIP allows, one beyond it, a small one; and one pair alone, which has no wrong caption.
     for B, D, scale in ((6, 3, 4.6), (5, 3, 5.0), (4, 3, -1.0), (1, 4, 1.0)):
         yield {
             "image": torch.randn(B, D, generator=g),
