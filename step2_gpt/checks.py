@@ -761,6 +761,7 @@ CHECKS = [
     ),
     Check(
         id="generate",
+        spared={"bfloat16": "uniform numbers just below 1 round up to 1, which no uniform number is"},
         asks="continue a prompt token by token, reading each token once",
         call=call_generate,
         cases=generate_cases,

@@ -302,6 +302,7 @@ def shows_bits_per_byte(case):
 CHECKS = [
     Check(
         id="next_token_batch",
+        spared={"bfloat16": "uniform numbers just below 1 round up to 1, which no uniform number is"},
         asks="cut B random windows out of a long row of tokens, each start equally likely",
         call=call_next_token_batch,
         cases=next_token_batch_cases,

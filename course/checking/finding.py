@@ -46,6 +46,7 @@ class Finding:
     line: int | None = None
     note: str = ""  # one sentence more: which function is not written, what a message means
     output: str = ""  # what their code printed
+    manner: str = ""  # the circumstances in which alone it went wrong: see manners.py
     points: int = 1
     seed: int = 0  # what gives the same cases again
 

@@ -1,6 +1,9 @@
 """For authors of checks: gradients and refusals as values, modules where the case's tensors are, random numbers."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -75,11 +78,59 @@ def first_tensor(case):
     return next((tensor for tensor in map(first_tensor, items) if tensor is not None), None)
 
 
+class _Earlier:
+    """The learner's modules that a call has made, to be given to the next call in place of new ones."""
+
+    def __init__(self, name: str):
+        self.name, self.next = name, -1
+        self.made: list[nn.Module] = []
+
+    def start_again(self) -> None:
+        self.next = 0
+
+    def instead_of(self, module: nn.Module) -> nn.Module:
+        """The module that stood at this place in the earlier call, with the weights of `module`; or `module`."""
+        if type(module).__module__ != self.name:
+            return module  # a check's own
+        if self.next < 0:
+            self.made.append(module)
+            return module
+        old = self.made[self.next] if self.next < len(self.made) else module
+        self.next += 1
+        if type(old) is not type(module):
+            return module
+        try:
+            old.load_state_dict(module.state_dict(), strict=True)
+        except RuntimeError:  # of other sizes
+            return module
+        for mine, its in zip(old.parameters(), module.parameters()):
+            mine.requires_grad_(its.requires_grad)
+        return old.train(module.training)
+
+
+_EARLIER: ContextVar[_Earlier | None] = ContextVar("earlier", default=None)
+
+
+@contextlib.contextmanager
+def reusing(module: ModuleType) -> Iterator[Callable[[], None]]:
+    """Inside, after a call of the function that it gives, `like` hands out the objects of `module`'s classes that it
+    was given before, in the same order and with the new weights: so what a forward pass keeps on self shows.
+    """
+    earlier = _Earlier(module.__name__)
+    token = _EARLIER.set(earlier)
+    try:
+        yield earlier.start_again
+    finally:
+        _EARLIER.reset(token)
+
+
 def like(case, module: nn.Module, weights: dict | None = None) -> nn.Module:
     """`module` on the case's device and in its floating dtype, with `weights` (name -> tensor) loaded strictly.
 
     `like(case, module.Projection(5, 7), case["weights"])` in a `call` makes the check work in float64 and on a GPU.
     """
+    if (earlier := _EARLIER.get()) is not None:
+        module = earlier.instead_of(module)
     tensor = first_float(case)
     if tensor is not None:
         module = module.to(device=tensor.device, dtype=tensor.dtype)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from course.checking import calling
+from course.checking import calling, manners
 from course.checking.parts import Check, Problem
 from course.checking.values import NotPlain, compare, fresh, nothing_returned, placed, plain, untouched
 
@@ -40,13 +40,20 @@ class Answer:
 
 
 def answered(
-    check: Check, module: ModuleType, case: dict, *, seed: int = 0, kept=None, seconds=calling.SECONDS
+    check: Check,
+    module: ModuleType,
+    case: dict,
+    *,
+    seed: int = 0,
+    kept: calling.Kept | None = None,
+    seconds: float | None = calling.SECONDS,
+    manner: str = "",
 ) -> Answer:
-    """Run `check.call(module, case)` on a copy of the case. Never raises."""
+    """Run `check.call(module, case)` on a copy of the case, in a manner of manners.py if one is named. Never raises."""
     handed = fresh(case)
 
     def call():
-        value = check.call(module, handed)
+        value = manners.ALL[manner].call(check, module, handed) if manner else check.call(module, handed)
         try:
             return plain(value), None
         except NotPlain as error:
@@ -56,6 +63,8 @@ def answered(
     if raised is not None:
         return Answer(raised=raised)
     value, refused = result
+    if manner:  # the inputs are not the case's: what is changed in them, the plain call has shown
+        return Answer(value, case, refused=refused)
     try:
         after = case if untouched(handed, case) else plain(handed, "inputs")
     except NotPlain as error:

@@ -1,7 +1,7 @@
 """What a lesson's author writes: Check, Mistake, Problem."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -39,6 +39,7 @@ class Check:
     needs: tuple[str, ...] = ()  # TODOs of the same step whose code this one calls
     hints: tuple[str, ...] = ()  # a question, the formula, pseudocode
     why: str = ""  # after a pass: what the solution does and why, and what others do
+    spared: Mapping[str, str] = field(default_factory=dict)  # a manner of manners.py that is not asked -> the reason
 
 
 @dataclass

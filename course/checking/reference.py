@@ -46,6 +46,16 @@ class Reference:
             self._solved[key] = answer
         return self._solved[key]
 
+    def solved_in(self, manner: str, check: Check, number: int) -> Answer | None:
+        """The solution's answer in a manner of manners.py; None where there is none to compare with."""
+        key = (check.id, number, manner)
+        if key not in self._solved:
+            assert self.lesson.solution is not None
+            case = self.cases(check)[number]
+            self._solved[key] = answered(check, self.lesson.solution, case, seed=self.seed, manner=manner)
+        answer = self._solved[key]
+        return None if answer.raised or answer.refused else answer
+
     def mistakes(self, todo: str) -> list[Mistake]:
         """The TODO's known mistakes. Tests see to it that all of them execute; a learner is not to suffer otherwise."""
         mistakes = []
@@ -125,6 +135,9 @@ class StoredReference(Reference):
 
     def solved(self, check: Check, number: int) -> Answer:
         return self._answer(self.held[check.id]["solved"][number], self.cases(check)[number])
+
+    def solved_in(self, manner: str, check: Check, number: int) -> Answer | None:
+        return None  # such answers are not kept
 
     def mistakes(self, todo: str) -> list[Mistake]:
         return self.lesson.mistakes.get(todo, [])

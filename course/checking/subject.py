@@ -7,6 +7,7 @@ answered; the verdict reads the same.
 from types import ModuleType
 
 from course.authoring.source import functions, same_function
+from course.checking.calling import Kept
 from course.checking.judging import Answer, answered
 from course.checking.lessons import Lesson
 from course.checking.parts import Check
@@ -32,6 +33,18 @@ class Module:
         """Whether a function still reads as in the exercise."""
         return same_function(self.source, self.lesson.exercise(), name)
 
-    def answer(self, check: Check, number: int, case: dict, *, seed: int, kept, seconds) -> Answer:
-        """What comes of `check`'s call with the case of this number."""
-        return answered(check, self.module, case, seed=seed, kept=kept, seconds=seconds)
+    def answer(
+        self,
+        check: Check,
+        number: int,
+        case: dict,
+        *,
+        seed: int,
+        kept: Kept | None,
+        seconds: float | None,
+        manner: str = "",
+    ) -> Answer | None:
+        """What comes of `check`'s call with the case of this number, in a manner of manners.py if one is named; None
+        where nobody has asked in that manner.
+        """
+        return answered(check, self.module, case, seed=seed, kept=kept, seconds=seconds, manner=manner)

@@ -9,7 +9,7 @@ import torch
 
 from course import steps
 from course.authoring.source import same_function, todo_functions
-from course.checking import calling, lessons
+from course.checking import calling, lessons, manners
 from course.checking.finding import Finding, display
 from course.checking.judging import Answer, problems
 from course.checking.lessons import Lesson
@@ -78,7 +78,7 @@ def _check(lesson: Lesson, subject, todo, reference, seconds, diagnose, known) -
                 )
                 break
         else:
-            if diagnose:
+            if diagnose and not finding.manner:
                 _recognise(lesson, todo, finding, answers, reference)
     known[todo] = finding
     return finding
@@ -143,6 +143,9 @@ def _verdict(lesson, subject, todo, reference, seconds):
         unwritten = [name for name in _names(lesson, todo) if _not_written(lesson, subject, name)]
         if unwritten:  # a check that does not reach a part must not pass it
             return _not_started(lesson, subject, todo, seed, unwritten), answers
+        unusual = _in_other_manners(lesson, subject, todo, reference, answers, seconds)
+        if unusual is not None:
+            return unusual, answers
         return plain_finding(lesson, subject, todo, "passed", seed, output=str(kept)), answers
     case, answer, expected, faults = first
     if answer.raised is not None and answer.raised.waiting_for:
@@ -168,6 +171,42 @@ def _verdict(lesson, subject, todo, reference, seconds):
         if not check.judge and not finding.expected and answer.refused is None:
             finding.expected, finding.got = describe(expected), describe(answer.value)
     return finding, answers
+
+
+def _in_other_manners(lesson, subject, todo, reference, answers, seconds) -> Finding | None:
+    """The finding for an answer that is right, but not in all circumstances: see manners.py. None if it is."""
+    if str(reference.device) != "cpu" or reference.dtype != torch.float32:
+        return None  # the plain call was made in other circumstances already
+    check = lesson.checks[todo]
+    allowed = min(seconds or manners.SECONDS, manners.SECONDS)
+    for manner in manners.ALL.values():
+        for number, case in enumerate(reference.cases(check)):
+            if not manners.applies(manner, check, case):
+                continue
+            options = {"seed": reference.seed + 1, "kept": calling.Kept(), "seconds": allowed}
+            answer = subject.answer(check, number, case, manner=manner.name, **options)
+            if answer is None or (answer.raised and not manners.counts(manner, answer.raised)):
+                break
+            solved = reference.solved_in(manner.name, check, number) if manner.name in manners.MEASURED else None
+            problem = answer.refused
+            if not answer.raised and not problem:
+                plain = answers[number].value
+                problem = manners.problem(manner, check, answer.value, plain, solved and solved.value)
+            if answer.raised or problem:
+                return _unusual(lesson, subject, todo, reference.seed, manner, answer, problem, _shown(check, case))
+    return None
+
+
+def _unusual(lesson, subject, todo, seed, manner, answer, problem, called) -> Finding:
+    """The finding for what goes wrong in a manner: an exception or a problem."""
+    finding = plain_finding(lesson, subject, todo, "wrong", seed, called=called, manner=manner.name)
+    finding.note = f"{manner.when} {manner.advice}"
+    if answer.raised:
+        finding.status, finding.error = "raised", answer.raised.text(os.path.basename(finding.file))
+        finding.line = answer.raised.line or finding.line
+    else:
+        finding.difference, finding.expected, finding.got = problem.text, problem.expected, problem.got
+    return finding
 
 
 def _shown(check: Check, case) -> str:

@@ -14,14 +14,14 @@ from pathlib import Path
 from course import checking, errors, steps
 from course.authoring import source
 from course.authoring.source import todo_functions
-from course.checking import calling, helpers, judging, parts, standin, values, wire
+from course.checking import calling, helpers, judging, manners, parts, pretend, standin, values, wire
 from course.checking.lessons import Lesson
 from course.grading import child, confine, probe, tampering, zygote
 from course.steps import Step
 
 # The modules that such a folder holds. They are named as modules and not as paths, so that none can be moved away and
 # be missing, or be left behind here under its old name.
-RUNS_A_CALL = (checking, calling, helpers, judging, parts, standin, values, wire)
+RUNS_A_CALL = (checking, calling, helpers, judging, manners, parts, pretend, standin, values, wire)
 CONFINES = (child, confine, probe, tampering, zygote)
 COPIED = (errors, steps, source, *RUNS_A_CALL, *CONFINES)
 PACKAGES = ("course", source.__package__, child.__package__)  # whose __init__.py stays empty there
