@@ -3,7 +3,7 @@
 Follows nanoGPT's loop (windows of a long row of tokens, warm-up and cosine, clipping, gradient accumulation,
 AdamW with decay on matrices only) and GPT-3's recipe behind it (Brown et al. 2020, appendix B), with Muon (Jordan
 et al. 2024, as in Liu et al. 2025, "Muon is scalable for LLM training") as the faster optimizer. Left out:
-sharded optimisers, loss scaling for float16. The model is handed in: anything that returns (logits, loss) for
+sharded optimizers, loss scaling for float16. The model is handed in: anything that returns (logits, loss) for
 `input_ids` and `labels`, labels aligned with the inputs and shifted inside, as in Hugging Face's models.
 
 Steps 4 to 6 train with the same `fit`; only their batches and their loss are different.
@@ -230,4 +230,4 @@ def test_bits_per_byte():
     _check("bits_per_byte")
 
 
-# as generated: 7da318db073a444e
+# as generated: ef82ae0aacfaf601
