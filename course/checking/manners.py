@@ -11,7 +11,7 @@ may leave one out, with a reason: see Check.spared.
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -52,6 +52,14 @@ def counts(manner: Manner, raised: Raised) -> bool:
     if manner.name == BFLOAT16:
         return raised.kind in ("RuntimeError", "TypeError")
     return raised.kind != "TooSlow"
+
+
+def chosen(manner: Manner, cases: Sequence[dict]) -> list[tuple[int, dict]]:
+    """(number, case) of those that are asked in this manner: all on the other device, where each branch may forget it;
+    of the others three, for a learner waits.
+    """
+    numbered = list(enumerate(cases))
+    return numbered if manner.name == DEVICE or len(cases) <= 3 else [numbered[i] for i in (0, len(cases) // 2, -1)]
 
 
 def applies(manner: Manner, check: Check, case: dict) -> bool:

@@ -180,7 +180,7 @@ def _in_other_manners(lesson, subject, todo, reference, answers, seconds) -> Fin
     check = lesson.checks[todo]
     allowed = min(seconds or manners.SECONDS, manners.SECONDS)
     for manner in manners.ALL.values():
-        for number, case in enumerate(reference.cases(check)):
+        for number, case in manners.chosen(manner, reference.cases(check)):
             if not manners.applies(manner, check, case):
                 continue
             options = {"seed": reference.seed + 1, "kept": calling.Kept(), "seconds": allowed}
