@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from course import steps
+from course import authoring, steps
 from course.errors import CourseError, UsageError
+from course.learner import milestones as measuring
+from course.learner import progress
 from course.machine import setup as setting_up
 from course.machine.installer import BUILDS
 from course.training.arguments import PRESETS, Parser, machine_arguments, run_arguments
@@ -94,8 +96,6 @@ def learn(args: argparse.Namespace, rest: list[str]) -> int:
 
 def next_step() -> steps.Step:
     """The first step with a TODO that does not pass yet."""
-    from course.learner import progress
-
     for name, todos in progress.status().items():
         if any(state != "passed" for state in todos.values()):
             return steps.find_step(name)
@@ -104,7 +104,7 @@ def next_step() -> steps.Step:
 
 def check(args: argparse.Namespace, rest: list[str]) -> int:
     """Check your answers: all, a step's, or one TODO's. The exit status is 0 only if all pass."""
-    from course.checking import check_solution, check_step, display
+    from course.checking import check_solution, check_step, display  # torch
 
     rooms, todo = args.what
     findings = []
@@ -131,8 +131,6 @@ def hint(args: argparse.Namespace, rest: list[str]) -> int:
     """Give a hint for a TODO, one more with each call: a question, the formula, pseudocode, and then where the
     solution is. What you have been told is remembered.
     """
-    from course.learner import progress
-
     step, todo = args.what
     told, of, text = progress.next_hint(step, todo, again=args.again)
     label = f"hint {told} of {of}" if told <= of else "the solution"
@@ -142,8 +140,6 @@ def hint(args: argparse.Namespace, rest: list[str]) -> int:
 
 def explain(args: argparse.Namespace, rest: list[str]) -> int:
     """After a TODO has passed: your code, the solution's, and why the solution is as it is."""
-    from course.learner import progress
-
     print(progress.explain(*args.what))
     return 0
 
@@ -152,7 +148,7 @@ def reset(args: argparse.Namespace, rest: list[str]) -> int:
     """Put a step's model_exercise.py, or one TODO in it, back to the untouched text. What you had is kept in a
     backup beside it; of one TODO, only its functions are replaced.
     """
-    from course.learner import exercise
+    from course.learner import exercise  # torch
 
     step, todo = args.what
     changed, kept = exercise.reset(step, todo)
@@ -167,7 +163,7 @@ def upgrade(args: argparse.Namespace, rest: list[str]) -> int:
     the newly generated model_exercise.py, with the functions and imports that you added. What changed is shown,
     and what you had lies in a backup beside it. Without a newer version, nothing happens.
     """
-    from course.learner import upgrade as upgrading
+    from course.learner import upgrade as upgrading  # torch
 
     print(upgrading.report(upgrading.upgrade()))
     return 0
@@ -186,7 +182,7 @@ def doctor(args: argparse.Namespace, rest: list[str]) -> int:
     """Look at Python, packages, devices, memory and disk, and say what each preset needs here and about how long
     it takes. Every finding comes with its remedy; the exit status is 0 if nothing is in the way.
     """
-    from course.machine import doctor as doctoring
+    from course.machine import doctor as doctoring  # torch
 
     if args.keep:
         doctoring.keep(Path(args.keep))
@@ -201,8 +197,8 @@ def export(args: argparse.Namespace, rest: list[str]) -> int:
     step5) or LlavaForConditionalGeneration (step6), with tokenizer, chat template and picture processor.
     An earlier export is replaced; any other folder that is not empty is left alone.
     """
-    from course.training.job import Job
-    from course.weights.export import export as write
+    from course.training.job import Job  # torch
+    from course.weights.export import export as write  # torch, transformers
 
     print(write(Job(args.step, args.preset, device="cpu", out=args.out), args.to))
     return 0
@@ -210,8 +206,6 @@ def export(args: argparse.Namespace, rest: list[str]) -> int:
 
 def status(args: argparse.Namespace, rest: list[str]) -> int:
     """Show what is done and what is not, step by step."""
-    from course.learner import progress
-
     print(progress.table())
     return 0
 
@@ -222,7 +216,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
     It uses your own code for the TODOs that pass their checks, the solution for the rest.
     """
-    from course.training.run import run as run_steps
+    from course.training.run import run as run_steps  # torch, matplotlib
 
     return run_steps(args)
 
@@ -231,7 +225,7 @@ def ask(args: argparse.Namespace, rest: list[str]) -> int:
     """Ask the vision-language model that `run` has made about a picture of your own. The picture may be of any
     kind and size. The model knows the world of the course: coloured shapes on light paper.
     """
-    from course.machine.pictures import read_picture
+    from course.machine.pictures import read_picture  # Pillow
 
     try:
         picture = read_picture(args.picture)
@@ -257,7 +251,7 @@ def lint(args: argparse.Namespace, rest: list[str]) -> int:
     """Check style and layout (ruff), types (mypy), spelling (codespell) and the links of the pages and lessons. The
     exit status is 0 only if all are fine.
     """
-    from course.authoring import lint as linting
+    from course.authoring import lint as linting  # markdown-it
 
     return linting.main()
 
@@ -266,8 +260,6 @@ def build(args: argparse.Namespace, rest: list[str]) -> int:
     """Generate each model_exercise.py from its model_solution.py, strip the notebooks' outputs, and write
     docs/commands.md. A file that somebody has edited is reported and left alone.
     """
-    from course import authoring
-
     report = authoring.build(check=args.check, force=args.force)
     authoring.generated(report, steps.ROOT / "docs" / "commands.md", commands_page(), check=args.check)
     print(report)
@@ -279,7 +271,7 @@ def grade(args: argparse.Namespace, rest: list[str]) -> int:
     Moodle), or one file. Each runs in a confined process and is judged outside of it. Writes grades.csv,
     report.html, pages/ and results/ (Gradescope's results.json). A run that was interrupted goes on.
     """
-    from course.grading.grade import main
+    from course.grading.grade import main  # torch, matplotlib
 
     return main(args)
 
@@ -289,14 +281,14 @@ def release(args: argparse.Namespace, rest: list[str]) -> int:
     that are drawn now, with the answers expected and the mistakes recognised; `grade` draws others. Takes a few
     minutes, because every known mistake is computed.
     """
-    from course.grading.release import main
+    from course.grading.release import main  # torch
 
     return main(args)
 
 
 def gradescope(args: argparse.Namespace, rest: list[str]) -> int:
     """Pack an autograder for Gradescope: the course, the step to grade, and what starts it there."""
-    from course.grading.gradescope import main
+    from course.grading.gradescope import main  # torch
 
     return main(args)
 
@@ -306,7 +298,7 @@ def audit(args: argparse.Namespace, rest: list[str]) -> int:
     were caught and named, and each one that passes. Harmless changes are recorded, with the reason, in the
     step's mistakes.py. The exit status is 0 only if no wrong answer passes. All steps take a few minutes.
     """
-    from course.checking.audit import main
+    from course.checking.audit import main  # torch
 
     return main(args)
 
@@ -315,8 +307,6 @@ def milestones(args: argparse.Namespace, rest: list[str]) -> int:
     """Run a step's lesson once for each of several seeds, and keep what its milestones measured: where a learner's
     own numbers should lie.
     """
-    from course.learner import milestones as measuring
-
     measuring.keep(args.step, args.seeds)
     return 0
 
