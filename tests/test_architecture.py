@@ -151,3 +151,24 @@ def test_the_ground_needs_only_the_standard_library():
         tops = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
         tops |= {node.module for node in body if isinstance(node, ast.ImportFrom)}
         assert {top.partition(".")[0] for top in tops} <= {*sys.stdlib_module_names, "course"}, name
+
+
+def public_functions(body: list, private: bool = False):
+    """The public functions and methods of a module, and the `__init__` and `__call__` of its public classes."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from public_functions(node.body, private or node.name.startswith("_"))
+        elif isinstance(node, ast.FunctionDef) and not private:
+            if not node.name.startswith("_") or node.name in ("__init__", "__call__"):
+                yield node
+
+
+def test_public_functions_are_annotated():
+    for path in sorted((steps.ROOT / "course").rglob("*.py")):
+        for function in public_functions(ast.parse(path.read_text(encoding="utf-8")).body):
+            arguments = function.args
+            named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+            bare = [one.arg for one in named if one and one.annotation is None and one.arg not in ("self", "cls")]
+            where = f"{path.name}, line {function.lineno}: {function.name}"
+            assert not bare, f"{where}({', '.join(bare)})"
+            assert function.returns or function.name == "__init__", f"{where} ->"

@@ -19,7 +19,7 @@ from course.checking import Finding, lesson, plain, wire
 from course.checking.reference import Reference
 from course.checking.values import compare
 from course.errors import CourseError
-from course.grading import gradebook, intake, level, marking, outputs, pages, stage, text
+from course.grading import gradebook, intake, level, marking, outputs, pages, stage, tampering, text, zygote
 from course.grading.flags import flags
 from tests import toy
 
@@ -651,3 +651,19 @@ def test_nothing_says_that_it_is_safe_from_everything():
     for path in [*(steps.ROOT / "course" / "grading").glob("*.py"), steps.ROOT / "docs" / "grading.md"]:
         said = path.read_text(encoding="utf-8").lower().replace(f"{word}bits", "")
         assert word not in said, path
+
+
+def test_no_rename_can_switch_the_guard_off():
+    """The watched modules are asked for their names; a copy of each is in the stage, and whoever replaces is found."""
+    assert set(zygote.OURS) <= set(stage.COPIED)
+    for module in zygote.OURS:
+        assert module.__name__ in tampering.watched(zygote.OURS)
+        watch = tampering.Watch(zygote.OURS)
+        name = next(key for key, value in vars(module).items() if callable(value) and not key.startswith("__"))
+        before = getattr(module, name)
+        try:
+            setattr(module, name, lambda *args: None)
+            assert f"{module.__name__}.{name}" in watch.replaced()
+        finally:
+            setattr(module, name, before)
+        assert watch.replaced() == []

@@ -8,6 +8,7 @@ in place, a size taken from the first example.
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from course.authoring.exercise import BEGIN, END
 from course.authoring.source import Function, functions, split
@@ -216,7 +217,7 @@ class Text:
         for line in self.lines:
             self.starts.append(self.starts[-1] + len(line))
 
-    def span(self, node) -> tuple[int, int]:
+    def span(self, node: Any) -> tuple[int, int]:
         def place(line, column):  # ast counts columns in bytes
             return self.starts[line - 1] + len(self.lines[line - 1].encode()[:column].decode())
 
@@ -227,7 +228,7 @@ class Text:
         return self.source[start:stop]
 
 
-def _operators(node: ast.AST, text: Text) -> Iterator[Change]:
+def _operators(node: Any, text: Text) -> Iterator[Change]:
     """Everything that can be done to one node."""
     if type(node) in OPERATORS:
         yield from OPERATORS[type(node)](node, text)
@@ -331,7 +332,7 @@ def _extreme(node: ast.Name | ast.Attribute, text: Text) -> Iterator[Change]:
         yield "swapped names", node, text[node][:-3] + {"max": "min", "min": "max"}[name]
 
 
-def _first_size(node: ast.AST, text: Text) -> Iterator[Change]:
+def _first_size(node: Any, text: Text) -> Iterator[Change]:
     """A size that stays what it was in the first example."""
     match node:
         case (

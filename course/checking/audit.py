@@ -1,10 +1,13 @@
 """Are the checks right? Every known mistake and hundreds of automatic ones, put to the check that shall catch it."""
 
+import argparse
 import json
 import multiprocessing
 import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
@@ -44,7 +47,7 @@ class Result:
         return [survivor for survivor in self.survivors if not survivor.reason]
 
 
-def audit_todo(step, todo: str, seed: int = 0) -> Result:
+def audit_todo(step: steps.StepName, todo: str, seed: int = 0) -> Result:
     """Put all wrong answers to one TODO to its check."""
     torch.set_num_threads(1)
     lesson = checking.lesson(step)
@@ -105,7 +108,12 @@ def _job(task) -> Result:
     return audit_todo(*task)
 
 
-def audit(tasks, seed: int = 0, workers: int | None = None, each=lambda result: None) -> list[Result]:
+def audit(
+    tasks: Iterable[tuple],
+    seed: int = 0,
+    workers: int | None = None,
+    each: Callable[[Result], Any] = lambda result: None,
+) -> list[Result]:
     """The results for (step, todo) pairs in their order, worked on by as many processes as there are cores."""
     tasks = [(steps.find_step(step), todo, seed) for step, todo in tasks]
     workers = min(workers or os.cpu_count() or 1, len(tasks))
@@ -156,7 +164,7 @@ def total(results: list[Result]) -> Result:
     return whole
 
 
-def main(args) -> int:
+def main(args: argparse.Namespace) -> int:
     """`python3 -m course audit`: a table as it grows, then what is left to do."""
     rooms, only = args.what
     tasks = [(step, todo) for step in rooms for todo in ([only] if only else step.todos)]

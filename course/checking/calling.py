@@ -9,7 +9,9 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +57,7 @@ class TooSlow(BaseException):
 
 
 @contextlib.contextmanager
-def limit(seconds: float | None):
+def limit(seconds: float | None) -> Iterator[None]:
     """Interrupt the body with TooSlow after so many seconds.
 
     In the main thread of Linux and macOS a timer's signal does it. Elsewhere (Windows, other threads) another thread
@@ -115,7 +117,7 @@ BITS = np.random.MT19937()  # in place of NumPy's own, whose state takes long to
 
 
 @contextlib.contextmanager
-def same_world(seed: int):
+def same_world(seed: int) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's random numbers; put them and torch's switches back afterwards."""
     before = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state(), torch.is_grad_enabled()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
@@ -152,10 +154,10 @@ class Kept(io.TextIOBase):
     def __init__(self):
         self.text, self.more = "", False
 
-    def writable(self):
+    def writable(self) -> bool:
         return True
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         room = KEPT - len(self.text)
         self.text, self.more = self.text + text[:room], self.more or len(text) > room
         return len(text)
@@ -164,7 +166,9 @@ class Kept(io.TextIOBase):
         return self.text + ("\n... and more" if self.more else "")
 
 
-def run(function, file: str, *, seed: int = 0, kept: Kept | None = None, seconds: float | None = SECONDS):
+def run(
+    function: Callable[[], Any], file: str, *, seed: int = 0, kept: Kept | None = None, seconds: float | None = SECONDS
+) -> tuple[Any, Raised | None]:
     """Call `function()`: (its value, None), or (None, Raised) for whatever it raised. Random numbers and torch's
     switches are afterwards what they were before; what is printed goes to `kept`.
 

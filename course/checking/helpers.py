@@ -4,12 +4,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
 
 
-def with_grad(fn, inputs: dict, cotangent=None, module: nn.Module | None = None) -> dict:
+def with_grad(fn: Callable, inputs: dict, cotangent: Any = None, module: nn.Module | None = None) -> dict:
     """Call `fn(**inputs)` and return its output together with its gradients, as values.
 
     Every floating tensor among `inputs` gets a gradient: that of `(output * cotangent).sum()`, where `cotangent` has
@@ -62,7 +63,7 @@ def _gradients(output, cotangent, wanted):
     ]
 
 
-def first_float(case):
+def first_float(case: Any) -> torch.Tensor | None:
     """The first floating tensor in a nest of lists and dicts, or None."""
     if isinstance(case, torch.Tensor):
         return case if case.is_floating_point() else None
@@ -70,7 +71,7 @@ def first_float(case):
     return next((tensor for tensor in map(first_float, items) if tensor is not None), None)
 
 
-def first_tensor(case):
+def first_tensor(case: Any) -> torch.Tensor | None:
     """The first tensor in a nest of lists and dicts, or None."""
     if isinstance(case, torch.Tensor):
         return case
@@ -124,7 +125,7 @@ def reusing(module: ModuleType) -> Iterator[Callable[[], None]]:
         _EARLIER.reset(token)
 
 
-def like(case, module: nn.Module, weights: dict | None = None) -> nn.Module:
+def like(case: Any, module: nn.Module, weights: dict | None = None) -> nn.Module:
     """`module` on the case's device and in its floating dtype, with `weights` (name -> tensor) loaded strictly.
 
     `like(case, module.Projection(5, 7), case["weights"])` in a `call` makes the check work in float64 and on a GPU.

@@ -4,6 +4,7 @@ confined process that has never seen the solution.
 
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -12,7 +13,9 @@ from course.checking.parts import Check, Problem
 from course.checking.values import NotPlain, compare, fresh, nothing_returned, placed, plain, untouched
 
 
-def make_cases(check: Check, seed: int, device="cpu", dtype=torch.float32) -> list[dict]:
+def make_cases(
+    check: Check, seed: int, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> list[dict]:
     """The check's cases for a seed, floating tensors in `dtype` and all on `device`. Raises NotPlain for a case that
     holds what cannot be handed over, and ValueError when there is none: both are the check's fault, not the learner's.
     """
@@ -72,7 +75,7 @@ def answered(
     return Answer(value, after, refused=refused)
 
 
-def problems(check: Check, case: dict, answer: Answer, expected) -> list[Problem]:
+def problems(check: Check, case: dict, answer: Answer, expected: Any) -> list[Problem]:
     """What is wrong with an answer that was not raised, given the solution's to the same case; empty when
     nothing is. Never raises for anything an answer holds, and ends.
     """
@@ -109,6 +112,6 @@ def _judged(check, case, answer, expected):
         return faults or [Problem("form", f"the answer has not the form that was asked for ({error!r})")]
 
 
-def shown_as(module) -> str:
+def shown_as(module: object) -> str:
     """The name under which the module's code was compiled, which its frames carry."""
     return getattr(module, "__shown__", None) or str(getattr(module, "__file__", ""))

@@ -49,7 +49,7 @@ class Lesson:
 _lessons: dict = {}  # a step's folder: (its files as they were read, the lesson)
 
 
-def lesson(step) -> Lesson:
+def lesson(step: steps.StepName) -> Lesson:
     """The loaded lesson of a step, loaded anew when one of its files has changed."""
     step = steps.find_step(step)
     if not step.file("solution").exists() and step.file("stored").exists():

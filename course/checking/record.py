@@ -15,7 +15,7 @@ from course.machine.files import FileError, write
 KEPT = 16  # verdicts (and hints) remembered per step: going back to an earlier version of a file costs nothing
 
 
-def fingerprint(step, path=None) -> str:
+def fingerprint(step: steps.StepName, path: Path | str | None = None) -> str:
     """A hash of an exercise's text and of all that judges it: the step's other files and the code of the checks."""
     step = steps.find_step(step)
     digest = hashlib.sha256()
@@ -29,13 +29,13 @@ def fingerprint(step, path=None) -> str:
     return digest.hexdigest()
 
 
-def recall(step, kind: str, key: str) -> dict | None:
+def recall(step: steps.StepName, kind: str, key: str) -> dict | None:
     """What `remember` kept under this key, or None."""
     value = _kept(step, kind).get(key)
     return value if isinstance(value, dict) else None
 
 
-def remember(step, kind: str, key: str, value: dict) -> None:
+def remember(step: steps.StepName, kind: str, key: str, value: dict) -> None:
     """Keep a JSON value for a step under a key; nothing happens where the folder cannot be written."""
     kept = {**_kept(step, kind), key: value}
     try:
@@ -57,7 +57,7 @@ def _kept(step, kind) -> dict:
         return {}
 
 
-def note(step, states: dict[str, str]) -> None:
+def note(step: steps.StepName, states: dict[str, str]) -> None:
     """Remember of TODOs that they pass, and since when one that has passed does not. One that is put back to the
     exercise's text is forgotten: it is not broken, it begins again."""
     now = time.strftime("%Y-%m-%d %H:%M")

@@ -4,7 +4,9 @@ They are computed when first asked for (`Reference`), or come from a file that w
 without solutions (`StoredReference`, written by `save`; see stored.py).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +24,9 @@ class Reference:
     """The cases of a seed, the solution's answers to them and those of the known mistakes: each computed
     when it is first asked for, and kept, so that a grader pays for it once a batch."""
 
-    def __init__(self, lesson: Lesson, seed: int, device="cpu", dtype=torch.float32):
+    def __init__(
+        self, lesson: Lesson, seed: int, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ):
         self.lesson, self.seed, self.device, self.dtype = lesson, seed, device, dtype
         self._cases: dict[str, list[dict]] = {}
         self._solved: dict[tuple, Answer] = {}
@@ -82,7 +86,7 @@ HEAVY = (
 )  # bytes of a case; heavier ones are left out where there are others: each mistake's answer is kept as well
 
 
-def save(lesson, path: Path, seeds) -> None:
+def save(lesson: Lesson, path: Path, seeds: Iterable[int]) -> None:
     """Write the file of a lesson that has its solution, with a set of cases per seed."""
     sets = []
     for seed in seeds:
@@ -126,7 +130,7 @@ def _as_value(answer: Answer, case: dict) -> dict:
 class StoredReference(Reference):
     """Cases and answers from a file in place of a solution."""
 
-    def __init__(self, lesson, seed: int, device="cpu", dtype=torch.float32):
+    def __init__(self, lesson: Any, seed: int, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32):
         super().__init__(lesson, seed, device, dtype)
         self.held = lesson.stored.sets[seed % len(lesson.stored.sets)]
 

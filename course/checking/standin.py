@@ -1,6 +1,7 @@
 """A stand-in language model for the checks of later steps: no step's check needs another step's code."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,14 @@ class StandInLM(nn.Module):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
 
-    def forward(self, input_ids=None, inputs_embeds=None, labels=None, attention_mask=None, cache=None):
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        cache: Any = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """input_ids [B, T] or inputs_embeds [B, T, D]; attention_mask [B, T] or [B, past + T] of 1 and 0;
         labels [B, T].
 
@@ -80,16 +88,16 @@ class StandInLM(nn.Module):
     @torch.no_grad()
     def generate(
         self,
-        input_ids=None,
-        inputs_embeds=None,
-        attention_mask=None,
+        input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
         max_new_tokens: int = 20,
-        eos_token_id=None,
+        eos_token_id: int | None = None,
         temperature: float = 0.0,
-        top_k=None,
-        top_p=None,
-        uniforms=None,
-    ):
+        top_k: int | None = None,
+        top_p: float | None = None,
+        uniforms: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The new ids [B, N], as the GPT's generate: the prompt is read once. It only chooses the likeliest token."""
         if temperature:
             raise ValueError("the stand-in does not sample: temperature 0")

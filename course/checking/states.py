@@ -1,12 +1,13 @@
 """The state of every TODO of a file: from the record, or computed by the checks."""
 
 from pathlib import Path
+from typing import Any
 
 from course import authoring, checking, steps
 from course.checking.record import fingerprint, note, recall, remember
 
 
-def verdicts(step, path=None) -> dict:
+def verdicts(step: steps.StepName, path: Any = None) -> dict:
     """The state of each TODO of a step's exercise, or of the file at `path`.
 
     Returns {"todos": {todo: status}, "blocked": {todo: by which TODO}, "error": why the file cannot be imported, or

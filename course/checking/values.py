@@ -6,6 +6,8 @@ another class, which may say of itself that it equals everything, gets no furthe
 
 import math
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ class NotPlain(TypeError):
         self.where = where
 
 
-def plain(value, where: str = "answer", depth: int = 0):
+def plain(value: Any, where: str = "answer", depth: int = 0) -> Any:
     """A copy of `value` that holds plain values only: tensors detached, tuples and ranges as lists, NumPy's numbers as
     Python's, a subclass of tuple or dict as what is in it. Raises NotPlain for everything else: NumPy arrays,
     generators, sets, other subclasses, objects.
@@ -79,7 +81,7 @@ def _plain_tensor(tensor, where):
     return tensor.detach().resolve_conj().resolve_neg().clone()
 
 
-def mapped(value, change):
+def mapped(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
     """The same nest of lists and dicts with `change` applied to every tensor."""
     if isinstance(value, torch.Tensor):
         return change(value)
@@ -90,19 +92,19 @@ def mapped(value, change):
     return value
 
 
-def placed(value, device="cpu", dtype=torch.float32):
+def placed(value: Any, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """A copy with every tensor on `device` and every floating tensor cast to `dtype`."""
     return mapped(
         value, lambda t: t.detach().clone().to(device=device, dtype=dtype if t.is_floating_point() else t.dtype)
     )
 
 
-def fresh(value):
+def fresh(value: Any) -> Any:
     """A copy that shares no memory with `value`."""
     return mapped(value, lambda t: t.clone())
 
 
-def untouched(value, handed) -> bool:
+def untouched(value: Any, handed: Any) -> bool:
     """Whether nothing has changed in `value`, which was made by `fresh(handed)`: the same objects everywhere, and
     in tensors the same bits. Asks no object what it equals."""
     if value is handed:
@@ -124,7 +126,7 @@ def untouched(value, handed) -> bool:
     return type(value) is list and len(value) == len(handed) and all(map(untouched, value, handed))
 
 
-def describe(value) -> str:
+def describe(value: Any) -> str:
     """A value in a few words: "tensor [2, 3, 5] float32", "list of 4", "'text'"."""
     if isinstance(value, torch.Tensor):
         number = f" = {_number(value.item())}" if value.dim() == 0 else ""
@@ -162,7 +164,7 @@ def _number(value) -> str:
 ROUNDING = 2e-6  # how exact float32 is after some sums, as a share of the largest number
 
 
-def compare(answer, expected, rtol: float = 1e-4, atol: float = 1e-5, where: str = "answer") -> list[Problem]:
+def compare(answer: Any, expected: Any, rtol: float = 1e-4, atol: float = 1e-5, where: str = "answer") -> list[Problem]:
     """The problems of a plain answer against a plain expected value; an empty list when they agree.
 
     Goes down lists and dicts and compares types, lengths and keys, then of tensors shape, dtype, device and
@@ -370,7 +372,7 @@ def _differences(where, got, wanted, wrong, forms):
     return [Problem(f"{where} values", f"{where}: {text}", *forms)]
 
 
-def nothing_returned(answer, expected) -> list[Problem]:
+def nothing_returned(answer: Any, expected: Any) -> list[Problem]:
     """For checks with a judge: where the answer, or a value that it names, is None and the solution's is not."""
     if answer is None and expected is not None:
         return [_nothing("answer", expected)]

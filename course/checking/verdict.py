@@ -2,8 +2,10 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -22,13 +24,13 @@ from course.errors import CourseError
 
 
 def check(
-    step,
+    step: steps.StepName,
     module: ModuleType,
     todo: str,
     *,
     seed: int | None = None,
-    device="cpu",
-    dtype=torch.float32,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
     seconds: float | None = calling.SECONDS,
     diagnose: bool = True,
 ) -> Finding:
@@ -42,7 +44,14 @@ def check(
     return judged(Module(lesson, module), reference, [todo], seconds=seconds, diagnose=diagnose)[0]
 
 
-def judged(subject, reference: Reference, todos, *, seconds=calling.SECONDS, diagnose=True) -> list[Finding]:
+def judged(
+    subject: Any,
+    reference: Reference,
+    todos: Iterable[str],
+    *,
+    seconds: float | None = calling.SECONDS,
+    diagnose: bool = True,
+) -> list[Finding]:
     """The findings for these TODOs of a subject: a `Module`, or whatever answers like one."""
     known: dict[str, Finding] = {}
     return [_check(reference.lesson, subject, todo, reference, seconds, diagnose, known) for todo in todos]
@@ -84,7 +93,7 @@ def _check(lesson: Lesson, subject, todo, reference, seconds, diagnose, known) -
     return finding
 
 
-def plain_finding(lesson, subject, todo, status, seed, **more) -> Finding:
+def plain_finding(lesson: Lesson, subject: Any, todo: str, status: str, seed: int, **more: Any) -> Finding:
     """A finding with what is known of the TODO; `more` are its other fields."""
     check = lesson.checks[todo]
     finding = Finding(
@@ -345,7 +354,7 @@ def _properties(check: Check, answers, reference) -> set[tuple]:
     return failed
 
 
-def imported(step, path) -> tuple[ModuleType | None, calling.Raised | None, str]:
+def imported(step: steps.StepName, path: Any) -> tuple[ModuleType | None, calling.Raised | None, str]:
     """Import a file as a step's exercise: (module or None, what it raised or None, what it printed)."""
     path, kept = Path(path), calling.Kept()
     module, raised = calling.run(lambda: steps.load(step, "exercise", path), str(path), kept=kept)
@@ -353,7 +362,14 @@ def imported(step, path) -> tuple[ModuleType | None, calling.Raised | None, str]
 
 
 def check_step(
-    step, target=None, *, seed: int | None = None, device="cpu", dtype=torch.float32, todos=None, diagnose: bool = True
+    step: steps.StepName,
+    target: Any = None,
+    *,
+    seed: int | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    todos: Iterable[str] | None = None,
+    diagnose: bool = True,
 ) -> list[Finding]:
     """The findings for all TODOs (or `todos`) of a step, in order. `target` is a module or the path of a file; without
     one it is the step's exercise. A file that cannot be imported gives each TODO a finding that says why.
@@ -387,7 +403,7 @@ def _unimportable(lesson, path, todo, raised, output, seed) -> Finding:
     )
 
 
-def check_solution(step, **options) -> list[Finding]:
+def check_solution(step: steps.StepName, **options: Any) -> list[Finding]:
     """The findings for the solution itself; options as for `check_step`."""
     lesson = lessons.lesson(step)
     if lesson.solution is None:
@@ -395,7 +411,7 @@ def check_solution(step, **options) -> list[Finding]:
     return check_step(step, lesson.solution, **options)
 
 
-def check_file(path, todo: str, step=None) -> None:
+def check_file(path: Any, todo: str, step: steps.StepName | None = None) -> None:
     """Check one TODO of a file as it is on disk now, and show the finding. What `test_projection()` in an
     exercise does.
 

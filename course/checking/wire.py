@@ -9,6 +9,7 @@ key. So nothing that arrives can point anywhere, name a type outside the table, 
 import json
 import math
 import struct
+from typing import Any
 
 import torch
 
@@ -40,7 +41,7 @@ class Fault(Exception):
     """What arrived is no message, or what should be sent cannot be one."""
 
 
-def pack(value, header_most: int = HEADER, raw_most: int = RAW) -> tuple[bytes, bytes]:
+def pack(value: Any, header_most: int = HEADER, raw_most: int = RAW) -> tuple[bytes, bytes]:
     """A plain value as (header, raw bytes). Raises Fault where it is too large or of a dtype outside the table."""
     raw: list = []
     try:
@@ -74,7 +75,7 @@ def _packed(value, raw):
     return value
 
 
-def unpack(header: bytes | bytearray, raw: bytes | bytearray):
+def unpack(header: bytes | bytearray, raw: bytes | bytearray) -> Any:
     """The value of a message. Its tensors lie in `raw` where that is a bytearray, and in a copy where it is
     bytes. Raises Fault for anything that `pack` does not make.
     """

@@ -83,7 +83,7 @@ class Weights:
     said: dict = field(default_factory=dict)
 
     @classmethod
-    def read(cls, checks: dict[str, Check], path=None) -> "Weights":
+    def read(cls, checks: dict[str, Check], path: Path | str | None = None) -> "Weights":
         """Raises CourseError where the file says something that is not understood."""
         points = {todo: float(check.points) for todo, check in checks.items()}
         if path is None:

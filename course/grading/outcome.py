@@ -42,7 +42,17 @@ class ConfinedSubject:
     def untouched(self, name: str) -> bool:
         return name in self.outcome.untouched
 
-    def answer(self, check: Check, number: int, case: dict, *, seed, kept, seconds, manner: str = "") -> Answer | None:
+    def answer(
+        self,
+        check: Check,
+        number: int,
+        case: dict,
+        *,
+        seed: int,
+        kept: calling.Kept,
+        seconds: float | None,
+        manner: str = "",
+    ) -> Answer | None:
         """The answer to the case of this number. None for another manner than a plain call, which nobody has asked."""
         if manner:
             return None

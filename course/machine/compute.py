@@ -42,7 +42,7 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(kind)
 
 
-def autocast(device: torch.device):
+def autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """bfloat16 where it pays (CUDA); float32 elsewhere, so that a laptop's figures are plain float32."""
     if device.type == "cuda":
         return torch.autocast("cuda", dtype=torch.bfloat16)

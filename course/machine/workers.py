@@ -15,7 +15,7 @@ from types import ModuleType
 from course import steps
 
 
-def call(module: ModuleType, function: str, shares: list, *rest) -> list:
+def call(module: ModuleType, function: str, shares: list, *rest: object) -> list:
     """[module.function(share, *rest) for share in shares], every share in a process of its own.
 
     `module` comes from course.steps or course.chain. Arguments and results travel as pickles, through pipes.
