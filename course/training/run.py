@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     write(out / "report.json", artifacts.to_json(written))
     write(out / "report.html", report.page(written, out))
     for name in written["steps"]:
-        if gallery := report.read_json(out / name / "gallery.json"):
+        if gallery := report.read_json(place.folder(name) / "gallery.json"):
             write(out / "gallery.png", report.gallery_png(gallery[:8]))
     print(f"\n{report.table(written)}\n\nThe report, with curves and pictures: {out / 'report.html'}")
     return 0
